@@ -1,0 +1,10 @@
+"""The union of everything a dialect can lower an object to."""
+
+from __future__ import annotations
+
+from tulle.model.policies import DestinationPolicy
+from tulle.model.routes import RouteSet
+from tulle.model.services import EndpointSet, Service
+from tulle.model.workloads import Process, Workload
+
+type Fragment = Service | EndpointSet | Workload | Process | RouteSet | DestinationPolicy
