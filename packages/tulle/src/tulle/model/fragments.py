@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from tulle.model.policies import DestinationPolicy
 from tulle.model.routes import RouteSet
 from tulle.model.services import EndpointSet, Service
 from tulle.model.workloads import Process, Workload
 
-type Fragment = Service | EndpointSet | Workload | Process | RouteSet | DestinationPolicy
+Fragment: TypeAlias = Service | EndpointSet | Workload | Process | RouteSet | DestinationPolicy

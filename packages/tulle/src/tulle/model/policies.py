@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from typing import TypeAlias
 
 from tulle.model.meta import Labels, Meta, Visibility
 from tulle.model.source import SourceRef
@@ -48,7 +49,7 @@ class HashSourceIp:
     """Hash on the caller's address."""
 
 
-type HashKey = HashHeader | HashCookie | HashQuery | HashSourceIp
+HashKey: TypeAlias = HashHeader | HashCookie | HashQuery | HashSourceIp
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from typing import TypeAlias
 
 from tulle.model.matching import ConnectionMatch, RouteMatch, StringMatch
 from tulle.model.meta import Meta, Visibility
@@ -192,7 +193,7 @@ class DirectResponse:
     body: bytes | None = None
 
 
-type Action = Forward | Redirect | DirectResponse
+Action: TypeAlias = Forward | Redirect | DirectResponse
 
 
 @dataclass(frozen=True, slots=True)
