@@ -1,0 +1,99 @@
+# Builds, runs and checks Tulle. Needs Python ≥ 3.11, cargo, npm and make; everything else is fetched, pinned.
+# `make demo` shows the mesh; `make test` runs all tests; `make help` lists the rest.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := .tulle/build
+PROXY := packages/tulle-proxy
+# One Cargo profile for building, testing and linting: the dependencies are compiled once.
+CARGO_PROFILE ?= fast
+CARGO := cargo
+CARGO_FLAGS := --locked --profile $(CARGO_PROFILE) --manifest-path $(PROXY)/Cargo.toml
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+JOBS ?= $(shell n=$$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2); echo $$n)
+SAMPLE_LOCKS := $(wildcard samples/*/package-lock.json samples/*/*/package-lock.json)
+
+export PIP_NO_INPUT := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo build python protos proxy samples dev test test-python test-rust check golden bench lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: build ## start the sample app as a mesh and watch it; ONCE=1 verifies one tour and exits
+	bin/tulle demo $(if $(filter 1,$(ONCE)),--once)
+
+build: python protos proxy samples ## build everything
+
+python: $(STAMPS)/run
+protos: $(STAMPS)/protos
+dev: $(STAMPS)/dev
+samples: $(SAMPLE_LOCKS:%/package-lock.json=%/node_modules/.package-lock.json)
+
+$(STAMPS)/venv:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed, this is {v[0]}.{v[1]}; say PYTHON=... to choose another")'
+	@echo "== creating $(VENV)"
+	$(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/run: requirements/run.txt packages/tulle/pyproject.toml $(STAMPS)/venv
+	@echo "== installing the Python packages"
+	$(PIP) install --quiet --require-hashes -r requirements/run.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable packages/tulle
+	@touch $@
+
+$(STAMPS)/dev: requirements/dev.txt $(STAMPS)/run
+	@echo "== installing what the tests and checks need"
+	$(PIP) install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
+
+# xds-protos is unpacked and never installed: beside opentelemetry-proto it would overwrite its files.
+$(STAMPS)/protos: requirements/protos.txt packages/tulle/src/tulle/protos/build.py $(STAMPS)/run
+	@echo "== extracting Envoy's messages"
+	$(PIP) download --quiet --no-deps --require-hashes --only-binary :all: --dest $(STAMPS)/wheels -r requirements/protos.txt
+	$(BIN)/python -m tulle.protos.build --wheel $(STAMPS)/wheels/xds_protos-*.whl
+	@touch $@
+
+proxy:
+	@echo "== building the proxy (the first time takes some minutes)"
+	$(CARGO) build $(CARGO_FLAGS) --bin tulle-proxy
+
+%/node_modules/.package-lock.json: %/package-lock.json
+	@echo "== installing $*'s packages"
+	npm ci --no-audit --no-fund --prefix $*
+	@touch $@
+
+test: build dev test-rust test-python ## install what the tests need and run all of them
+
+test-rust:
+	$(CARGO) test $(CARGO_FLAGS) --workspace
+
+test-python: build dev
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests
+
+check: dev protos ## linters, types, import and dependency directions, file sizes
+	$(BIN)/ruff check .
+	$(BIN)/mypy --config-file pyproject.toml
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python tools/check_sizes.py
+	$(BIN)/python tools/check_crates.py $(PROXY)/Cargo.toml
+	$(CARGO) fmt --manifest-path $(PROXY)/Cargo.toml --all --check
+	$(CARGO) clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+
+golden: dev protos ## rewrite tests/cases/**/*.out.* from the code, deleting orphans
+	$(BIN)/python -m pytest -q -n $(JOBS) tests/cases --golden
+
+bench: build dev ## compare the proxies; results go to bench/results
+	$(CARGO) build --locked --release --manifest-path $(PROXY)/Cargo.toml --bin tulle-proxy
+	$(BIN)/python -m bench
+
+lock: ## pin the Python dependencies again (needs uv)
+	uv pip compile $(LOCK_FLAGS) packages/tulle/pyproject.toml requirements/run.in -o requirements/run.txt
+	uv pip compile $(LOCK_FLAGS) packages/tulle/pyproject.toml requirements/run.in requirements/dev.in -c requirements/run.txt -o requirements/dev.txt
+	uv pip compile $(LOCK_FLAGS) --no-deps requirements/protos.in -o requirements/protos.txt
+LOCK_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate
+
+clean: ## remove everything that was built
+	rm -rf $(VENV) $(STAMPS) $(PROXY)/target .mypy_cache .ruff_cache .pytest_cache samples/*/node_modules samples/*/*/node_modules
