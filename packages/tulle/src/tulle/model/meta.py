@@ -59,3 +59,7 @@ class Visibility:
     def covers(self, namespace: str) -> bool:
         """Whether something in `namespace` may see the object."""
         return self.public or namespace in self.namespaces
+
+
+PUBLIC = Visibility()
+"""Visible from every namespace."""

@@ -7,7 +7,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TypeAlias
 
-from tulle.model.meta import Labels, Meta, Visibility
+from tulle.model.meta import PUBLIC, Labels, Meta, Visibility
 from tulle.model.source import SourceRef
 
 
@@ -210,4 +210,4 @@ class DestinationPolicy:
     policy: TrafficPolicy = TrafficPolicy()
     subsets: tuple[Subset, ...] = ()
     workload_selector: Labels = ()
-    visibility: Visibility = Visibility()
+    visibility: Visibility = PUBLIC

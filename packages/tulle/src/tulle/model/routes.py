@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from tulle.model.matching import ConnectionMatch, RouteMatch, StringMatch
-from tulle.model.meta import Meta, Visibility
+from tulle.model.meta import PUBLIC, Meta, Visibility
 from tulle.model.source import SourceRef
 
 MESH_GATEWAY = "mesh"
@@ -246,4 +246,4 @@ class RouteSet:
     tcp: tuple[ConnectionRule, ...] = ()
     ports: tuple[int, ...] = ()
     precedence: Precedence = Precedence.AS_WRITTEN
-    visibility: Visibility = Visibility()
+    visibility: Visibility = PUBLIC

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tulle.model.meta import Labels, Meta, Visibility
+from tulle.model.meta import PUBLIC, Labels, Meta, Visibility
 from tulle.model.source import SourceRef
 
 
@@ -101,7 +101,7 @@ class Service:
     subject_alt_names: tuple[str, ...] = ()
     external: bool = False
     headless: bool = False
-    visibility: Visibility = Visibility()
+    visibility: Visibility = PUBLIC
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,9 @@ from enum import StrEnum
 from tulle.model.routes import Percent
 
 
+ONE_PERCENT = Percent(10_000)
+
+
 class OutboundPolicy(StrEnum):
     """What happens to requests for hosts nobody declared."""
 
@@ -33,7 +36,7 @@ class AccessLog:
 class Tracing:
     """`sampling` decides for requests that arrive without a decision; `zipkin` is a host:port."""
 
-    sampling: Percent = Percent(10_000)
+    sampling: Percent = ONE_PERCENT
     zipkin: str | None = None
 
 
