@@ -37,7 +37,13 @@ REQUIREMENT = HERE / "xds-protos.txt"
 ROOT_PREFIXES = ("envoy/", "xds/type/", "xds/data/", "udpa/type/v1/")
 
 # Imported only for the custom options they define. Options are dropped, so these imports are too.
-OPTION_ONLY = ("validate/", "udpa/annotations/", "xds/annotations/", "envoy/annotations/", "google/api/annotations")
+OPTION_ONLY = (
+    "validate/",
+    "udpa/annotations/",
+    "xds/annotations/",
+    "envoy/annotations/",
+    "google/api/annotations",
+)
 
 WELL_KNOWN = (any_pb2, duration_pb2, empty_pb2, struct_pb2, timestamp_pb2, wrappers_pb2)
 
@@ -45,7 +51,7 @@ Files = dict[str, descriptor_pb2.FileDescriptorProto]
 
 
 def download(directory: Path) -> Path:
-    """The pinned wheel, hash-checked by pip, in `directory`. Raises CalledProcessError when it cannot be had."""
+    """The pinned wheel, hash-checked by pip, in `directory`. Raises CalledProcessError without it."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
     subprocess.run([*command, "-r", str(REQUIREMENT), "-d", str(directory)], check=True)
     return next(directory.glob("*.whl"))
@@ -72,7 +78,7 @@ def read_wheel(wheel: Path) -> Files:
 def strip(proto: descriptor_pb2.FileDescriptorProto) -> descriptor_pb2.FileDescriptorProto:
     """Drops custom options and the imports that exist only for them."""
     # The option extensions are not linked into this process, so they are unknown fields here.
-    proto.DiscardUnknownFields()  # type: ignore[attr-defined]
+    proto.DiscardUnknownFields()
     kept = [name for name in proto.dependency if not name.startswith(OPTION_ONLY)]
     del proto.dependency[:]
     del proto.public_dependency[:]
@@ -113,7 +119,7 @@ def build() -> bytes:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--check", action="store_true", help="compare with the committed file, change nothing")
+    parser.add_argument("--check", action="store_true", help="only compare with the committed file")
     made = build() if parser.parse_args().check is False else None
     if made is not None:
         TARGET.write_bytes(zlib.compress(made, 9))

@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.descriptor_pool import Default
 from google.protobuf.json_format import ParseError
 
-from tulle.protos import UnknownMessage, from_dict, message, pack_any, pool, serialize, to_dict, unpack_any
+from tulle.protos import UnknownMessageError, from_dict, message, pack_any, pool, serialize, to_dict, unpack_any
 
 TOOLS = Path(__file__).resolve().parents[3] / "packages" / "tulle" / "tools"
 
@@ -49,7 +49,7 @@ def test_every_file_links() -> None:
 
 
 def test_unknown_message_is_named() -> None:
-    with pytest.raises(UnknownMessage, match=r"envoy\.Nothing"):
+    with pytest.raises(UnknownMessageError, match=r"envoy\.Nothing"):
         message("envoy.Nothing")
 
 
@@ -64,8 +64,9 @@ HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 def cluster(keys: list[str]) -> dict[str, object]:
     """A cluster whose maps, also one inside an Any, have `keys` in the given order."""
-    struct = {"@type": "type.googleapis.com/google.protobuf.Struct", "value": {key: {"x": key} for key in keys}}
-    return {"name": "a", "typed_extension_protocol_options": {key: struct for key in keys}}
+    value = {key: {"x": key} for key in keys}
+    struct = {"@type": "type.googleapis.com/google.protobuf.Struct", "value": value}
+    return {"name": "a", "typed_extension_protocol_options": dict.fromkeys(keys, struct)}
 
 
 def test_map_order_does_not_change_bytes_even_inside_any() -> None:
@@ -94,9 +95,8 @@ def test_importing_reads_no_descriptors() -> None:
 
 
 def test_committed_descriptors_are_those_of_the_pinned_wheel() -> None:
-    made = subprocess.run(
-        [sys.executable, str(TOOLS / "build_protos.py"), "--check"], capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, str(TOOLS / "build_protos.py"), "--check"]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
     if "CalledProcessError" in made.stderr:
         pytest.skip("the pinned xds-protos wheel cannot be downloaded here")
     assert made.returncode == 0, made.stderr

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from tulle.protos.convert import from_dict, merge_dict, to_dict
 from tulle.protos.pack import TYPE_PREFIX, pack_any, serialize, type_url, unpack_any
-from tulle.protos.pool import UnknownMessage, message, message_for_url, pool
+from tulle.protos.pool import UnknownMessageError, message, message_for_url, pool
 
 __all__ = [
     "TYPE_PREFIX",
-    "UnknownMessage",
+    "UnknownMessageError",
     "from_dict",
     "merge_dict",
     "message",

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from tulle.protos.pack import serialize
-from tulle.protos.pool import UnknownMessage, message, message_for_url, pool
+from tulle.protos.pool import UnknownMessageError, message, message_for_url, pool
 
 
-def from_dict(full_name: str, data: Mapping[str, Any]) -> Any:
+def from_dict(full_name: str, data: dict[str, Any]) -> Any:
     """The message that JSON-like `data` describes, for example from YAML.
 
-    Field names in snake_case or lowerCamelCase, durations as "1.5s", `Any` as {"@type": …}. Unknown fields and
-    wrong types raise `google.protobuf.json_format.ParseError`, whose text has the field's path.
+    Field names in snake_case or lowerCamelCase, durations as "1.5s", `Any` as {"@type": …}. Unknown fields
+    and wrong types raise `google.protobuf.json_format.ParseError`, whose text has the field's path.
     """
     return merge_dict(message(full_name)(), data)
 
 
-def merge_dict(msg: Any, data: Mapping[str, Any]) -> Any:
+def merge_dict(msg: Any, data: dict[str, Any]) -> Any:
     """Merges JSON-like `data` into `msg` and returns `msg`."""
     from google.protobuf.json_format import ParseDict
 
@@ -43,7 +42,7 @@ def _repack(msg: Any) -> None:
     if msg.DESCRIPTOR.full_name == "google.protobuf.Any":
         try:
             inner = message_for_url(msg.type_url).FromString(msg.value)
-        except UnknownMessage:
+        except UnknownMessageError:
             return  # an empty Any
         _repack(inner)
         msg.value = serialize(inner)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor_pool import DescriptorPool
 
 
-class UnknownMessage(LookupError):
+class UnknownMessageError(LookupError):
     """No message of that full name is in the descriptors."""
 
     def __init__(self, full_name: str) -> None:
@@ -36,7 +36,7 @@ class _Registry:
         from google.protobuf.message_factory import GetMessageClass
 
         if full_name not in self._file_of:
-            raise UnknownMessage(full_name)
+            raise UnknownMessageError(full_name)
         self._add(self._file_of[full_name])
         return GetMessageClass(self.pool.FindMessageTypeByName(full_name))
 
@@ -79,18 +79,18 @@ def _registry() -> _Registry:
 def message(full_name: str) -> Any:
     """The class of a message, for example `message("envoy.config.cluster.v3.Cluster")`.
 
-    The result is typed `Any` because the classes are made at run time. Raises `UnknownMessage`.
+    The result is typed `Any` because the classes are made at run time. Raises `UnknownMessageError`.
     """
     return _registry().cls(full_name)
 
 
 def message_for_url(url: str) -> Any:
-    """The class that an `Any.type_url` names (what follows the last slash). Raises `UnknownMessage`."""
+    """The class that an `Any.type_url` names (what follows the last slash). Raises `UnknownMessageError`."""
     return message(url.rpartition("/")[2])
 
 
 def pool() -> DescriptorPool:
-    """The pool with every known file in it: needed where `Any` contents of unknown type must resolve (JSON)."""
+    """The pool with every known file in it, for JSON, where an `Any` may hold any type."""
     return _complete()
 
 
