@@ -1,0 +1,1 @@
+"""Tulle: a service mesh that speaks the configuration people already write."""
