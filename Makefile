@@ -25,10 +25,9 @@ help: ## list the targets
 demo: build ## start the sample app as a mesh and watch it; ONCE=1 verifies one tour and exits
 	bin/tulle demo $(if $(filter 1,$(ONCE)),--once)
 
-build: python protos proxy samples ## build everything
+build: python proxy samples ## build everything
 
 python: $(STAMPS)/run
-protos: $(STAMPS)/protos
 dev: $(STAMPS)/dev
 samples: $(SAMPLE_LOCKS:%/package-lock.json=%/node_modules/.package-lock.json)
 
@@ -49,12 +48,8 @@ $(STAMPS)/dev: requirements/dev.txt $(STAMPS)/run
 	$(PIP) install --quiet --require-hashes -r requirements/dev.txt
 	@touch $@
 
-# xds-protos is unpacked and never installed: beside opentelemetry-proto it would overwrite its files.
-$(STAMPS)/protos: requirements/protos.txt packages/tulle/src/tulle/protos/build.py $(STAMPS)/run
-	@echo "== extracting Envoy's messages"
-	$(PIP) download --quiet --no-deps --require-hashes --only-binary :all: --dest $(STAMPS)/wheels -r requirements/protos.txt
-	$(BIN)/python -m tulle.protos.build --wheel $(STAMPS)/wheels/xds_protos-*.whl
-	@touch $@
+protos: python ## extract Envoy's messages again from the pinned xds-protos wheel (the result is committed)
+	$(BIN)/python packages/tulle/tools/build_protos.py
 
 proxy:
 	@echo "== building the proxy (the first time takes some minutes)"
@@ -73,7 +68,7 @@ test-rust:
 test-python: build dev
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests
 
-check: dev protos ## linters, types, import and dependency directions, file sizes
+check: dev ## linters, types, import and dependency directions, file sizes
 	$(BIN)/ruff check .
 	$(BIN)/mypy --config-file pyproject.toml
 	$(BIN)/lint-imports --no-cache
@@ -82,7 +77,7 @@ check: dev protos ## linters, types, import and dependency directions, file size
 	$(CARGO) fmt --manifest-path $(PROXY)/Cargo.toml --all --check
 	$(CARGO) clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 
-golden: dev protos ## rewrite tests/cases/**/*.out.* from the code, deleting orphans
+golden: dev ## rewrite tests/cases/**/*.out.* from the code, deleting orphans
 	$(BIN)/python -m pytest -q -n $(JOBS) tests/cases --golden
 
 bench: build dev ## compare the proxies; results go to bench/results
@@ -92,7 +87,6 @@ bench: build dev ## compare the proxies; results go to bench/results
 lock: ## pin the Python dependencies again (needs uv)
 	uv pip compile $(LOCK_FLAGS) packages/tulle/pyproject.toml requirements/run.in -o requirements/run.txt
 	uv pip compile $(LOCK_FLAGS) packages/tulle/pyproject.toml requirements/run.in requirements/dev.in -c requirements/run.txt -o requirements/dev.txt
-	uv pip compile $(LOCK_FLAGS) --no-deps requirements/protos.in -o requirements/protos.txt
 LOCK_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
 clean: ## remove everything that was built
