@@ -1,1 +1,27 @@
-//! (being built)
+//! The typed configuration that every other crate runs on: what xDS means, after protobuf is gone.
+//!
+//! Values here are immutable once built and shared by `Arc`. A worker compares `Arc` identity to see what changed:
+//! only a resource whose content changed gets a new `Arc` (see [`store`]). Decoding, and the refusal of what
+//! makes no sense, happen in `tulle-xds`; code that reads these types may rely on every documented invariant.
+
+pub mod access_log;
+pub mod bootstrap;
+pub mod cluster;
+pub mod filters;
+pub mod hcm;
+pub mod listener;
+pub mod net;
+pub mod store;
+pub mod tcp;
+pub mod tls;
+
+pub use access_log::{AccessLog, AccessLogSink};
+pub use bootstrap::{AdsConfig, Bootstrap, Node, StaticResources};
+pub use cluster::{Cluster, Discovery, HttpProtocol, UpstreamTransport};
+pub use filters::HttpFilter;
+pub use hcm::{Hcm, RouteSource};
+pub use listener::{FilterChain, Listener, NetworkFilter};
+pub use net::Cidr;
+pub use store::{Change, Config, ConfigStore, Generation, Readiness};
+pub use tcp::TcpProxy;
+pub use tls::{DownstreamTls, Secret, UpstreamTls};

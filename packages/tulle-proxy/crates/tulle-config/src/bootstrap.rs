@@ -1,0 +1,55 @@
+//! What the process starts with: who it is, its admin address, its static resources and where its control plane is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tulle_balance::Locality;
+use tulle_core::metadata::Value;
+use tulle_core::{Address, Str};
+
+use crate::cluster::Cluster;
+use crate::listener::Listener;
+use crate::tls::Secret;
+
+#[derive(Clone, Debug)]
+pub struct Bootstrap {
+    pub node: Node,
+    /// `None`: no admin endpoint.
+    pub admin: Option<Address>,
+    pub resources: StaticResources,
+    /// `None`: static resources are everything there is.
+    pub ads: Option<AdsConfig>,
+    /// What was understood but has no effect here, for the log: one line each, with the field's path.
+    pub warnings: Vec<String>,
+}
+
+/// This proxy, as it introduces itself to the control plane.
+#[derive(Clone, Debug, Default)]
+pub struct Node {
+    pub id: Str,
+    pub cluster: Str,
+    pub metadata: BTreeMap<Str, Value>,
+    pub locality: Locality,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct StaticResources {
+    pub listeners: Vec<Arc<Listener>>,
+    pub clusters: Vec<Arc<Cluster>>,
+    pub secrets: Vec<(Str, Arc<Secret>)>,
+}
+
+/// The aggregated discovery service. Only the delta variant is spoken.
+#[derive(Clone, Debug)]
+pub struct AdsConfig {
+    /// A static cluster.
+    pub cluster: Str,
+    /// Metadata sent with the stream.
+    pub initial_metadata: Vec<(Str, Str)>,
+    /// Whether listeners and clusters are subscribed to (wildcard) as well.
+    pub listeners: bool,
+    pub clusters: bool,
+    /// How long a listener or cluster waits for its first referenced resource; then it goes live without.
+    pub initial_fetch_timeout: Option<Duration>,
+}

@@ -1,0 +1,164 @@
+//! Clusters: a set of endpoints, how they are found, chosen, protected and spoken to.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tulle_balance::{EndpointSet, LbConfig};
+use tulle_core::metadata::{Metadata, Value};
+use tulle_core::{Address, Str};
+use tulle_policy::{CircuitBreakers, OutlierDetection};
+
+use crate::hcm::{Http1Options, Http2Options};
+use crate::tls::UpstreamTls;
+
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    pub name: Str,
+    /// The name in statistics (`alt_stat_name`); the cluster's name when not given.
+    pub stat_name: Str,
+    pub discovery: Discovery,
+    pub lb: LbConfig,
+    /// Envoy's default is 5 s.
+    pub connect_timeout: Duration,
+    pub protocol: HttpProtocol,
+    pub limits: ConnectionLimits,
+    pub circuit_breakers: CircuitBreakers,
+    pub outlier: Option<OutlierDetection>,
+    pub health_checks: Vec<HealthCheck>,
+    /// Used when no entry of `transport_matches` fits the endpoint.
+    pub transport: UpstreamTransport,
+    pub transport_matches: Vec<TransportMatch>,
+    pub metadata: Arc<Metadata>,
+    pub bind: Option<SocketAddr>,
+    pub tcp_keepalive: Option<TcpKeepAlive>,
+    /// Soft limit in bytes on buffers of one connection. Envoy's default is 1 MiB.
+    pub buffer_limit: u32,
+    /// Close connections to an endpoint that became unhealthy.
+    pub close_connections_on_host_health_failure: bool,
+    /// A removed endpoint is kept until health checks fail it (Envoy); true drops it at once.
+    pub ignore_health_on_host_removal: bool,
+}
+
+/// Where endpoints come from.
+#[derive(Clone, Debug)]
+pub enum Discovery {
+    Static(Arc<EndpointSet>),
+    /// Key of `Config::endpoints`: the service name given, else the cluster's name.
+    Eds(Str),
+    /// Every address that each name resolves to is an endpoint.
+    StrictDns(Arc<DnsDiscovery>),
+    /// One endpoint; the address is whatever the name resolves to when a connection is made.
+    LogicalDns(Arc<DnsDiscovery>),
+    /// The connection's own original destination.
+    OriginalDst,
+}
+
+#[derive(Clone, Debug)]
+pub struct DnsDiscovery {
+    pub endpoints: Vec<DnsEndpoint>,
+    pub family: DnsFamily,
+    /// Between lookups, unless `respect_ttl` has a shorter one. Envoy's default is 5 s.
+    pub refresh: Duration,
+    pub failure_refresh: Option<(Duration, Duration)>,
+    pub respect_ttl: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct DnsEndpoint {
+    pub address: Address,
+    /// For the Host of health checks and auto_host_rewrite; the name when not given.
+    pub hostname: Str,
+    pub weight: u32,
+    pub priority: u32,
+    pub locality: tulle_balance::Locality,
+    pub locality_weight: u32,
+    pub metadata: Arc<Metadata>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DnsFamily {
+    #[default]
+    Auto,
+    V4Only,
+    V6Only,
+    V4Preferred,
+    All,
+}
+
+/// Which HTTP is spoken to the endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HttpProtocol {
+    Http1(Http1Options),
+    Http2(Http2Options),
+    /// What the downstream request came in as.
+    UseDownstream { http1: Http1Options, http2: Http2Options },
+    /// What ALPN chose (`auto_config`): h2 or http/1.1. Needs TLS.
+    Alpn { http1: Http1Options, http2: Http2Options },
+}
+
+/// `None` means no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// An idle pooled connection is closed after this long. Envoy's default is 1 h.
+    pub idle_timeout: Option<Duration>,
+    pub max_connection_duration: Option<Duration>,
+    pub max_stream_duration: Option<Duration>,
+    pub max_requests_per_connection: Option<u32>,
+    pub max_response_headers: usize,
+    pub max_response_headers_bytes: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum UpstreamTransport {
+    Plaintext,
+    Tls(Arc<UpstreamTls>),
+}
+
+/// An endpoint whose `envoy.transport_socket_match` metadata holds all of `criteria` uses `transport`; first fit wins.
+#[derive(Clone, Debug)]
+pub struct TransportMatch {
+    pub name: Str,
+    /// Empty matches every endpoint.
+    pub criteria: Vec<(Str, Value)>,
+    pub transport: UpstreamTransport,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct TcpKeepAlive {
+    pub probes: Option<u32>,
+    pub time: Option<Duration>,
+    pub interval: Option<Duration>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct HealthCheck {
+    pub timeout: Duration,
+    pub interval: Duration,
+    pub interval_jitter: Duration,
+    pub initial_jitter: Duration,
+    /// Used instead of `interval` while the cluster has had no traffic. Envoy's default is 60 s.
+    pub no_traffic_interval: Duration,
+    pub unhealthy_interval: Duration,
+    pub unhealthy_threshold: u32,
+    pub healthy_threshold: u32,
+    pub reuse_connection: bool,
+    pub checker: HealthChecker,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum HealthChecker {
+    Http {
+        host: Option<Str>,
+        path: Str,
+        method: http::Method,
+        http2: bool,
+        /// Half-open ranges; 200 only when configuration gives none.
+        expected_statuses: Vec<(u16, u16)>,
+        retriable_statuses: Vec<(u16, u16)>,
+        request_headers: Vec<(http::HeaderName, http::HeaderValue)>,
+    },
+    /// Connect; send `send` if any; succeed when the received bytes hold each of `receive` in order.
+    Tcp { send: Option<Arc<[u8]>>, receive: Vec<Arc<[u8]>> },
+    Grpc { service: Str, authority: Option<Str> },
+}

@@ -1,0 +1,145 @@
+//! Listeners and their filter chains: where connections are accepted and which chain takes each one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tulle_core::metadata::Metadata;
+use tulle_core::{Address, Str};
+
+use crate::access_log::AccessLog;
+use crate::hcm::Hcm;
+use crate::net::Cidr;
+use crate::tcp::TcpProxy;
+use crate::tls::DownstreamTls;
+
+/// One listening socket (or several, see `additional_addresses`) and what happens to its connections.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    pub name: Str,
+    /// Prefix of this listener's statistics; the address when configuration gives none.
+    pub stat_prefix: Str,
+    pub address: Address,
+    pub additional_addresses: Vec<Address>,
+    /// Each worker binds its own SO_REUSEPORT socket. Envoy's default is true.
+    pub reuse_port: bool,
+    /// False: reached only by `use_original_dst` hand-off from another listener; never bound.
+    pub bind_to_port: bool,
+    /// Redirected connections are handed to the listener whose address equals the original destination.
+    pub use_original_dst: bool,
+    pub transparent: bool,
+    pub backlog: u32,
+    /// In configuration order; matching is Envoy's (most specific per criterion), not first wins.
+    pub chains: Vec<FilterChain>,
+    /// Takes connections that no chain matches; without one such connections are closed.
+    pub default_chain: Option<FilterChain>,
+    pub inspect: ListenerFilters,
+    pub direction: TrafficDirection,
+    pub drain: DrainType,
+    /// Soft limit in bytes on buffers of one connection. Envoy's default is 1 MiB.
+    pub buffer_limit: u32,
+    /// Logged per connection, also for connections that no chain matched.
+    pub access_logs: Vec<AccessLog>,
+    pub metadata: Arc<Metadata>,
+}
+
+/// What is read from a connection before a chain is chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerFilters {
+    /// Peek at the ClientHello: transport protocol `tls`, SNI and ALPN become matchable.
+    pub tls: bool,
+    /// Peek at the first bytes for HTTP/1.x or the h2 preface: application protocols become matchable.
+    pub http: bool,
+    /// A PROXY protocol header is required first (v1 or v2).
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// SO_ORIGINAL_DST replaces the local address for matching.
+    pub original_dst: bool,
+    /// How long inspection may wait for bytes; `None` waits for ever (configured as 0s). Envoy's default is 15 s.
+    pub timeout: Option<Duration>,
+    /// On timeout go on with what is known instead of closing.
+    pub continue_on_timeout: bool,
+}
+
+impl ListenerFilters {
+    /// Whether anything must be read before a chain can be chosen.
+    pub fn reads_first(&self) -> bool {
+        self.tls || self.http || self.proxy_protocol.is_some()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProxyProtocol {
+    /// Connections without a PROXY header are taken as they are instead of closed.
+    pub allow_requests_without: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TrafficDirection {
+    #[default]
+    Unspecified,
+    Inbound,
+    Outbound,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DrainType {
+    /// Drain on shutdown, on health-check failure and on modification.
+    #[default]
+    Default,
+    ModifyOnly,
+}
+
+/// A chain: which connections it takes, how they are secured, and what runs on them.
+#[derive(Clone, Debug)]
+pub struct FilterChain {
+    pub name: Str,
+    pub matches: ChainMatch,
+    /// `None`: plaintext.
+    pub tls: Option<Arc<DownstreamTls>>,
+    /// Limit on the TLS handshake.
+    pub transport_connect_timeout: Option<Duration>,
+    pub filter: NetworkFilter,
+    pub metadata: Arc<Metadata>,
+}
+
+/// Criteria of a chain; an empty list (or `None`) matches everything. Order of significance is Envoy's:
+/// destination port, destination address, server name, transport protocol, application protocol, source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChainMatch {
+    pub destination_port: Option<u16>,
+    pub destination_ranges: Vec<Cidr>,
+    /// Lower case. `*.example.com` matches any longer name under example.com.
+    pub server_names: Vec<Str>,
+    pub transport_protocol: Option<TransportProtocol>,
+    /// ALPN values of the ClientHello, or what HTTP inspection found (`http/1.1`, `h2c`).
+    pub application_protocols: Vec<Str>,
+    pub source: SourceMatch,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceMatch {
+    pub kind: SourceType,
+    pub ranges: Vec<Cidr>,
+    pub ports: Vec<u16>,
+    pub direct_ranges: Vec<Cidr>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SourceType {
+    #[default]
+    Any,
+    SameIpOrLoopback,
+    External,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransportProtocol {
+    RawBuffer,
+    Tls,
+}
+
+/// The terminal network filter.
+#[derive(Clone, Debug)]
+pub enum NetworkFilter {
+    Http(Arc<Hcm>),
+    Tcp(Arc<TcpProxy>),
+}

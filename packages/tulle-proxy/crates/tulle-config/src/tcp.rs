@@ -1,0 +1,75 @@
+//! The TCP proxy: connections forwarded byte by byte to one cluster or a weighted choice of clusters.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tulle_core::metadata::Metadata;
+use tulle_core::Str;
+
+use crate::access_log::AccessLog;
+
+#[derive(Clone, Debug)]
+pub struct TcpProxy {
+    pub stat_prefix: Str,
+    /// Never empty; weights sum to more than 0.
+    pub clusters: Vec<WeightedTcpCluster>,
+    /// Sum of the weights of `clusters`.
+    pub total_weight: u32,
+    /// No bytes in either direction for this long closes the connection; `None` never. Envoy's default is 1 h.
+    pub idle_timeout: Option<Duration>,
+    pub max_connection_duration: Option<Duration>,
+    /// Connection attempts in all, at least 1.
+    pub max_connect_attempts: u32,
+    /// Endpoint choice follows a hash of the source address (Envoy's only TCP hash policy).
+    pub hash_source_ip: bool,
+    pub access_logs: Vec<AccessLog>,
+}
+
+#[derive(Clone, Debug)]
+pub struct WeightedTcpCluster {
+    pub name: Str,
+    pub weight: u32,
+    /// `envoy.lb` criteria for subsets.
+    pub metadata_match: Option<Arc<Metadata>>,
+}
+
+impl TcpProxy {
+    /// The cluster that `ticket` (any number below `total_weight`; larger ones wrap) falls to.
+    pub fn choose(&self, ticket: u32) -> &WeightedTcpCluster {
+        let mut left = ticket % self.total_weight;
+        for cluster in &self.clusters {
+            if left < cluster.weight {
+                return cluster;
+            }
+            left -= cluster.weight;
+        }
+        // Unreachable while total_weight is the sum, which the decoder guarantees.
+        &self.clusters[0]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster(name: &str, weight: u32) -> WeightedTcpCluster {
+        WeightedTcpCluster { name: name.into(), weight, metadata_match: None }
+    }
+
+    #[test]
+    fn tickets_fall_by_weight() {
+        let proxy = TcpProxy {
+            stat_prefix: "tcp".into(),
+            clusters: vec![cluster("a", 9), cluster("zero", 0), cluster("b", 1)],
+            total_weight: 10,
+            idle_timeout: None,
+            max_connection_duration: None,
+            max_connect_attempts: 1,
+            hash_source_ip: false,
+            access_logs: vec![],
+        };
+        let to_b = (0..10).filter(|ticket| &*proxy.choose(*ticket).name == "b").count();
+        let to_zero = (0..10).filter(|ticket| &*proxy.choose(*ticket).name == "zero").count();
+        assert_eq!((to_b, to_zero), (1, 0));
+    }
+}
