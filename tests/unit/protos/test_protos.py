@@ -10,7 +10,16 @@ import pytest
 from google.protobuf.descriptor_pool import Default
 from google.protobuf.json_format import ParseError
 
-from tulle.protos import UnknownMessageError, from_dict, message, pack_any, pool, serialize, to_dict, unpack_any
+from tulle.protos import (
+    UnknownMessageError,
+    from_dict,
+    message,
+    pack_any,
+    pool,
+    serialize,
+    to_dict,
+    unpack_any,
+)
 
 TOOLS = Path(__file__).resolve().parents[3] / "packages" / "tulle" / "tools"
 

@@ -1,4 +1,4 @@
-"""Deterministic serialization and packing into `Any`: equal messages give equal bytes and so equal versions."""
+"""Deterministic serialization and packing into `Any`: equal messages give equal bytes and equal versions."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ def pack_any(msg: Any) -> Any:
 
 
 def unpack_any(packed: Any) -> Any:
-    """The message in an `Any`. Raises `UnknownMessageError`, or protobuf's `DecodeError` for bytes that are not one."""
+    """The message in an `Any`. Raises `UnknownMessageError`, or protobuf's `DecodeError`."""
     return message_for_url(packed.type_url).FromString(packed.value)
