@@ -1,1 +1,1 @@
-"""The typed picture of a mesh: what dialects lower to (fragments) and what link yields (`Mesh`); standard library only."""
+"""The typed picture of a mesh: fragments, which dialects lower to, and the `Mesh` that link yields from them."""

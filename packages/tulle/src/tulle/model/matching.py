@@ -27,7 +27,7 @@ class StringMatch:
 
 
 class PathKind(StrEnum):
-    """PREFIX is Istio's textual prefix (`/a` matches `/ab`); SEGMENTS the Gateway API's (`/a` matches `/a/b` only)."""
+    """PREFIX is textual, as in Istio (`/a` matches `/ab`); SEGMENTS whole segments, as in the Gateway API."""
 
     EXACT = "exact"
     PREFIX = "prefix"
@@ -46,7 +46,7 @@ class PathMatch:
 
 @dataclass(frozen=True, slots=True)
 class HeaderMatch:
-    """`match` None asks for presence only; `inverted` negates the whole condition (Istio's withoutHeaders)."""
+    """`match` None asks for presence only; `inverted` negates the whole condition (withoutHeaders)."""
 
     name: str
     match: StringMatch | None = None

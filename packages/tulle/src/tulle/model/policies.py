@@ -54,7 +54,7 @@ HashKey: TypeAlias = HashHeader | HashCookie | HashQuery | HashSourceIp
 
 @dataclass(frozen=True, slots=True)
 class ConsistentHash:
-    """`ring_size` is Istio's minimumRingSize (default 1024) for RING_HASH, the prime table size for MAGLEV."""
+    """`ring_size` is Istio's minimumRingSize (default 1024) for RING_HASH, the table size for MAGLEV."""
 
     keys: tuple[HashKey, ...]
     algorithm: HashAlgorithm = HashAlgorithm.RING_HASH
@@ -86,7 +86,7 @@ class Keepalive:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionPool:
-    """Limits and timeouts of connections to one destination; None keeps the default (no limit; connect 10 s)."""
+    """Limits and timeouts of connections to a destination; None keeps the default (no limit; connect 10 s)."""
 
     max_connections: int | None = None
     connect_timeout: timedelta | None = None
@@ -152,7 +152,7 @@ class Failover:
 
 @dataclass(frozen=True, slots=True)
 class LocalityShare:
-    """Distribution for callers in `source`: locality (`region/zone/subzone`, `*` allowed) and its percentage."""
+    """For callers in `source`: localities (`region/zone/subzone`, `*` allowed) and their percentages."""
 
     source: str
     shares: tuple[tuple[str, int], ...]
@@ -201,8 +201,9 @@ class Subset:
 
 @dataclass(frozen=True, slots=True)
 class DestinationPolicy:
-    """Policy and subsets for one host (DestinationRule, …). `host` is as written, resolved by link;
-    `workload_selector` (empty: all) names the calling workloads, in the object's own namespace, it applies to.
+    """Policy and subsets for one host (DestinationRule, …). `host` is as written, resolved by link.
+
+    `workload_selector` (empty: all) names the calling workloads of the object's own namespace it is for.
     """
 
     meta: Meta

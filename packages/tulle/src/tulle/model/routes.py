@@ -225,7 +225,7 @@ class ConnectionRule:
 
 
 class Precedence(StrEnum):
-    """AS_WRITTEN: the first rule that matches (Istio). MOST_SPECIFIC: the Gateway API's ordering of matches."""
+    """AS_WRITTEN: the first rule that matches (Istio). MOST_SPECIFIC: the Gateway API's order of matches."""
 
     AS_WRITTEN = "as-written"
     MOST_SPECIFIC = "most-specific"

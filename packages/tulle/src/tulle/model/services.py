@@ -35,7 +35,7 @@ class Protocol(StrEnum):
 
 class Resolution(StrEnum):
     """How endpoints are found. WORKLOADS: selected by label, or given by EndpointSet; STATIC: as declared;
-    DNS: every address of each declared name; DNS_ROUND_ROBIN: one at a time; PASSTHROUGH: the address asked for.
+    DNS: every address of each declared name; DNS_ROUND_ROBIN: one at a time; PASSTHROUGH: where asked for.
     """
 
     WORKLOADS = "workloads"
@@ -49,8 +49,8 @@ class Resolution(StrEnum):
 class ServicePort:
     """A port that callers use.
 
-    `target` is the workload's port by number or by name, None the same number. `app_protocol` is Kubernetes'
-    appProtocol (or Istio's explicit protocol) as written; link selects the protocol from it, else from `name`.
+    `target` is the workload's port by number or by name, None the same number. `app_protocol` is appProtocol
+    (or Istio's explicit protocol) as written; link selects the protocol from it, else from `name`.
     """
 
     number: int
@@ -86,8 +86,9 @@ class StaticEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A callable name. `hosts` are full names (`reviews.default.svc.cluster.local`, `api.example.com`, `*.x.com`);
-    the first is canonical. `selector` None selects nothing; endpoints then are `endpoints` and EndpointSets.
+    """A callable name. `hosts` are full names (`reviews.default.svc.cluster.local`, `api.example.com`,
+    `*.x.com`); the first is canonical. `selector` None selects nothing; endpoints then are `endpoints`
+    and EndpointSets.
     `external` is Istio's MESH_EXTERNAL: its endpoints never have sidecars.
     """
 

@@ -7,7 +7,6 @@ from enum import StrEnum
 
 from tulle.model.routes import Percent
 
-
 ONE_PERCENT = Percent(10_000)
 
 

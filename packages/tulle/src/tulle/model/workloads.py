@@ -22,7 +22,10 @@ class SidecarMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WorkloadPort:
-    """A port the application listens on; `name` is what a service's targetPort may refer to."""
+    """A port the application listens on; `name` is what a service's targetPort may refer to.
+
+    `number` 0: picked when the workload is started; the `Placement` then says it, by name.
+    """
 
     number: int
     name: str = ""
@@ -31,7 +34,10 @@ class WorkloadPort:
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """127.0.0.1:`local_port` of the workload leads to `port` of `service` (a host as written)."""
+    """127.0.0.1:`local_port` of the workload leads to `port` of `service` (a host as written).
+
+    `local_port` 0: picked when the workload is started; the `Placement` then says it.
+    """
 
     source: SourceRef
     service: str
@@ -67,10 +73,20 @@ class WorkloadRef:
 
 @dataclass(frozen=True, slots=True)
 class InboundPort:
-    """The sidecar listens on `listen` for what is meant for the application's port `app`."""
+    """The sidecar listens on `listen` for what is meant for the application's port `app`, called `name`."""
 
     app: int
     listen: int
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamPort:
+    """The local port picked for the upstream declared with this `service` (as written) and `port`."""
+
+    service: str
+    port: int
+    local: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +97,15 @@ class Placement:
     outbound: int
     admin: int
     inbound: tuple[InboundPort, ...] = ()
+    upstreams: tuple[UpstreamPort, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class HttpProbe:
+    """A GET that must answer 200 to 399; `port` by number or by the workload port's name."""
+
     path: str
-    port: int
+    port: int | str
 
 
 @dataclass(frozen=True, slots=True)
