@@ -1,1 +1,1 @@
-"""The typed picture of a mesh: fragments, which dialects lower to, and the `Mesh` that link yields from them."""
+"""The typed picture of a mesh: fragments, which dialects lower to, and the `Mesh` that link makes of them."""

@@ -26,8 +26,8 @@ class LinkedPort:
 
 @dataclass(frozen=True, slots=True)
 class LinkedService:
-    """A service under its canonical `host`. `aliases` are further full names; `short` the name within its
-    namespace (None for hosts that are not of the cluster's domain).
+    """A service under one full name, `host`. `short` is its name within its namespace (None for hosts that
+    are not of the cluster's domain).
     """
 
     host: str
@@ -38,7 +38,6 @@ class LinkedService:
     resolution: Resolution
     visibility: Visibility
     short: str | None = None
-    aliases: tuple[str, ...] = ()
     subject_alt_names: tuple[str, ...] = ()
     external: bool = False
     headless: bool = False

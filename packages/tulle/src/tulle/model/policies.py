@@ -86,7 +86,7 @@ class Keepalive:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionPool:
-    """Limits and timeouts of connections to a destination; None keeps the default (no limit; connect 10 s)."""
+    """Limits and timeouts of connections to a destination; None is the default (no limit; connect 10 s)."""
 
     max_connections: int | None = None
     connect_timeout: timedelta | None = None

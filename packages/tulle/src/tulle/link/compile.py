@@ -1,0 +1,126 @@
+"""The passes in order. Each takes what the passes before it made; none looks at the order of arrival."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from tulle.link.check import References, check_policies, check_routes
+from tulle.link.endpoints import Assembly, Declared, assemble
+from tulle.link.hosts import Hosts
+from tulle.link.policies import link_policies
+from tulle.link.routes import link_routes
+from tulle.link.services import link_services
+from tulle.model.diagnostics import Diagnostic
+from tulle.model.fragments import Fragment
+from tulle.model.mesh import LinkedPolicy, LinkedService, Mesh
+from tulle.model.policies import DestinationPolicy
+from tulle.model.routes import Destination, RouteSet
+from tulle.model.services import EndpointSet, Service
+from tulle.model.settings import MeshSettings
+from tulle.model.source import SourceRef
+from tulle.model.workloads import Placement, Upstream, Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """The mesh and everything found on the way, sorted by place.
+
+    `declared` is what `relink_endpoints` needs beside a mesh.
+    """
+
+    mesh: Mesh
+    diagnostics: tuple[Diagnostic, ...]
+    declared: Declared
+    structural: tuple[Diagnostic, ...]
+
+
+def link(
+    fragments: Iterable[Fragment],
+    placements: Iterable[Placement] = (),
+    settings: MeshSettings | None = None,
+) -> Linked:
+    """One mesh from everything that dialects lowered; the same for any order of `fragments`."""
+    chosen = settings or MeshSettings()
+    every = list(fragments)
+    services, declarations, findings = link_services(_oldest_first(every, Service), chosen.domain)
+    hosts = Hosts(services.keys(), chosen.domain)
+    written = _oldest_first(every, DestinationPolicy)
+    policies, found = link_policies(written, hosts)
+    findings += found
+    routes, found = link_routes(_oldest_first(every, RouteSet), hosts, services)
+    findings += found
+    workloads = _oldest_first(every, Workload)
+    findings += check_routes(routes.values(), References(services, policies))
+    findings += check_policies(policies, _places(written, hosts), services)
+    findings += _check_upstreams(workloads, hosts, services)
+    declared = Declared(chosen, hosts, services, declarations)
+    assembly = assemble(declared, workloads, _oldest_first(every, EndpointSet), placements)
+    mesh = Mesh(chosen, services, routes, policies, assembly.endpoints, assembly.workloads)
+    return _linked(mesh, declared, findings, assembly)
+
+
+def relink_endpoints(
+    previous: Linked,
+    workloads: Iterable[Workload],
+    sets: Iterable[EndpointSet],
+    placements: Iterable[Placement],
+) -> Linked:
+    """The fast path: `previous` with other workloads, endpoint sets and placements, and the same structure.
+
+    Equal endpoints keep their identity, so that emission can tell cheaply what did not change.
+    """
+    assembly = assemble(previous.declared, workloads, sets, placements)
+    old = previous.mesh
+    kept = {
+        host: old.endpoints[host] if old.endpoints.get(host) == found else found
+        for host, found in assembly.endpoints.items()
+    }
+    mesh = replace(old, endpoints=kept, workloads=assembly.workloads)
+    return _linked(mesh, previous.declared, previous.structural, assembly)
+
+
+def _linked(
+    mesh: Mesh, declared: Declared, findings: Sequence[Diagnostic], assembly: Assembly
+) -> Linked:
+    structural = tuple(sorted(findings, key=_by_place))
+    every = tuple(sorted((*structural, *assembly.diagnostics), key=_by_place))
+    return Linked(mesh, every, declared, structural)
+
+
+def _by_place(finding: Diagnostic) -> tuple[SourceRef, str, str]:
+    return (finding.source, finding.code, finding.message)
+
+
+_F = TypeVar("_F", Service, DestinationPolicy, RouteSet, Workload, EndpointSet)
+
+
+def _oldest_first(fragments: Iterable[Fragment], kind: type[_F]) -> list[_F]:
+    """All fragments of one type by age, then namespace and name; those of one object stay as lowered."""
+    chosen = [fragment for fragment in fragments if isinstance(fragment, kind)]
+    return sorted(chosen, key=lambda fragment: fragment.meta)
+
+
+def _places(policies: Iterable[DestinationPolicy], hosts: Hosts) -> Mapping[str, SourceRef]:
+    places: dict[str, SourceRef] = {}
+    for policy in policies:
+        places.setdefault(hosts.resolve(policy.host, policy.meta.namespace), policy.meta.source)
+    return places
+
+
+def _check_upstreams(
+    workloads: Iterable[Workload], hosts: Hosts, services: Mapping[str, LinkedService]
+) -> list[Diagnostic]:
+    references = References(services, dict[str, tuple[LinkedPolicy, ...]]())
+    return [
+        finding
+        for workload in workloads
+        for upstream in workload.upstreams
+        for finding in references.check(_upstream_destination(upstream, workload, hosts), str(workload.meta))
+    ]
+
+
+def _upstream_destination(upstream: Upstream, workload: Workload, hosts: Hosts) -> Destination:
+    host = hosts.resolve(upstream.service, workload.meta.namespace)
+    return Destination(upstream.source, host, upstream.port)
