@@ -1,1 +1,16 @@
-//! (being built)
+//! Which endpoint a request goes to: pure, per-worker, without atomics.
+//!
+//! `EndpointSet` is the immutable, shareable description that arrives from the control plane. Each worker builds a
+//! `Balancer` from it; hosts are `Rc<Host>` with plain cells, and survive updates that do not change them.
+
+pub mod balancer;
+pub mod config;
+pub mod endpoints;
+pub mod host;
+pub mod outlier;
+
+pub use balancer::{Balancer, NoHost, PickContext};
+pub use config::{LbConfig, LbPolicy, LocalityMode, SlowStart, SubsetConfig, SubsetFallback, SubsetSelector};
+pub use endpoints::{Endpoint, EndpointMetadata, EndpointSet, Health, Labels, Locality, LocalityEndpoints};
+pub use host::{ActiveRequest, Host, HostId};
+pub use outlier::{OutlierConfig, OutlierDetector, OutlierEvent};

@@ -1,1 +1,21 @@
-//! (being built)
+//! Which route a request takes and what happens to its head on the way: pure functions over a compiled route table.
+
+pub mod action;
+pub mod config;
+pub mod hosts;
+pub mod matching;
+pub mod mutation;
+pub mod rewrite;
+pub mod select;
+pub mod template;
+
+pub use action::{
+    ClusterTarget, DirectResponse, Forward, HashPolicy, HashSource, HostRewrite, Mirror, PathRewrite, Redirect,
+    RedirectPath, RegexRewrite, RouteAction, UpgradePolicy, WeightedCluster,
+};
+pub use config::{CorsPolicy, RateLimitSlot, Route, RouteConfig, VirtualHost};
+pub use hosts::HostIndex;
+pub use matching::{PathMatch, QueryMatcher, QueryTest, RouteMatch};
+pub use mutation::{AppendAction, HeaderMutations, HeaderValue, apply_request, apply_response};
+pub use select::{Selected, select};
+pub use template::PathTemplate;

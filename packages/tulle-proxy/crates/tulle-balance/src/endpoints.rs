@@ -1,0 +1,133 @@
+//! A cluster's endpoints as configured: `ClusterLoadAssignment` without its protobufs.
+
+use std::sync::Arc;
+
+use tulle_core::{Address, Str};
+
+/// Key-value labels, sorted by key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Labels(Box<[(Str, Str)]>);
+
+impl Labels {
+    pub fn new(mut pairs: Vec<(Str, Str)>) -> Self {
+        pairs.sort();
+        Labels(pairs.into())
+    }
+
+    pub fn get(&self, key: &str) -> Option<&Str> {
+        self.0.iter().find(|(name, _)| &**name == key).map(|(_, value)| value)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &(Str, Str)> {
+        self.0.iter()
+    }
+
+    /// Whether every pair of `wanted` is among these.
+    pub fn contains_all(&self, wanted: &[(Str, Str)]) -> bool {
+        wanted.iter().all(|(key, value)| self.get(key) == Some(value))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// What a control plane says about an endpoint beside its address; shared by the endpoints that have the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct EndpointMetadata {
+    /// Filter metadata under `envoy.lb`: subset labels.
+    pub lb: Labels,
+    /// Under `envoy.transport_socket_match`, for instance `tlsMode: istio`.
+    pub transport: Labels,
+    /// Under `istio`, key `workload`: `name;namespace;app;version;cluster`.
+    pub workload: Option<Str>,
+}
+
+/// `envoy.config.core.v3.Locality`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Locality {
+    pub region: Str,
+    pub zone: Str,
+    pub sub_zone: Str,
+}
+
+/// `HealthStatus` of an endpoint; `UNKNOWN` counts as healthy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Health {
+    #[default]
+    Healthy,
+    Degraded,
+    Unhealthy,
+    /// Not for new requests, like unhealthy; existing ones go on.
+    Draining,
+}
+
+/// One endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    pub address: Address,
+    /// `Endpoint.hostname`, for auto host rewrite and health checks.
+    pub hostname: Option<Str>,
+    /// At least 1.
+    pub weight: u32,
+    pub health: Health,
+    pub metadata: Arc<EndpointMetadata>,
+}
+
+impl Endpoint {
+    pub fn new(address: impl Into<Address>) -> Self {
+        Endpoint {
+            address: address.into(),
+            hostname: None,
+            weight: 1,
+            health: Health::Healthy,
+            metadata: Arc::default(),
+        }
+    }
+}
+
+/// The endpoints of one locality at one priority.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocalityEndpoints {
+    pub locality: Locality,
+    /// 0 is the highest.
+    pub priority: u32,
+    /// For locality-weighted balancing; `None` gets no load there.
+    pub weight: Option<u32>,
+    pub endpoints: Box<[Endpoint]>,
+}
+
+/// All endpoints of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointSet {
+    pub localities: Box<[LocalityEndpoints]>,
+    /// How much health counts above its share, in percent; Envoy's default is 140.
+    pub overprovisioning: u32,
+}
+
+impl EndpointSet {
+    pub const DEFAULT_OVERPROVISIONING: u32 = 140;
+
+    pub fn new(localities: Vec<LocalityEndpoints>) -> Self {
+        EndpointSet { localities: localities.into(), overprovisioning: Self::DEFAULT_OVERPROVISIONING }
+    }
+
+    /// One locality at priority 0.
+    pub fn flat(endpoints: Vec<Endpoint>) -> Self {
+        Self::new(vec![LocalityEndpoints { endpoints: endpoints.into(), ..Default::default() }])
+    }
+
+    pub fn len(&self) -> usize {
+        self.localities.iter().map(|locality| locality.endpoints.len()).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Default for EndpointSet {
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
+}

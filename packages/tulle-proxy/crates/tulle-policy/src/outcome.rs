@@ -1,0 +1,54 @@
+//! What one attempt ended with, as retries and outlier detection need to know it.
+
+/// Why an attempt gave no complete response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ResetReason {
+    /// No connection could be made (refused, timeout, TLS handshake).
+    ConnectFailure,
+    /// The connection ended before a response head.
+    ConnectionTermination,
+    /// The peer reset the stream.
+    RemoteReset,
+    /// The peer refused the stream (h2 REFUSED_STREAM, or above its GOAWAY): it was not processed.
+    RemoteRefused,
+    /// We reset it, for instance because of an error in the peer's message.
+    LocalReset,
+    ProtocolError,
+    /// A circuit-breaker limit.
+    Overflow,
+    PerTryTimeout,
+    /// The request's overall timeout; never retried.
+    GlobalTimeout,
+    NoHealthyHost,
+}
+
+/// How an attempt ended, at the latest moment when a retry is still possible: before any byte went downstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A response head arrived.
+    Response {
+        status: u16,
+        /// From `grpc-status` of a trailers-only response.
+        grpc_status: Option<u16>,
+        /// From `Retry-After` or `X-RateLimit-Reset`, as a duration from now in seconds.
+        retry_after_secs: Option<u32>,
+        /// One of the policy's retriable response headers matched.
+        retriable_header: bool,
+        /// `x-envoy-ratelimited` was present: such a response is not retried unless asked for.
+        rate_limited: bool,
+    },
+    /// No response head; `request_sent` when at least a byte of the request left.
+    Reset { reason: ResetReason, request_sent: bool },
+}
+
+impl Outcome {
+    pub fn status(status: u16) -> Self {
+        Outcome::Response {
+            status,
+            grpc_status: None,
+            retry_after_secs: None,
+            retriable_header: false,
+            rate_limited: false,
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Envoy's retry policy and the machine that decides, after each attempt, whether another follows.
+
+use std::time::Duration;
+
+use tulle_core::{Nanos, Rng};
+
+use crate::backoff::Backoff;
+use crate::matcher::HeaderMatcher;
+use crate::outcome::{Outcome, ResetReason};
+
+/// The set of conditions in `retry_on` and `retry_grpc_on`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RetryOn(u32);
+
+macro_rules! conditions {
+    ($($name:ident = $bit:literal, $text:literal;)*) => {
+        impl RetryOn {
+            $(pub const $name: RetryOn = RetryOn(1 << $bit);)*
+            const TABLE: &'static [(RetryOn, &'static str)] = &[$((RetryOn::$name, $text)),*];
+        }
+    };
+}
+
+conditions! {
+    SERVER_ERROR = 0, "5xx";
+    GATEWAY_ERROR = 1, "gateway-error";
+    RESET = 2, "reset";
+    RESET_BEFORE_REQUEST = 3, "reset-before-request";
+    CONNECT_FAILURE = 4, "connect-failure";
+    RETRIABLE_4XX = 5, "retriable-4xx";
+    REFUSED_STREAM = 6, "refused-stream";
+    RETRIABLE_STATUS_CODES = 7, "retriable-status-codes";
+    RETRIABLE_HEADERS = 8, "retriable-headers";
+    ENVOY_RATE_LIMITED = 9, "envoy-ratelimited";
+    HTTP3_POST_CONNECT_FAILURE = 10, "http3-post-connect-failure";
+    GRPC_CANCELLED = 16, "cancelled";
+    GRPC_DEADLINE_EXCEEDED = 17, "deadline-exceeded";
+    GRPC_RESOURCE_EXHAUSTED = 18, "resource-exhausted";
+    GRPC_UNAVAILABLE = 19, "unavailable";
+    GRPC_INTERNAL = 20, "internal";
+}
+
+impl RetryOn {
+    pub const NONE: RetryOn = RetryOn(0);
+
+    pub fn contains(self, other: RetryOn) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    pub fn intersects(self, other: RetryOn) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Parses a comma-separated list; the second part holds the first unknown word, which Envoy ignores and we report.
+    pub fn parse(list: &str) -> (RetryOn, Option<&str>) {
+        let mut set = RetryOn::NONE;
+        let mut unknown = None;
+        for word in list.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+            match Self::TABLE.iter().find(|(_, text)| *text == word) {
+                Some((condition, _)) => set = set | *condition,
+                None => unknown = unknown.or(Some(word)),
+            }
+        }
+        (set, unknown)
+    }
+}
+
+impl std::ops::BitOr for RetryOn {
+    type Output = RetryOn;
+    fn bitor(self, other: RetryOn) -> RetryOn {
+        RetryOn(self.0 | other.0)
+    }
+}
+
+/// `envoy.config.route.v3.RetryPolicy`, compiled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RetryPolicy {
+    pub on: RetryOn,
+    /// Retries after the first attempt.
+    pub num_retries: u32,
+    pub per_try_timeout: Option<Duration>,
+    pub per_try_idle_timeout: Option<Duration>,
+    pub backoff: Backoff,
+    /// Wait as `Retry-After` says, up to this long, when the response has it.
+    pub rate_limited_backoff_max: Option<Duration>,
+    pub retriable_status_codes: Box<[u16]>,
+    /// Response headers that make a response retriable.
+    pub retriable_headers: Box<[HeaderMatcher]>,
+    /// When not empty, only requests that match one of these are retried.
+    pub retriable_request_headers: Box<[HeaderMatcher]>,
+    /// How often to pick again when the picked host was already tried (`retry_host_predicate: previous_hosts`).
+    pub host_selection_attempts: u32,
+    /// Prefer hosts not tried before.
+    pub avoid_previous_hosts: bool,
+}
+
+impl Default for RetryPolicy {
+    /// No retries; the numbers are Envoy's defaults for when conditions are given.
+    fn default() -> Self {
+        RetryPolicy {
+            on: RetryOn::NONE,
+            num_retries: 1,
+            per_try_timeout: None,
+            per_try_idle_timeout: None,
+            backoff: Backoff::default(),
+            rate_limited_backoff_max: None,
+            retriable_status_codes: Box::default(),
+            retriable_headers: Box::default(),
+            retriable_request_headers: Box::default(),
+            host_selection_attempts: 1,
+            avoid_previous_hosts: false,
+        }
+    }
+}
+
+/// What follows an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Give this outcome to the client.
+    Final,
+    /// It was retriable but the retries are used up (flag URX).
+    LimitExceeded,
+    /// Try again at this time; a `RetryBudget` has still to agree.
+    RetryAt(Nanos),
+}
+
+/// One request's way through its attempts.
+#[derive(Clone, Debug)]
+pub struct RetryState {
+    remaining: u32,
+    done: u32,
+}
+
+impl RetryState {
+    pub fn new(policy: &RetryPolicy) -> Self {
+        RetryState { remaining: policy.num_retries, done: 0 }
+    }
+
+    /// Retries made so far.
+    pub fn retries(&self) -> u32 {
+        self.done
+    }
+
+    /// Decides after an attempt; the caller guarantees that no byte went downstream and that the request's body can be
+    /// sent again.
+    pub fn after(&mut self, policy: &RetryPolicy, outcome: &Outcome, now: Nanos, rng: &mut Rng) -> Decision {
+        if !policy.retriable(outcome) {
+            return Decision::Final;
+        }
+        if self.remaining == 0 {
+            return Decision::LimitExceeded;
+        }
+        self.remaining -= 1;
+        self.done += 1;
+        Decision::RetryAt(now + policy.wait(outcome, self.done, rng))
+    }
+}
+
+impl RetryPolicy {
+    fn wait(&self, outcome: &Outcome, retry: u32, rng: &mut Rng) -> Duration {
+        if let (Some(max), Outcome::Response { retry_after_secs: Some(secs), .. }) =
+            (self.rate_limited_backoff_max, outcome)
+        {
+            let asked = Duration::from_secs(u64::from(*secs));
+            if asked <= max {
+                // Envoy adds up to half again, so that clients told the same second do not return together.
+                return asked + asked.mul_f64(rng.unit() / 2.0);
+            }
+        }
+        self.backoff.wait(retry, rng)
+    }
+
+    /// Whether the conditions cover this outcome.
+    pub fn retriable(&self, outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::Response { rate_limited: true, .. } => self.on.contains(RetryOn::ENVOY_RATE_LIMITED),
+            Outcome::Response { status, grpc_status, retriable_header, .. } => {
+                self.retriable_status(*status)
+                    || (*retriable_header && self.on.contains(RetryOn::RETRIABLE_HEADERS))
+                    || grpc_status.is_some_and(|code| self.retriable_grpc(code))
+            }
+            Outcome::Reset { reason, request_sent } => self.retriable_reset(*reason, *request_sent),
+        }
+    }
+
+    fn retriable_status(&self, status: u16) -> bool {
+        (status >= 500 && status < 600 && self.on.contains(RetryOn::SERVER_ERROR))
+            || (matches!(status, 502..=504) && self.on.contains(RetryOn::GATEWAY_ERROR))
+            || (status == 409 && self.on.contains(RetryOn::RETRIABLE_4XX))
+            || (self.on.contains(RetryOn::RETRIABLE_STATUS_CODES) && self.retriable_status_codes.contains(&status))
+    }
+
+    fn retriable_grpc(&self, code: u16) -> bool {
+        let condition = match code {
+            1 => RetryOn::GRPC_CANCELLED,
+            4 => RetryOn::GRPC_DEADLINE_EXCEEDED,
+            8 => RetryOn::GRPC_RESOURCE_EXHAUSTED,
+            13 => RetryOn::GRPC_INTERNAL,
+            14 => RetryOn::GRPC_UNAVAILABLE,
+            _ => return false,
+        };
+        self.on.contains(condition)
+    }
+
+    fn retriable_reset(&self, reason: ResetReason, request_sent: bool) -> bool {
+        let any = RetryOn::SERVER_ERROR | RetryOn::GATEWAY_ERROR | RetryOn::RESET;
+        match reason {
+            // Overflow is our own limit: retrying it would defeat it. The overall timeout is over.
+            ResetReason::Overflow | ResetReason::GlobalTimeout | ResetReason::NoHealthyHost => false,
+            ResetReason::ConnectFailure => {
+                self.on.intersects(any | RetryOn::CONNECT_FAILURE | RetryOn::RESET_BEFORE_REQUEST)
+            }
+            ResetReason::RemoteRefused => self.on.intersects(any | RetryOn::REFUSED_STREAM),
+            ResetReason::ConnectionTermination
+            | ResetReason::RemoteReset
+            | ResetReason::LocalReset
+            | ResetReason::ProtocolError
+            | ResetReason::PerTryTimeout => {
+                self.on.intersects(any) || (!request_sent && self.on.contains(RetryOn::RESET_BEFORE_REQUEST))
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What a matched route does: forward, redirect, or answer directly.
+
+use std::time::Duration;
+
+use tulle_core::{FractionalPercent, Str};
+use tulle_policy::limits::Priority;
+use tulle_policy::{RetryPolicy, TimeoutPolicy};
+
+use crate::mutation::HeaderMutations;
+
+/// The action of a route.
+#[derive(Clone, Debug)]
+pub enum RouteAction {
+    Forward(Box<Forward>),
+    Redirect(Box<Redirect>),
+    Direct(Box<DirectResponse>),
+    /// `non_forwarding_action`: inbound gRPC servers; a proxy answers such a request with 404.
+    NonForwarding,
+}
+
+/// `envoy.config.route.v3.RouteAction`.
+#[derive(Clone, Debug)]
+pub struct Forward {
+    pub target: ClusterTarget,
+    /// Answered when the chosen cluster does not exist: 503 by default, else 404 or 500.
+    pub cluster_not_found_status: u16,
+    pub path_rewrite: Option<PathRewrite>,
+    pub host_rewrite: Option<HostRewrite>,
+    pub append_x_forwarded_host: bool,
+    pub timeouts: TimeoutPolicy,
+    pub retry: Option<RetryPolicy>,
+    pub hash: Box<[HashPolicy]>,
+    pub mirrors: Box<[Mirror]>,
+    pub upgrades: Box<[UpgradePolicy]>,
+    pub priority: Priority,
+    /// Label requirements for subset load balancing (`metadata_match` under `envoy.lb`), sorted by key.
+    pub subset: Box<[(Str, Str)]>,
+    pub rate_limits: Box<[crate::config::RateLimitSlot]>,
+}
+
+impl Forward {
+    /// To one cluster, with everything else at Envoy's defaults.
+    pub fn to(cluster: Str) -> Self {
+        Forward {
+            target: ClusterTarget::Single(cluster),
+            cluster_not_found_status: 503,
+            path_rewrite: None,
+            host_rewrite: None,
+            append_x_forwarded_host: false,
+            timeouts: TimeoutPolicy::default(),
+            retry: None,
+            hash: Box::default(),
+            mirrors: Box::default(),
+            upgrades: Box::default(),
+            priority: Priority::Default,
+            subset: Box::default(),
+            rate_limits: Box::default(),
+        }
+    }
+}
+
+/// Where a forwarded request goes.
+#[derive(Clone, Debug)]
+pub enum ClusterTarget {
+    Single(Str),
+    /// By ratio of the weights' sum.
+    Weighted(Box<[WeightedCluster]>),
+    /// The cluster named by this request header (lower case, or `:authority`).
+    Header(Str),
+}
+
+/// One arm of `weighted_clusters`.
+#[derive(Clone, Debug)]
+pub struct WeightedCluster {
+    pub name: Str,
+    pub weight: u32,
+    pub mutations: HeaderMutations,
+    pub host_rewrite: Option<Str>,
+    /// Added to (and overriding) the route's subset labels, sorted by key.
+    pub subset: Box<[(Str, Str)]>,
+}
+
+/// How the forwarded path is made.
+#[derive(Clone, Debug)]
+pub enum PathRewrite {
+    /// Replaces the matched prefix or exact path.
+    Prefix(Str),
+    Regex(RegexRewrite),
+    Template(crate::template::PathTemplate),
+}
+
+/// `RegexMatchAndSubstitute`: every match in the path (without query) is replaced; `\0`…`\9` are captures.
+#[derive(Clone, Debug)]
+pub struct RegexRewrite {
+    pub pattern: regex::bytes::Regex,
+    pub substitution: crate::rewrite::Substitution,
+}
+
+/// How the forwarded authority is made.
+#[derive(Clone, Debug)]
+pub enum HostRewrite {
+    Literal(Str),
+    /// The chosen endpoint's host name (strict and logical DNS clusters).
+    Auto,
+    /// The value of this request header.
+    Header(Str),
+    /// From the path, by regular expression.
+    PathRegex(RegexRewrite),
+}
+
+/// `RouteAction.HashPolicy`: what consistent hashing hashes.
+#[derive(Clone, Debug)]
+pub struct HashPolicy {
+    pub source: HashSource,
+    /// Stop here when this one gave a hash.
+    pub terminal: bool,
+}
+
+/// A hash policy's source.
+#[derive(Clone, Debug)]
+pub enum HashSource {
+    Header { name: Str, rewrite: Option<RegexRewrite> },
+    Cookie { name: Str, path: Option<Str>, ttl: Option<Duration> },
+    SourceIp,
+    QueryParameter(Str),
+    FilterState(Str),
+}
+
+/// `RequestMirrorPolicy`.
+#[derive(Clone, Debug)]
+pub struct Mirror {
+    pub cluster: MirrorTarget,
+    pub fraction: FractionalPercent,
+}
+
+/// Where a mirrored request goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MirrorTarget {
+    Cluster(Str),
+    Header(Str),
+}
+
+/// Per-route permission of an upgrade (`websocket`, `CONNECT`, …; compared without case).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpgradePolicy {
+    pub kind: Str,
+    pub enabled: bool,
+    /// CONNECT: terminate it and forward the payload as TCP.
+    pub terminate_connect: bool,
+}
+
+/// `envoy.config.route.v3.RedirectAction`.
+#[derive(Clone, Debug)]
+pub struct Redirect {
+    pub https: bool,
+    pub scheme: Option<Str>,
+    pub host: Option<Str>,
+    pub port: Option<u16>,
+    pub path: RedirectPath,
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+    pub strip_query: bool,
+}
+
+/// A redirect's path.
+#[derive(Clone, Debug)]
+pub enum RedirectPath {
+    Keep,
+    /// May carry its own query, which then replaces the request's.
+    Replace(Str),
+    Prefix(Str),
+    Regex(RegexRewrite),
+}
+
+/// `envoy.config.route.v3.DirectResponseAction`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectResponse {
+    pub status: u16,
+    pub body: Box<[u8]>,
+}
+

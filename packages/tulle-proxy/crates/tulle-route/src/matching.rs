@@ -1,0 +1,134 @@
+//! A route's match: path, headers, query parameters, runtime fraction.
+
+use tulle_core::{FractionalPercent, RequestView, Str};
+use tulle_policy::matcher::has_prefix;
+use tulle_policy::{HeaderMatcher, Regex, StringMatcher};
+
+use crate::template::PathTemplate;
+
+/// How the path without its query is compared.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PathMatch {
+    Exact(Str),
+    Prefix(Str),
+    /// `/a` matches `/a` and `/a/b`, not `/ab`; has no trailing slash.
+    SeparatedPrefix(Str),
+    /// The whole path.
+    Regex(Regex),
+    Template(PathTemplate),
+    /// Any CONNECT request.
+    Connect,
+}
+
+/// What a query-parameter matcher asks of the parameter's first value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum QueryTest {
+    Present(bool),
+    String(StringMatcher),
+}
+
+/// `envoy.config.route.v3.QueryParameterMatcher`; values are compared as they stand, not decoded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueryMatcher {
+    pub name: Str,
+    pub test: QueryTest,
+}
+
+/// `envoy.config.route.v3.RouteMatch`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteMatch {
+    pub path: PathMatch,
+    pub case_sensitive: bool,
+    pub headers: Box<[HeaderMatcher]>,
+    pub query: Box<[QueryMatcher]>,
+    pub runtime_fraction: Option<FractionalPercent>,
+    /// Only requests whose content type is `application/grpc` (or `+...`).
+    pub grpc: bool,
+}
+
+impl RouteMatch {
+    /// Every request.
+    pub fn any() -> Self {
+        RouteMatch::path(PathMatch::Prefix("/".into()))
+    }
+
+    pub fn path(path: PathMatch) -> Self {
+        RouteMatch {
+            path,
+            case_sensitive: true,
+            headers: Box::default(),
+            query: Box::default(),
+            runtime_fraction: None,
+            grpc: false,
+        }
+    }
+}
+
+impl RouteMatch {
+    /// Whether the route takes this request.
+    pub fn matches<R: RequestView + ?Sized>(&self, request: &R, random: u64) -> bool {
+        self.path.matches(request, self.case_sensitive)
+            && (!self.grpc || is_grpc(request))
+            && self.headers.iter().all(|matcher| matcher.matches(request))
+            && self.query.iter().all(|matcher| matcher.matches(query_of(request.path())))
+            && self.runtime_fraction.is_none_or(|fraction| fraction.hits(random))
+    }
+}
+
+impl PathMatch {
+    fn matches<R: RequestView + ?Sized>(&self, request: &R, case_sensitive: bool) -> bool {
+        if let PathMatch::Connect = self {
+            return request.method() == "CONNECT";
+        }
+        let path = path_of(request.path());
+        // A CONNECT without a path goes only to the matcher made for it.
+        !path.is_empty() && self.matches_path(path, case_sensitive)
+    }
+
+    /// On a path without query and fragment.
+    pub fn matches_path(&self, path: &str, case_sensitive: bool) -> bool {
+        let (bytes, fold) = (path.as_bytes(), !case_sensitive);
+        match self {
+            PathMatch::Exact(text) if fold => path.eq_ignore_ascii_case(text),
+            PathMatch::Exact(text) => path == &**text,
+            PathMatch::Prefix(text) => has_prefix(bytes, text.as_bytes(), fold),
+            PathMatch::SeparatedPrefix(text) => {
+                has_prefix(bytes, text.as_bytes(), fold) && matches!(bytes.get(text.len()), None | Some(b'/'))
+            }
+            PathMatch::Regex(regex) => regex.is_match(bytes),
+            PathMatch::Template(template) => template.matches(path),
+            PathMatch::Connect => false,
+        }
+    }
+}
+
+/// The part of a path before `?` and `#`.
+pub fn path_of(path: &str) -> &str {
+    path.find(['?', '#']).map_or(path, |end| &path[..end])
+}
+
+/// The part of a path after the first `?`, up to `#`.
+pub fn query_of(path: &str) -> &str {
+    let query = path.split_once('?').map_or("", |(_, query)| query);
+    query.split_once('#').map_or(query, |(query, _)| query)
+}
+
+fn is_grpc<R: RequestView + ?Sized>(request: &R) -> bool {
+    let Some(kind) = request.header("content-type") else { return false };
+    kind.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
+}
+
+impl QueryMatcher {
+    /// On a query string without `?`; the first parameter of the name counts.
+    pub fn matches(&self, query: &str) -> bool {
+        let value = query.split('&').filter(|pair| !pair.is_empty()).find_map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (name == &*self.name).then_some(value)
+        });
+        match (&self.test, value) {
+            (QueryTest::Present(wanted), value) => value.is_some() == *wanted,
+            (QueryTest::String(matcher), Some(value)) => matcher.matches(value.as_bytes()),
+            (QueryTest::String(_), None) => false,
+        }
+    }
+}

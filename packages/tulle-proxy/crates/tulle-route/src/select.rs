@@ -1,0 +1,84 @@
+//! Selecting a route for a request, as Envoy does: virtual host by authority, then the first route that matches.
+
+use tulle_core::RequestView;
+
+use crate::action::{ClusterTarget, RouteAction, WeightedCluster};
+use crate::config::{Route, RouteConfig, TlsRequirement, VirtualHost};
+use crate::mutation::HeaderMutations;
+
+/// The chosen route with its levels, borrowed from the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Selected<'c> {
+    pub config: &'c RouteConfig,
+    pub host: &'c VirtualHost,
+    pub route: &'c Route,
+    /// The weighted arm that was drawn, when the target is weighted.
+    pub arm: Option<&'c WeightedCluster>,
+}
+
+/// Selects the route of `request`; `random` are 64 uniform bits, drawn once per request. Allocates nothing.
+pub fn select<'c, R: RequestView + ?Sized>(config: &'c RouteConfig, request: &R, random: u64) -> Option<Selected<'c>> {
+    let host = &config.hosts[config.index.find(request.authority(), config.ignore_port)? as usize];
+    let route = host.routes.iter().find(|route| route.matches.matches(request, random))?;
+    let arm = match &route.action {
+        RouteAction::Forward(forward) => forward.target.draw(random),
+        _ => None,
+    };
+    Some(Selected { config, host, route, arm })
+}
+
+impl ClusterTarget {
+    /// The weighted arm for `random`, in proportion to the weights; `None` when not weighted or all weights are zero.
+    pub fn draw(&self, random: u64) -> Option<&WeightedCluster> {
+        let ClusterTarget::Weighted(arms) = self else { return None };
+        let total: u64 = arms.iter().map(|arm| u64::from(arm.weight)).sum();
+        // Other bits than the runtime fraction's: with the same ones, a fraction would also decide the arm.
+        let mut point = random.rotate_left(32).checked_rem(total)?;
+        arms.iter().find(|arm| {
+            let hit = point < u64::from(arm.weight);
+            point = point.wrapping_sub(u64::from(arm.weight));
+            hit
+        })
+    }
+}
+
+impl<'c> Selected<'c> {
+    pub fn action(&self) -> &'c RouteAction {
+        &self.route.action
+    }
+
+    /// The cluster's name; `None` when the action does not forward or the naming header is absent or not text.
+    pub fn cluster<'a, R: RequestView + ?Sized>(&self, request: &'a R) -> Option<&'a str>
+    where
+        'c: 'a,
+    {
+        let RouteAction::Forward(forward) = &self.route.action else { return None };
+        match &forward.target {
+            ClusterTarget::Single(name) => Some(name),
+            ClusterTarget::Weighted(_) => self.arm.map(|arm| &*arm.name),
+            ClusterTarget::Header(header) => std::str::from_utf8(request.field(header)?).ok(),
+        }
+    }
+
+    /// Whether the virtual host wants this request redirected to https.
+    pub fn needs_tls(&self, scheme: &str, external: bool) -> bool {
+        scheme == "http"
+            && match self.host.require_tls {
+                TlsRequirement::None => false,
+                TlsRequirement::ExternalOnly => external,
+                TlsRequirement::All => true,
+            }
+    }
+
+    /// The levels' header mutations in the order in which they apply.
+    pub fn levels(&self) -> impl Iterator<Item = &'c HeaderMutations> {
+        let [first, middle, last] = if self.config.most_specific_wins {
+            [&self.config.mutations, &self.host.mutations, &self.route.mutations]
+        } else {
+            [&self.route.mutations, &self.host.mutations, &self.config.mutations]
+        };
+        // Envoy applies the weighted cluster's before those of the enclosing levels, whichever way they go.
+        let arm = self.arm.map(|arm| &arm.mutations);
+        arm.into_iter().chain([first, middle, last]).filter(|level| !level.is_empty())
+    }
+}

@@ -1,0 +1,1 @@
+//! Metric families, label sets and per-worker sheets of plain numbers.

@@ -1,0 +1,1 @@
+//! Trace context: B3 and W3C, parsed, started and passed on.
