@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tulle_balance::{EndpointSet, LbConfig};
-use tulle_core::metadata::{Metadata, Value};
+use tulle_balance::{EndpointMetadata, EndpointSet, Labels, LbConfig, Locality, OutlierConfig};
+use tulle_core::metadata::Metadata;
 use tulle_core::{Address, Str};
-use tulle_policy::{CircuitBreakers, OutlierDetection};
+use tulle_policy::CircuitBreakers;
 
 use crate::hcm::{Http1Options, Http2Options};
 use crate::tls::UpstreamTls;
@@ -24,7 +24,7 @@ pub struct Cluster {
     pub protocol: HttpProtocol,
     pub limits: ConnectionLimits,
     pub circuit_breakers: CircuitBreakers,
-    pub outlier: Option<OutlierDetection>,
+    pub outlier: Option<OutlierConfig>,
     pub health_checks: Vec<HealthCheck>,
     /// Used when no entry of `transport_matches` fits the endpoint.
     pub transport: UpstreamTransport,
@@ -71,9 +71,9 @@ pub struct DnsEndpoint {
     pub hostname: Str,
     pub weight: u32,
     pub priority: u32,
-    pub locality: tulle_balance::Locality,
-    pub locality_weight: u32,
-    pub metadata: Arc<Metadata>,
+    pub locality: Locality,
+    pub locality_weight: Option<u32>,
+    pub metadata: Arc<EndpointMetadata>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -120,7 +120,7 @@ pub enum UpstreamTransport {
 pub struct TransportMatch {
     pub name: Str,
     /// Empty matches every endpoint.
-    pub criteria: Vec<(Str, Value)>,
+    pub criteria: Labels,
     pub transport: UpstreamTransport,
 }
 
@@ -151,12 +151,14 @@ pub enum HealthChecker {
     Http {
         host: Option<Str>,
         path: Str,
-        method: http::Method,
+        /// Upper case.
+        method: Str,
         http2: bool,
         /// Half-open ranges; 200 only when configuration gives none.
         expected_statuses: Vec<(u16, u16)>,
         retriable_statuses: Vec<(u16, u16)>,
-        request_headers: Vec<(http::HeaderName, http::HeaderValue)>,
+        /// Names in lower case.
+        request_headers: Vec<(Str, Str)>,
     },
     /// Connect; send `send` if any; succeed when the received bytes hold each of `receive` in order.
     Tcp { send: Option<Arc<[u8]>>, receive: Vec<Arc<[u8]>> },

@@ -15,7 +15,7 @@ pub mod store;
 pub mod tcp;
 pub mod tls;
 
-pub use access_log::{AccessLog, AccessLogSink};
+pub use access_log::{AccessLog, AccessLogSink, LogFormat};
 pub use bootstrap::{AdsConfig, Bootstrap, Node, StaticResources};
 pub use cluster::{Cluster, Discovery, HttpProtocol, UpstreamTransport};
 pub use filters::HttpFilter;

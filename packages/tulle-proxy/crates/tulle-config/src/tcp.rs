@@ -1,9 +1,7 @@
 //! The TCP proxy: connections forwarded byte by byte to one cluster or a weighted choice of clusters.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use tulle_core::metadata::Metadata;
 use tulle_core::Str;
 
 use crate::access_log::AccessLog;
@@ -29,8 +27,8 @@ pub struct TcpProxy {
 pub struct WeightedTcpCluster {
     pub name: Str,
     pub weight: u32,
-    /// `envoy.lb` criteria for subsets.
-    pub metadata_match: Option<Arc<Metadata>>,
+    /// Labels for subset load balancing (`metadata_match` under `envoy.lb`), sorted by key.
+    pub subset: Box<[(Str, Str)]>,
 }
 
 impl TcpProxy {
@@ -53,7 +51,7 @@ mod tests {
     use super::*;
 
     fn cluster(name: &str, weight: u32) -> WeightedTcpCluster {
-        WeightedTcpCluster { name: name.into(), weight, metadata_match: None }
+        WeightedTcpCluster { name: name.into(), weight, subset: Box::default() }
     }
 
     #[test]
