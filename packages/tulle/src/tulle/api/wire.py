@@ -1,0 +1,209 @@
+"""The admin API's messages: one class per JSON shape, shared by the server, the CLI and the supervisor."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """Base of all messages: immutable, camelCase on the wire, unknown fields refused."""
+
+
+class Document(Message):
+    """One configuration text; ``file`` is the name its positions are reported with."""
+
+    file: str
+    text: str
+
+
+class ApplyRequest(Message):
+    """Objects to create or change. With ``dry_run`` everything is checked and nothing is kept."""
+
+    documents: list[Document]
+    dry_run: bool = False
+
+
+class Place(Message):
+    """A position in an input; ``line`` and ``column`` count from 1, 0 means the whole file."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+
+
+class Finding(Message):
+    """A diagnostic: ``severity`` is error, warning or info, ``code`` a stable name."""
+
+    severity: str
+    code: str
+    message: str
+    source: Place
+    field: str | None = None
+    hint: str | None = None
+    related: list[Place] = []
+
+
+class ObjectResult(Message):
+    """What became of one applied object: created, configured, unchanged or deleted."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    result: str
+
+
+class ApplyResponse(Message):
+    """What an apply did. ``revision`` is the configuration's revision from then on."""
+
+    revision: int
+    objects: list[ObjectResult]
+    diagnostics: list[Finding]
+
+
+class Failure(Message):
+    """The body of every answer with a status of 400 and above."""
+
+    code: str
+    message: str
+    diagnostics: list[Finding] = []
+
+
+class WorkloadPort(Message):
+    number: int
+    name: str = ""
+
+
+class UpstreamPort(Message):
+    """127.0.0.1:``local_port`` leads to ``port`` of ``service``."""
+
+    service: str
+    port: int
+    local_port: int
+
+
+class Readiness(Message):
+    """An HTTP probe of the application; ``period`` in seconds."""
+
+    path: str
+    port: int
+    period: float = 1.0
+
+
+class WorkloadView(Message):
+    """A declared workload: everything that its local processes need to know."""
+
+    namespace: str
+    name: str
+    service_account: str
+    address: str
+    labels: dict[str, str] = {}
+    ports: list[WorkloadPort] = []
+    upstreams: list[UpstreamPort] = []
+    command: list[str] | None = None
+    env: dict[str, str] = {}
+    directory: str | None = None
+    readiness: Readiness | None = None
+
+
+class WorkloadList(Message):
+    """The workloads that want a local sidecar; ``generation`` differs whenever the list does, across restarts too."""
+
+    generation: str
+    workloads: list[WorkloadView]
+
+
+class InboundPort(Message):
+    """The sidecar answers on ``listen`` for the application's port ``app``."""
+
+    app: int
+    listen: int
+
+
+class PlacementView(Message):
+    """Where the supervisor put a workload's sidecar, and whether its endpoints may get traffic."""
+
+    outbound: int
+    admin: int
+    inbound: list[InboundPort] = []
+    ready: bool = False
+    pid: int | None = None
+    proxy_pid: int | None = None
+
+
+class PlacedWorkload(Message):
+    """A workload with its placement, for `tulle status`, `tulle exec` and the live picture."""
+
+    namespace: str
+    name: str
+    service_account: str
+    address: str
+    placement: PlacementView
+
+
+class JoinToken(Message):
+    """A one-time token; ``expires_in`` in seconds."""
+
+    token: str
+    expires_in: float
+
+
+class ControlPlaneView(Message):
+    """The control plane itself; ``revision`` counts accepted configurations."""
+
+    pid: int
+    version: str
+    revision: int
+    uptime: float
+    api: str
+    xds: str
+    join: str
+    trust_domain: str
+    data_dir: str
+
+
+class NackView(Message):
+    """A refused push: which resource type, what the proxy said, seconds since the epoch."""
+
+    type_url: str
+    message: str
+    at: float
+
+
+class ProxyView(Message):
+    """What one workload's proxy runs: ``version`` is the last configuration it acknowledged completely.
+
+    ``target`` is the version it should run; ``synced`` says whether they are the same.
+    """
+
+    namespace: str
+    name: str
+    node: str
+    connected: bool
+    client: str = ""
+    version: str | None = None
+    target: str | None = None
+    synced: bool = False
+    acknowledged: dict[str, str] = {}
+    last_nack: NackView | None = None
+
+
+class StatusView(Message):
+    """The answer to `tulle status`."""
+
+    control_plane: ControlPlaneView
+    proxies: list[ProxyView]
+    workloads: list[PlacedWorkload]
+    diagnostics: list[Finding]
+
+
+class EdgeView(Message):
+    """The traffic between two workloads since the proxies started; latencies in milliseconds."""
+
+    source: str
+    destination: str
+    service: str
+    requests: float
+    failures: float
+    mtls: float
+    buckets: list[tuple[float, float]] = []

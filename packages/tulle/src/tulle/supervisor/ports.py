@@ -1,0 +1,83 @@
+"""Chooses free TCP ports and keeps them ours between choosing and use, so that meshes run side by side."""
+
+from __future__ import annotations
+
+import random
+import socket
+from dataclasses import dataclass, field
+
+LOWEST = 20_000
+HIGHEST = 32_700
+"""Below Linux's ephemeral range (32768 and up), so that no outgoing connection sits on a chosen port."""
+
+ATTEMPTS = 2_000
+
+
+class NoFreePort(OSError):
+    """Every attempt found its port in use."""
+
+
+@dataclass(slots=True)
+class PortBook:
+    """The ports that this mesh uses.
+
+    A reserved port is bound but never listened on, with SO_REUSEPORT: proxies of the same user that set
+    SO_REUSEPORT themselves may listen on it, while everybody who asks for an unused port is told it is taken.
+    """
+
+    chance: random.Random
+    _held: dict[tuple[str, int], socket.socket | None] = field(default_factory=dict)
+
+    def reserve(self, address: str = "127.0.0.1") -> int:
+        """A free port of ``address``, held until :meth:`release`, for a listener that sets SO_REUSEPORT."""
+        return self._find(address, hold=True)
+
+    def choose(self, address: str = "127.0.0.1") -> int:
+        """A free port of ``address``, remembered but not held, for a listener without SO_REUSEPORT."""
+        return self._find(address, hold=False)
+
+    def release(self, address: str, port: int) -> None:
+        """Gives a port back."""
+        held = self._held.pop((address, port), None)
+        if held is not None:
+            held.close()
+
+    def close(self) -> None:
+        """Gives everything back."""
+        for address, port in list(self._held):
+            self.release(address, port)
+
+    def _find(self, address: str, *, hold: bool) -> int:
+        for _ in range(ATTEMPTS):
+            port = self.chance.randint(LOWEST, HIGHEST)
+            if (address, port) in self._held or not _is_free(address, port):
+                continue
+            self._held[address, port] = _hold(address, port) if hold else None
+            return port
+        raise NoFreePort(f"no free port on {address} between {LOWEST} and {HIGHEST}")
+
+
+def _is_free(address: str, port: int) -> bool:
+    with socket.socket(_family(address), socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError:
+            return False
+    return True
+
+
+def _hold(address: str, port: int) -> socket.socket:
+    held = socket.socket(_family(address), socket.SOCK_STREAM)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        held.bind((address, port))
+    except OSError:
+        held.close()
+        raise
+    return held
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET

@@ -1,0 +1,56 @@
+"""Finds out whether a process on this machine is ready: by HTTP, or by whether its ports take connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import httpx
+
+EAGER = 0.03
+CALM = 1.0
+"""Seconds between probes before and after the first success."""
+
+FAILURES = 3
+"""How many probes in a row must fail for something that was ready not to be."""
+
+Probe = Callable[[], Awaitable[bool]]
+
+
+def http_probe(client: httpx.AsyncClient, url: str) -> Probe:
+    """Ready when a GET answers with a status of 200 to 399."""
+
+    async def probe() -> bool:
+        try:
+            return 200 <= (await client.get(url)).status_code < 400
+        except httpx.HTTPError:
+            return False
+
+    return probe
+
+
+def port_probe(address: str, ports: Sequence[int]) -> Probe:
+    """Ready when every port takes a connection."""
+
+    async def probe() -> bool:
+        for port in ports:
+            try:
+                _, writer = await asyncio.open_connection(address, port)
+            except OSError:
+                return False
+            writer.close()
+        return True
+
+    return probe
+
+
+async def watch(probe: Probe, tell: Callable[[bool], None], period: float = CALM) -> None:
+    """Probes for ever and tells each change; begins from "not ready"."""
+    ready, failures = False, 0
+    while True:
+        good = await probe()
+        failures = 0 if good else failures + 1
+        if good != ready and (good or failures >= FAILURES):
+            ready = good
+            tell(ready)
+        await asyncio.sleep(period if ready and good else EAGER)
