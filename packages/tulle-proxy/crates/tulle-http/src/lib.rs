@@ -1,1 +1,19 @@
-//! (being built)
+//! HTTP on the wire: our own strict HTTP/1.1 codec, the glue over the `h2` crate, and bodies that pass between them.
+//!
+//! A message's head is a [`head::RequestHead`] or [`head::ResponseHead`] whichever version it came in. A body is read
+//! from and written to a [`side::Side`]; [`side::Pump`] moves one without channels, tasks or unbounded buffers.
+
+pub mod body;
+pub mod h1;
+pub mod h2;
+pub mod head;
+pub mod headers;
+pub mod side;
+pub mod stream;
+mod view;
+
+pub use body::{Broken, Piece};
+pub use head::{Framing, RequestHead, ResponseHead, To, Tunnel, Version};
+pub use headers::{Headers, Known};
+pub use side::{Pump, PumpError, Side};
+pub use stream::Stream;

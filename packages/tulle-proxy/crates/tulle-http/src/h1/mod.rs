@@ -1,0 +1,99 @@
+//! HTTP/1.1 by RFC 9112, strictly: whatever two parties could frame differently is refused, never repaired.
+
+pub mod body;
+pub mod encode;
+pub mod parse;
+pub mod conn;
+
+/// Why a message was refused. The text is what details and logs show; it is Envoy's where Envoy has one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// Malformed start line or header.
+    Syntax,
+    /// A line ended in something other than CRLF.
+    LineEnding,
+    /// Content-Length with Transfer-Encoding, repeated or malformed lengths, unknown codings.
+    Framing,
+    /// No Host, several, or one that is not an authority.
+    Host,
+    /// A target that is neither origin, absolute nor asterisk form, or has forbidden bytes.
+    Target,
+    /// A method outside the registered ones.
+    Method,
+    /// Malformed chunk.
+    Chunk,
+    /// HTTP/1.0 where it is not accepted.
+    OldVersion,
+    /// The request line is longer than the limit.
+    LongTarget,
+    /// The head is larger than the limit, or has too many headers.
+    LargeHead,
+    /// A header name with an underscore, where those are refused.
+    Underscore,
+}
+
+impl Refused {
+    /// The status of the answer.
+    pub fn status(self) -> u16 {
+        match self {
+            Refused::OldVersion => 426,
+            Refused::LongTarget => 414,
+            Refused::LargeHead => 431,
+            _ => 400,
+        }
+    }
+
+    /// As response code details.
+    pub fn details(self) -> &'static str {
+        match self {
+            Refused::Syntax | Refused::LineEnding | Refused::Target | Refused::Method => "http1.codec_error",
+            Refused::Framing => "http1.content_length_and_chunked_not_allowed",
+            Refused::Host => "missing_host_header",
+            Refused::Chunk => "http1.invalid_chunk",
+            Refused::OldVersion => "low_version",
+            Refused::LongTarget => "http1.uri_too_long",
+            Refused::LargeHead => "request_headers_too_large",
+            Refused::Underscore => "unexpected_underscore",
+        }
+    }
+}
+
+/// Bounds on a head.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of the whole head; Envoy's default is 60 KiB.
+    pub head_bytes: usize,
+    /// Bytes of the request line.
+    pub line_bytes: usize,
+    /// Number of headers, at most [`parse::MAX_HEADERS`].
+    pub headers: usize,
+    pub http10: Http10,
+    pub underscores: Underscores,
+}
+
+/// Whether HTTP/1.0 requests are served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Http10 {
+    Refuse,
+    Accept,
+}
+
+/// What becomes of header names with underscores.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Underscores {
+    Allow,
+    Drop,
+    Refuse,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            head_bytes: 60 * 1024,
+            line_bytes: 32 * 1024,
+            headers: 100,
+            http10: Http10::Refuse,
+            underscores: Underscores::Allow,
+        }
+    }
+}

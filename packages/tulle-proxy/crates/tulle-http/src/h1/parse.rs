@@ -1,0 +1,314 @@
+//! Bytes of a head to a [`RequestHead`] or [`ResponseHead`]; tokenizing is httparse's, the refusals are ours.
+
+use std::mem::MaybeUninit;
+
+use super::{Http10, Limits, Refused, Underscores};
+use crate::head::{Framing, RequestHead, ResponseHead, To, Tunnel, Version, bodiless};
+use crate::headers::{Headers, Known};
+
+/// No configuration may allow more headers than this.
+pub const MAX_HEADERS: usize = 128;
+
+/// Finds the end of a head, looking at each byte once however slowly they come.
+#[derive(Default, Clone, Copy, Debug)]
+pub struct HeadScan {
+    /// First byte not looked at yet.
+    seen: usize,
+    /// Where the current line begins.
+    line: usize,
+    /// The start line is complete.
+    started: bool,
+}
+
+impl HeadScan {
+    /// `Some(n)` when the first `n` bytes are a whole head (with its empty line). Every line must end in CRLF.
+    /// Empty lines before the start line count as part of the head (RFC 9112 §2.2).
+    pub fn advance(&mut self, buf: &[u8], limits: &Limits) -> Result<Option<usize>, Refused> {
+        while let Some(found) = memchr::memchr(b'\n', &buf[self.seen..]) {
+            let at = self.seen + found;
+            if at == 0 || buf[at - 1] != b'\r' {
+                return Err(Refused::LineEnding);
+            }
+            let empty = at - 1 == self.line;
+            if !self.started && at > limits.line_bytes {
+                return Err(Refused::LongTarget);
+            }
+            self.seen = at + 1;
+            self.line = at + 1;
+            match (empty, self.started) {
+                (true, true) => return self.whole(limits),
+                (true, false) if at > 8 => return Err(Refused::Syntax),
+                (false, false) => self.started = true,
+                _ => {}
+            }
+        }
+        self.seen = buf.len();
+        if !self.started && buf.len() > limits.line_bytes {
+            return Err(Refused::LongTarget);
+        }
+        if buf.len() > limits.head_bytes {
+            return Err(Refused::LargeHead);
+        }
+        Ok(None)
+    }
+
+    fn whole(&self, limits: &Limits) -> Result<Option<usize>, Refused> {
+        if self.seen > limits.head_bytes { Err(Refused::LargeHead) } else { Ok(Some(self.seen)) }
+    }
+}
+
+fn refusal(e: httparse::Error) -> Refused {
+    match e {
+        httparse::Error::TooManyHeaders => Refused::LargeHead,
+        httparse::Error::NewLine => Refused::LineEnding,
+        _ => Refused::Syntax,
+    }
+}
+
+/// Parses a whole request head, as found by [`HeadScan`], into `out` (which is cleared first).
+pub fn request(buf: &[u8], limits: &Limits, out: &mut RequestHead) -> Result<(), Refused> {
+    out.clear();
+    let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let room = &mut room[..limits.headers.min(MAX_HEADERS)];
+    let mut parsed = httparse::Request::new(&mut []);
+    match parsed.parse_with_uninit_headers(buf, room).map_err(refusal)? {
+        httparse::Status::Complete(n) if n == buf.len() => {}
+        _ => return Err(Refused::Syntax),
+    }
+    let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
+        return Err(Refused::Syntax);
+    };
+    out.version = if minor == 0 { Version::Http10 } else { Version::Http11 };
+    if out.version == Version::Http10 && limits.http10 == Http10::Refuse {
+        return Err(Refused::OldVersion);
+    }
+    if !method_allowed(method.as_bytes()) {
+        return Err(Refused::Method);
+    }
+    out.set_method(method.as_bytes());
+    copy_headers(parsed.headers, limits, &mut out.headers)?;
+    set_target(target.as_bytes(), method.as_bytes(), out)?;
+    set_connection(out)?;
+    out.framing = request_framing(out)?;
+    Ok(())
+}
+
+/// Parses a whole response head into `out` (which is cleared first).
+pub fn response(buf: &[u8], limits: &Limits, to: To, out: &mut ResponseHead) -> Result<(), Refused> {
+    out.clear();
+    let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let room = &mut room[..limits.headers.min(MAX_HEADERS)];
+    let mut parsed = httparse::Response::new(&mut []);
+    let status = httparse::ParserConfig::default()
+        .parse_response_with_uninit_headers(&mut parsed, buf, room)
+        .map_err(refusal)?;
+    match status {
+        httparse::Status::Complete(n) if n == buf.len() => {}
+        _ => return Err(Refused::Syntax),
+    }
+    let (Some(code), Some(minor)) = (parsed.code, parsed.version) else { return Err(Refused::Syntax) };
+    if !(100..=999).contains(&code) {
+        return Err(Refused::Syntax);
+    }
+    out.status = code;
+    out.version = if minor == 0 { Version::Http10 } else { Version::Http11 };
+    copy_headers(parsed.headers, limits, &mut out.headers)?;
+    let asks = connection_asks(&out.headers);
+    out.close = asks.close || (out.version == Version::Http10 && !asks.keep_alive);
+    out.framing = response_framing(out, to)?;
+    Ok(())
+}
+
+fn copy_headers(from: &[httparse::Header<'_>], limits: &Limits, to: &mut Headers) -> Result<(), Refused> {
+    for header in from {
+        if limits.underscores != Underscores::Allow && header.name.contains('_') {
+            match limits.underscores {
+                Underscores::Refuse => return Err(Refused::Underscore),
+                _ => continue,
+            }
+        }
+        to.push(header.name.as_bytes(), trim(header.value));
+    }
+    Ok(())
+}
+
+fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = value {
+        value = rest;
+    }
+    while let [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+/// Registered methods, in their one spelling: a method in another case is refused, so no method rule is got around.
+pub fn method_allowed(method: &[u8]) -> bool {
+    matches!(
+        method,
+        b"GET" | b"HEAD" | b"POST" | b"PUT" | b"DELETE" | b"OPTIONS" | b"PATCH" | b"CONNECT" | b"TRACE"
+            | b"ACL" | b"BIND" | b"CHECKOUT" | b"COPY" | b"LINK" | b"LOCK" | b"MERGE" | b"MKACTIVITY"
+            | b"MKCALENDAR" | b"MKCOL" | b"MOVE" | b"M-SEARCH" | b"NOTIFY" | b"PROPFIND" | b"PROPPATCH"
+            | b"PURGE" | b"QUERY" | b"REBIND" | b"REPORT" | b"SEARCH" | b"SOURCE" | b"SUBSCRIBE" | b"UNBIND"
+            | b"UNLINK" | b"UNLOCK" | b"UNSUBSCRIBE"
+    )
+}
+
+/// Whether this may stand as an authority (host, optional port; no user information).
+pub fn authority_allowed(authority: &[u8]) -> bool {
+    !authority.is_empty()
+        && authority.iter().all(|b| {
+            b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b':' | b'[' | b']' | b'%' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=')
+        })
+}
+
+/// Whether this may stand as a path with query: printable ASCII, no fragment.
+pub fn path_allowed(path: &[u8]) -> bool {
+    path.first() == Some(&b'/') && path.iter().all(|b| matches!(b, 0x21..=0x7e) && *b != b'#')
+}
+
+fn set_target(target: &[u8], method: &[u8], out: &mut RequestHead) -> Result<(), Refused> {
+    let mut hosts = out.headers.known_spans(Known::Host);
+    let host = hosts.next();
+    if hosts.next().is_some() || (host.is_none() && out.version == Version::Http11) {
+        return Err(Refused::Host);
+    }
+    drop(hosts);
+    if method == b"CONNECT" {
+        return Err(Refused::Method);
+    }
+    let path = match absolute(target) {
+        Some((secure, rest)) => {
+            out.secure_scheme = secure;
+            let end = rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+            out.set_authority(&rest[..end]);
+            &rest[end..]
+        }
+        None => {
+            out.set_authority_span(host.unwrap_or_default());
+            target
+        }
+    };
+    if !authority_allowed(out.authority()) {
+        return Err(Refused::Host);
+    }
+    match path.first() {
+        None => out.set_path(b"/"),
+        Some(b'?') => out.set_path(&[b"/", path].concat()),
+        Some(_) => out.set_path(path),
+    }
+    let path = out.path();
+    if !path_allowed(path) && !(path == b"*" && method == b"OPTIONS") {
+        return Err(Refused::Target);
+    }
+    out.headers.remove_known(Known::Host);
+    Ok(())
+}
+
+/// The rest of an absolute-form target behind its scheme, and whether that was https.
+fn absolute(target: &[u8]) -> Option<(bool, &[u8])> {
+    let starts = |p: &[u8]| target.len() >= p.len() && target[..p.len()].eq_ignore_ascii_case(p);
+    if starts(b"http://") {
+        Some((false, &target[7..]))
+    } else if starts(b"https://") {
+        Some((true, &target[8..]))
+    } else {
+        None
+    }
+}
+
+#[derive(Default)]
+struct Asks {
+    close: bool,
+    keep_alive: bool,
+    upgrade: bool,
+}
+
+fn connection_asks(headers: &Headers) -> Asks {
+    let mut asks = Asks::default();
+    for token in headers.all_known(Known::Connection).flat_map(|v| v.split(|b| *b == b',')).map(trim) {
+        asks.close |= token.eq_ignore_ascii_case(b"close");
+        asks.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
+        asks.upgrade |= token.eq_ignore_ascii_case(b"upgrade");
+    }
+    asks
+}
+
+/// Reads Connection, Upgrade and Expect.
+fn set_connection(out: &mut RequestHead) -> Result<(), Refused> {
+    let asks = connection_asks(&out.headers);
+    out.close = asks.close || (out.version == Version::Http10 && !asks.keep_alive);
+    if asks.upgrade && out.version == Version::Http11 {
+        out.tunnel = match out.headers.known(Known::Upgrade) {
+            None => Tunnel::No,
+            Some(v) if v.eq_ignore_ascii_case(b"websocket") => Tunnel::WebSocket,
+            Some(v) if v.eq_ignore_ascii_case(b"h2c") => Tunnel::No,
+            Some(_) => Tunnel::Other,
+        };
+    }
+    if let Some(expect) = out.headers.known(Known::Expect) {
+        if !expect.eq_ignore_ascii_case(b"100-continue") {
+            return Err(Refused::Syntax);
+        }
+        out.expect_continue = out.version == Version::Http11;
+        out.headers.remove_known(Known::Expect);
+    }
+    Ok(())
+}
+
+fn request_framing(head: &RequestHead) -> Result<Framing, Refused> {
+    match (coding(&head.headers)?, length(&head.headers)?) {
+        (true, Some(_)) => Err(Refused::Framing),
+        (true, None) if head.version == Version::Http10 => Err(Refused::Framing),
+        (true, None) => Ok(Framing::Delimited),
+        (false, Some(0)) | (false, None) => Ok(Framing::None),
+        (false, Some(n)) => Ok(Framing::Length(n)),
+    }
+}
+
+fn response_framing(head: &ResponseHead, to: To) -> Result<Framing, Refused> {
+    let coded = coding(&head.headers)?;
+    let length = length(&head.headers)?;
+    if coded && (length.is_some() || head.version == Version::Http10) {
+        return Err(Refused::Framing);
+    }
+    if (head.status == 101 && to == To::Upgrade) || bodiless(head.status, to) {
+        return Ok(Framing::None);
+    }
+    Ok(match (coded, length) {
+        (true, _) => Framing::Delimited,
+        (false, Some(n)) => Framing::Length(n),
+        (false, None) => Framing::Close,
+    })
+}
+
+/// Whether the body is chunked; any other coding, or chunked said twice or oddly, is refused.
+fn coding(headers: &Headers) -> Result<bool, Refused> {
+    let mut all = headers.all_known(Known::TransferEncoding);
+    match (all.next(), all.next()) {
+        (None, _) => Ok(false),
+        (Some(v), None) if v.eq_ignore_ascii_case(b"chunked") => Ok(true),
+        _ => Err(Refused::Framing),
+    }
+}
+
+/// The one Content-Length, all digits; repeated ones are refused even when equal.
+fn length(headers: &Headers) -> Result<Option<u64>, Refused> {
+    let mut all = headers.all_known(Known::ContentLength);
+    let Some(text) = all.next() else { return Ok(None) };
+    if all.next().is_some() {
+        return Err(Refused::Framing);
+    }
+    decimal(text).map(Some).ok_or(Refused::Framing)
+}
+
+/// Digits only, at least one, no overflow.
+pub fn decimal(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0u64, |n, b| match b {
+        b'0'..=b'9' => n.checked_mul(10)?.checked_add(u64::from(b - b'0')),
+        _ => None,
+    })
+}

@@ -1,0 +1,197 @@
+//! One end of an exchange, HTTP/1 connection or HTTP/2 stream alike, and the pump that moves a body between two ends.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::uri::Scheme;
+
+use crate::body::{Broken, Piece};
+use crate::h1::Limits;
+use crate::h1::conn::{Connection, NoHead};
+use crate::h1::encode::Fate;
+use crate::h2::{H2Stream, head as h2_head};
+use crate::head::{Framing, RequestHead, ResponseHead, To};
+use crate::headers::Headers;
+
+/// An end that a body is read from and another body is written to.
+pub enum Side {
+    H1(Box<Connection>),
+    H2(Box<H2Stream>),
+}
+
+/// What waiting for a response needs to know.
+#[derive(Clone, Copy)]
+pub struct Expect<'a> {
+    pub limits: &'a Limits,
+    pub to: To,
+}
+
+impl Side {
+    pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Broken>> {
+        match self {
+            Side::H1(c) => c.poll_body(cx),
+            Side::H2(s) => s.poll_body(cx),
+        }
+    }
+
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        match self {
+            Side::H1(c) => c.poll_flush(cx).map_err(Broken::from),
+            Side::H2(s) => s.poll_flush(cx),
+        }
+    }
+
+    pub fn write(&mut self, data: Bytes, last: bool) -> Result<(), Broken> {
+        match self {
+            Side::H1(c) => c.write(data, last),
+            Side::H2(s) => s.write(data, last),
+        }
+    }
+
+    pub fn end(&mut self, trailers: Option<&Headers>) -> Result<(), Broken> {
+        match self {
+            Side::H1(c) => c.end(trailers),
+            Side::H2(s) => s.end(trailers),
+        }
+    }
+
+    /// After the end of a tunnel's direction: passes the end on by closing the writing half.
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        match self {
+            Side::H1(c) if c.ends_by_close() => c.poll_shutdown(cx).map_err(Broken::from),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Ready when the peer has gone.
+    pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Side::H1(c) => c.poll_gone(cx),
+            Side::H2(s) => s.poll_gone(cx),
+        }
+    }
+
+    pub fn read_ended(&self) -> bool {
+        match self {
+            Side::H1(c) => c.read_ended(),
+            Side::H2(s) => s.read_ended(),
+        }
+    }
+
+    pub fn poll_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        expect: Expect<'_>,
+        out: &mut ResponseHead,
+    ) -> Poll<Result<(), NoHead>> {
+        match self {
+            Side::H1(c) => c.poll_response(cx, expect.limits, expect.to, out),
+            Side::H2(s) => {
+                let parts = ready!(s.poll_response(cx)).map_err(NoHead::Broken)?;
+                h2_head::response_in(&parts, s.read_ended(), expect.to, out)?;
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    /// Queues a response's head. A body must follow unless `head.framing` is empty.
+    pub fn respond(&mut self, head: &ResponseHead, fate: Fate) -> Result<(), Broken> {
+        match self {
+            Side::H1(c) => {
+                c.queue_response(head, fate);
+                Ok(())
+            }
+            Side::H2(s) => {
+                let response = h2_head::response_out(head)?;
+                s.respond(response, head.framing.is_empty() && fate != Fate::Upgrade)
+            }
+        }
+    }
+}
+
+/// Opens a stream on an h2 connection that is ready, and sends the request's head.
+pub fn open_h2(
+    send: &mut h2::client::SendRequest<Bytes>,
+    head: &RequestHead,
+    scheme: Scheme,
+) -> Result<Side, Broken> {
+    let request = h2_head::request_out(head, scheme)?;
+    let end = head.framing == Framing::None && head.tunnel == crate::head::Tunnel::No;
+    let (response, stream) = send.send_request(request, end)?;
+    Ok(Side::H2(Box::new(H2Stream::opened(response, stream))))
+}
+
+/// On which end moving a body failed.
+#[derive(Debug)]
+pub enum PumpError {
+    Read(Broken),
+    Write(Broken),
+}
+
+/// Moves one body from one end to another, holding at most one piece.
+#[derive(Default)]
+pub struct Pump {
+    /// Body bytes moved.
+    pub bytes: u64,
+    /// The first piece has been asked for, so that it could leave together with the head.
+    begun: bool,
+    ended: bool,
+    done: bool,
+}
+
+impl Pump {
+    /// A pump for a body that has already been written whole.
+    pub fn finished() -> Pump {
+        Pump { ended: true, done: true, begun: true, bytes: 0 }
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// Every piece has been read, though perhaps not yet been sent.
+    pub fn read_all(&self) -> bool {
+        self.ended
+    }
+
+    pub fn poll(&mut self, cx: &mut Context<'_>, from: &mut Side, to: &mut Side) -> Poll<Result<(), PumpError>> {
+        if self.done {
+            return Poll::Ready(Ok(()));
+        }
+        if !self.begun {
+            self.begun = true;
+            if let Poll::Ready(piece) = from.poll_body(cx) {
+                self.pass(piece.map_err(PumpError::Read)?, to).map_err(PumpError::Write)?;
+            }
+        }
+        loop {
+            ready!(to.poll_flush(cx)).map_err(PumpError::Write)?;
+            if self.ended {
+                ready!(to.poll_finish(cx)).map_err(PumpError::Write)?;
+                self.done = true;
+                return Poll::Ready(Ok(()));
+            }
+            let piece = ready!(from.poll_body(cx)).map_err(PumpError::Read)?;
+            self.pass(piece, to).map_err(PumpError::Write)?;
+        }
+    }
+
+    /// Gives one piece to the writing end; it must have been flushed.
+    pub fn pass(&mut self, piece: Piece, to: &mut Side) -> Result<(), Broken> {
+        match piece {
+            Piece::Data { data, last } => {
+                self.bytes += data.len() as u64;
+                self.ended = last;
+                to.write(data, last)
+            }
+            Piece::Trailers(list) => {
+                self.ended = true;
+                to.end(Some(&list))
+            }
+            Piece::End => {
+                self.ended = true;
+                to.end(None)
+            }
+        }
+    }
+}
