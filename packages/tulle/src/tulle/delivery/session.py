@@ -1,0 +1,150 @@
+"""What both variants of ADS share: requests and pushes as data, and the decision what to push next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from tulle.delivery.contract import Resource, Snapshot
+from tulle.delivery.order import CLUSTER, Step, steps
+
+NOTHING: Mapping[str, Resource] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Nack:
+    """A push the client refused: its type, its nonce, the reason it gave, the resources that were in the push."""
+
+    type_url: str
+    nonce: str
+    detail: str
+    resources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaRequest:
+    """`envoy.service.discovery.v3.DeltaDiscoveryRequest` without its node. `error` is None for an ACK."""
+
+    type_url: str
+    subscribe: tuple[str, ...] = ()
+    unsubscribe: tuple[str, ...] = ()
+    initial_versions: Mapping[str, str] | None = None
+    nonce: str = ""
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SotwRequest:
+    """`envoy.service.discovery.v3.DiscoveryRequest` without its node. `error` is None for an ACK."""
+
+    type_url: str
+    names: tuple[str, ...] = ()
+    version: str = ""
+    nonce: str = ""
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """One response to send. `removed` is for delta only, `version` is that of the whole response (SotW)."""
+
+    type_url: str
+    nonce: str
+    resources: tuple[Resource, ...]
+    removed: tuple[str, ...] = ()
+    version: str = ""
+
+
+class TypeState(Protocol):
+    """One type on one stream: what the client wants, what it has, what is on its way."""
+
+    last_nack: Nack | None
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether a push awaits its ACK or NACK: until then there is no other for this type."""
+
+    @property
+    def refuses(self) -> bool:
+        """Whether the client has refused something that it should have now."""
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether it refuses something and has older contents of the type, which work."""
+
+    def push(self, step: Step, wanted: Mapping[str, Resource], nonce: str) -> Push | None:
+        """The push that this step needs, now in flight, or None when the client has all of it."""
+
+    def held(self) -> Mapping[str, str]:
+        """Name → version of what the client has acknowledged."""
+
+
+class Session:
+    """The pushing half of an ADS stream. Pure: no I/O, no clock; the caller feeds requests and sends pushes.
+
+    The order of `order.steps` is kept by finishing one step before the next begins: while a push of an earlier
+    step is in flight, nothing of a later step is sent. A type has at most one push in flight; changes that
+    arrive meanwhile are merged into its next one.
+    """
+
+    def __init__(self) -> None:
+        self._types: dict[str, TypeState] = {}
+        self._snapshot: Snapshot | None = None
+        self._settled: Snapshot | None = None
+        self._synced = False
+        self._nonce = 0
+
+    def update(self, snapshot: Snapshot | None) -> None:
+        """Makes `snapshot` what the client should have. None (not known yet) leaves everything as it is."""
+        if snapshot is not None and snapshot is not self._snapshot:
+            self._snapshot = snapshot
+            self._synced = False
+
+    def next_push(self) -> Push | None:
+        """What to send now, or None when there is nothing to send until a request or an update comes."""
+        self._synced = False
+        if self._snapshot is None:
+            return None
+        for type_url, step in steps(list(self._types)):
+            state = self._types[type_url]
+            if state.in_flight:
+                return None
+            wanted = self._snapshot.resources.get(type_url, NOTHING)
+            push = state.push(step, wanted, str(self._nonce + 1))
+            if push is not None:
+                self._nonce += 1
+                return push
+            # New routes over clusters that were refused would break requests that work now.
+            if type_url == CLUSTER and state.holds_back:
+                return None
+        if not any(state.refuses for state in self._types.values()):
+            self._settled = self._snapshot
+            self._synced = bool(self._types)
+        return None
+
+    @property
+    def types(self) -> Mapping[str, TypeState]:
+        """The state of each type the client has asked for."""
+        return self._types
+
+    @property
+    def settled(self) -> Snapshot | None:
+        """The last snapshot of which the client has acknowledged everything that it asked for."""
+        return self._settled
+
+    @property
+    def synced(self) -> bool:
+        """Whether the client has all of the newest snapshot that it asked for."""
+        return self._synced
+
+
+def differing(
+    wanted: Iterable[Resource], have: Mapping[str, str | None], refused: Mapping[str, str | None]
+) -> list[Resource]:
+    """The resources whose version the client neither has nor has refused."""
+    return [
+        resource
+        for resource in wanted
+        if have.get(resource.name) != resource.version and refused.get(resource.name) != resource.version
+    ]

@@ -1,0 +1,163 @@
+"""The state-of-the-world variant of ADS (`StreamAggregatedResources`), as proxyless gRPC and older Envoys speak it.
+
+A response of a full-state type (listeners, clusters) lists all that exists of what was asked for: leaving one out
+removes it. Other types are answered with what changed of what was asked for.
+Source: the "Basic Protocol" section of Envoy's xDS protocol documentation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+
+from tulle.delivery.contract import Resource
+from tulle.delivery.order import BY_NAME_ONLY, CLUSTER, LISTENER, Step
+from tulle.delivery.session import Nack, Push, Session, SotwRequest, differing
+
+WILDCARD = "*"
+FULL_STATE = frozenset({LISTENER, CLUSTER})
+
+
+class SotwType:
+    """One type on one state-of-the-world stream."""
+
+    def __init__(self, first: SotwRequest) -> None:
+        self.last_nack: Nack | None = None
+        self._url = first.type_url
+        self._names: frozenset[str] = frozenset()
+        # By the protocol's legacy rule, naming nothing means everything until something is named.
+        self._legacy = first.type_url not in BY_NAME_ONLY
+        self._wildcard = False
+        # What the client has, with the resource itself where this stream has sent it.
+        self._has: dict[str, str] = {}
+        self._bodies: dict[str, Resource] = {}
+        self._refused: dict[str, str] = {}
+        self._sent: dict[str, Resource] | None = None
+        self._nonce = ""
+        self._accepted = bool(first.version)
+        self._acknowledged = False
+        # The version the client brought from an earlier stream, until it was compared with ours.
+        self._brought = first.version
+        self._subscribe(first.names)
+        self._answer_due = self._wildcard
+
+    def receive(self, request: SotwRequest) -> None:
+        """Takes in a later request of this type. One that answers an older push than the last is stale."""
+        if request.nonce != self._nonce:
+            return
+        if self._sent is not None:
+            if request.error is None:
+                self._acknowledge(self._sent)
+            else:
+                self._refuse(self._sent, request.error)
+            self._sent = None
+        self._subscribe(request.names)
+
+    def _acknowledge(self, sent: Mapping[str, Resource]) -> None:
+        if self._url in FULL_STATE:
+            self._has.clear()
+            self._bodies.clear()
+        self._has.update((name, resource.version) for name, resource in sent.items())
+        self._bodies.update(sent)
+        self._accepted = self._acknowledged = True
+
+    def _refuse(self, sent: Mapping[str, Resource], detail: str) -> None:
+        self._refused.update((name, resource.version) for name, resource in sent.items())
+        self.last_nack = Nack(self._url, self._nonce, detail, tuple(sent))
+
+    def _subscribe(self, names: tuple[str, ...]) -> None:
+        self._legacy = self._legacy and not names
+        self._wildcard = self._legacy or WILDCARD in names
+        self._names = frozenset(names) - {WILDCARD}
+        if not self._wildcard:
+            # What is no longer asked for may be asked for again, and must then be sent again.
+            for name in [name for name in self._has if name not in self._names]:
+                del self._has[name]
+                self._bodies.pop(name, None)
+            self._refused = {name: v for name, v in self._refused.items() if name in self._names}
+
+    @property
+    def in_flight(self) -> bool:
+        return self._sent is not None
+
+    @property
+    def refuses(self) -> bool:
+        return bool(self._refused)
+
+    @property
+    def holds_back(self) -> bool:
+        return bool(self._refused) and self._accepted
+
+    def held(self) -> Mapping[str, str]:
+        return self._has
+
+    def push(self, step: Step, wanted: Mapping[str, Resource], nonce: str) -> Push | None:
+        asked = self._asked(wanted)
+        if self._brought:
+            self._resume(asked)
+        if step is Step.MAKE:
+            self._retry(asked)
+            changed = differing(asked.values(), self._has, self._refused)
+            if not changed and not self._answer_due:
+                return None
+            if self._url not in FULL_STATE:
+                return self._send({resource.name: resource for resource in changed}, asked, nonce)
+            # What no longer exists stays until nothing refers to it: it goes in the step that breaks.
+            return self._send(asked | self._leftover(asked), asked, nonce)
+        if self._url in FULL_STATE and self._leftover(asked) and not self._refused:
+            return self._send(asked, asked, nonce)
+        return None
+
+    def _asked(self, wanted: Mapping[str, Resource]) -> dict[str, Resource]:
+        if self._wildcard:
+            return dict(wanted)
+        return {name: wanted[name] for name in sorted(self._names) if name in wanted}
+
+    def _resume(self, asked: Mapping[str, Resource]) -> None:
+        """A client that comes back with the version of exactly this content has it all."""
+        if self._brought == content_version(asked.values()):
+            self._has = {name: resource.version for name, resource in asked.items()}
+            self._bodies = dict(asked)
+            self._acknowledged = True
+            self._answer_due = False
+        self._brought = ""
+
+    def _retry(self, asked: Mapping[str, Resource]) -> None:
+        """Forgets the refusals once any refused resource is no longer wanted as it was."""
+        if any(name not in asked or asked[name].version != v for name, v in self._refused.items()):
+            self._refused = {}
+            # Of a client that has acknowledged nothing here it is not known what it has from before.
+            self._answer_due = self._url in FULL_STATE and not self._acknowledged
+
+    def _leftover(self, asked: Mapping[str, Resource]) -> dict[str, Resource]:
+        return {name: resource for name, resource in self._bodies.items() if name not in asked}
+
+    def _send(self, resources: dict[str, Resource], asked: Mapping[str, Resource], nonce: str) -> Push:
+        after = resources if self._url in FULL_STATE else asked
+        self._answer_due = False
+        self._nonce = nonce
+        self._sent = resources
+        return Push(self._url, nonce, tuple(resources.values()), version=content_version(after.values()))
+
+
+class SotwSession(Session):
+    """A state-of-the-world stream."""
+
+    def receive(self, request: SotwRequest) -> Nack | None:
+        """Takes in a request. Returns the NACK if it is one of a push that was in flight."""
+        state = self._types.get(request.type_url)
+        if state is None:
+            self._types[request.type_url] = SotwType(request)
+            return None
+        assert isinstance(state, SotwType)
+        was_in_flight = state.in_flight
+        state.receive(request)
+        return state.last_nack if was_in_flight and not state.in_flight and request.error is not None else None
+
+
+def content_version(resources: Iterable[Resource]) -> str:
+    """One version for a set of resources: a hash of their names and versions, in any order."""
+    digest = blake2b(digest_size=12)
+    for name, version in sorted((resource.name, resource.version) for resource in resources):
+        digest.update(f"{len(name)}:{name}{len(version)}:{version}".encode())
+    return digest.hexdigest()
