@@ -70,12 +70,14 @@ class Failure(Message):
 
 
 class WorkloadPort(Message):
+    """A port of the application; ``number`` 0: picked when the workload is started."""
+
     number: int
     name: str = ""
 
 
 class UpstreamPort(Message):
-    """127.0.0.1:``local_port`` leads to ``port`` of ``service``."""
+    """127.0.0.1:``local_port`` leads to ``port`` of ``service``; 0: picked when the workload is started."""
 
     service: str
     port: int
@@ -83,10 +85,10 @@ class UpstreamPort(Message):
 
 
 class Readiness(Message):
-    """An HTTP probe of the application; ``period`` in seconds."""
+    """An HTTP probe of the application; ``port`` by number or name, ``period`` in seconds."""
 
     path: str
-    port: int
+    port: int | str
     period: float = 1.0
 
 
@@ -114,10 +116,11 @@ class WorkloadList(Message):
 
 
 class InboundPort(Message):
-    """The sidecar answers on ``listen`` for the application's port ``app``."""
+    """The sidecar answers on ``listen`` for the application's port ``app``, called ``name``."""
 
     app: int
     listen: int
+    name: str = ""
 
 
 class PlacementView(Message):
@@ -126,6 +129,7 @@ class PlacementView(Message):
     outbound: int
     admin: int
     inbound: list[InboundPort] = []
+    upstreams: list[UpstreamPort] = []
     ready: bool = False
     pid: int | None = None
     proxy_pid: int | None = None

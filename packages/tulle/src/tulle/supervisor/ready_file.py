@@ -13,9 +13,7 @@ from tulle.supervisor.unit import Unit
 def describe_workload(unit: Unit) -> dict[str, Any]:
     """A workload's entry. ``inbound`` is the sidecar's port for the first declared port, 0 without ports."""
     site, view = unit.site, unit.site.view
-    ports = [
-        {"name": port.name, "port": port.number, "inbound": site.inbound[port.number]} for port in view.ports
-    ]
+    ports = [{"name": port.name, "port": port.app, "inbound": port.listen} for port in site.inbound]
     return {
         "namespace": view.namespace,
         "name": view.name,

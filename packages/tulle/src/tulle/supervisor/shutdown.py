@@ -29,7 +29,7 @@ async def inbound_connections(unit: Unit, http: httpx.AsyncClient) -> int:
         text = (await http.get(f"http://{LOOPBACK}:{unit.site.admin}/stats/prometheus")).text
     except httpx.HTTPError:
         return 0
-    return count_active(text, set(unit.site.inbound.values()))
+    return count_active(text, {port.listen for port in unit.site.inbound})
 
 
 def count_active(metrics: str, ports: set[int]) -> int:

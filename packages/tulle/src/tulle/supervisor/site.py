@@ -1,7 +1,8 @@
-"""Where one workload runs on this machine: its ports, its folder, and the control plane it belongs to."""
+"""Where one workload runs on this machine: its ports, its folder, and the environment of its process."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from tulle.api import wire
 from tulle.supervisor.ports import PortBook
 
 LOOPBACK = "127.0.0.1"
+
+_REFERENCE = re.compile(r"\$(\$?)\(([A-Za-z_][A-Za-z0-9_]*)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,25 +31,41 @@ class MeshSite:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One workload's place. ``inbound`` leads from the application's port to the sidecar's port for it."""
+    """One workload's place. ``inbound`` has the sidecar's port for each port of the application, in the order
+    of the declaration and with picked ports filled in; ``upstreams`` likewise.
+    """
 
     mesh: MeshSite
     view: wire.WorkloadView
     outbound: int
     admin: int
-    inbound: Mapping[int, int]
+    inbound: tuple[wire.InboundPort, ...]
+    upstreams: tuple[wire.UpstreamPort, ...]
 
     @classmethod
     def choose(cls, mesh: MeshSite, view: wire.WorkloadView, ports: PortBook) -> Site:
-        """Picks free ports for a workload's sidecar."""
-        inbound = {port.number: ports.reserve(view.address) for port in view.ports}
-        return cls(mesh, view, ports.reserve(view.address), ports.choose(LOOPBACK), inbound)
+        """Picks free ports for a workload's sidecar, and those that its declaration leaves open."""
+        address = view.address
+        inbound = tuple(
+            wire.InboundPort(
+                app=port.number or ports.choose(address), listen=ports.reserve(address), name=port.name
+            )
+            for port in view.ports
+        )
+        upstreams = tuple(
+            wire.UpstreamPort(
+                service=each.service, port=each.port, local_port=each.local_port or ports.reserve(LOOPBACK)
+            )
+            for each in view.upstreams
+        )
+        return cls(mesh, view, ports.reserve(address), ports.choose(LOOPBACK), inbound, upstreams)
 
     def release(self, ports: PortBook) -> None:
         """Gives the ports back."""
-        for port in (self.outbound, *self.inbound.values()):
+        for port in (self.outbound, *(p for each in self.inbound for p in (each.app, each.listen))):
             ports.release(self.view.address, port)
-        ports.release(LOOPBACK, self.admin)
+        for port in (self.admin, *(each.local_port for each in self.upstreams)):
+            ports.release(LOOPBACK, port)
 
     @property
     def title(self) -> str:
@@ -66,12 +85,16 @@ class Site:
         logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         return logs / f"{self.view.namespace}.{self.view.name}.{part}.log"
 
+    def app_port(self, port: int | str) -> int | None:
+        """The number of a port of the application, given by number or by name."""
+        if isinstance(port, int):
+            return port
+        return next((each.app for each in self.inbound if each.name == port), None)
+
     def placement(self, *, ready: bool, pid: int | None, proxy_pid: int | None) -> wire.PlacementView:
         """The place as the control plane wants to know it."""
         return wire.PlacementView(
-            outbound=self.outbound,
-            admin=self.admin,
-            inbound=[wire.InboundPort(app=app, listen=listen) for app, listen in self.inbound.items()],
+            outbound=self.outbound, admin=self.admin, inbound=list(self.inbound), upstreams=list(self.upstreams),
             ready=ready, pid=pid, proxy_pid=proxy_pid,
         )
 
@@ -79,9 +102,29 @@ class Site:
 def app_environment(site: Site) -> dict[str, str]:
     """The environment of a workload's own process: its HTTP traffic leaves through its sidecar.
 
-    The workload's declared ``env`` comes last and may change any of it.
+    Picked ports are there as `PORT_<NAME>` and `UPSTREAM_<SERVICE>_PORT`. The declared ``env`` comes last, may
+    change any of it, and may refer to the rest by `$(NAME)`.
     """
-    return {**site.mesh.base_env, **proxy_variables(site.view.address, site.outbound), **site.view.env}
+    known = {**site.mesh.base_env, **proxy_variables(site.view.address, site.outbound), **port_variables(site)}
+    return {**known, **{name: expand(value, known) for name, value in site.view.env.items()}}
+
+
+def port_variables(site: Site) -> dict[str, str]:
+    """The picked and declared ports by variable; of two upstreams to one service the first is meant."""
+    found = {f"UPSTREAM_{_shout(each.service)}_PORT": str(each.local_port) for each in reversed(site.upstreams)}
+    found.update({f"PORT_{_shout(each.name)}": str(each.app) for each in site.inbound if each.name})
+    return found
+
+
+def expand(text: str, variables: Mapping[str, str]) -> str:
+    """Replaces `$(NAME)` as Kubernetes does: unknown names stay as they are, `$$(NAME)` becomes `$(NAME)`."""
+
+    def value(match: re.Match[str]) -> str:
+        if match[1]:
+            return f"$({match[2]})"
+        return variables.get(match[2], match[0])
+
+    return _REFERENCE.sub(value, text)
 
 
 def proxy_variables(address: str, outbound: int) -> dict[str, str]:
@@ -95,3 +138,7 @@ def proxy_variables(address: str, outbound: int) -> dict[str, str]:
         "NO_PROXY": direct,
         "NODE_USE_ENV_PROXY": "1",
     }
+
+
+def _shout(name: str) -> str:
+    return re.sub(r"[^A-Z0-9]", "_", name.upper())

@@ -13,7 +13,7 @@ from tulle.supervisor import probes
 from tulle.supervisor.child import Child, Command
 from tulle.supervisor.dataplane import DataPlane, Sidecar
 from tulle.supervisor.logs import Show
-from tulle.supervisor.site import LOOPBACK, Site, app_environment
+from tulle.supervisor.site import LOOPBACK, Site, app_environment, expand
 
 APP_GRACE = 5.0
 """Seconds an application may take to end after SIGTERM."""
@@ -138,14 +138,17 @@ def _app_probe(site: Site, http: httpx.AsyncClient) -> probes.Probe | None:
     view = site.view
     if view.readiness is not None:
         host = f"[{view.address}]" if ":" in view.address else view.address
-        return probes.http_probe(http, f"http://{host}:{view.readiness.port}{view.readiness.path}")
-    if view.command is not None and view.ports:
-        return probes.port_probe(view.address, [port.number for port in view.ports])
+        port = site.app_port(view.readiness.port)
+        return probes.http_probe(http, f"http://{host}:{port}{view.readiness.path}")
+    if view.command is not None and site.inbound:
+        return probes.port_probe(view.address, [port.app for port in site.inbound])
     return None
 
 
 def _app_child(site: Site, show: Show) -> Child:
     async def prepare() -> Command:
-        return Command(site.view.command or (), app_environment(site), site.view.directory)
+        environment = app_environment(site)
+        argv = [expand(word, environment) for word in site.view.command or ()]
+        return Command(argv, environment, site.view.directory)
 
     return Child(site.title, prepare, site.log("app"), show, changed=lambda: None)
