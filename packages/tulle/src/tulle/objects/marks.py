@@ -19,8 +19,8 @@ Position = tuple[int, int]
 class MarkNode:
     """One value's position and those of the values inside it.
 
-    ``fields`` holds, for a mapping, the position of each key and the node of its value; ``items`` the nodes of
-    a sequence. Aliased YAML values share their node.
+    ``fields`` holds, for a mapping, the position of each key and the node of its value; ``items`` the
+    nodes of a sequence. Aliased YAML values share their node.
     """
 
     line: int
@@ -31,7 +31,7 @@ class MarkNode:
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """Finds the place of a value by its path; a missing value is at the innermost enclosing one that is there."""
+    """Finds the place of a value by its path; a missing value is at the innermost enclosing one."""
 
     file: str
     root: MarkNode

@@ -22,20 +22,20 @@ CLUSTER_SCOPED = frozenset({("", "Namespace"), ("gateway.networking.k8s.io", "Ga
 
 
 def group_of(api_version: str) -> str:
-    """The API group of an ``apiVersion``: ``networking.istio.io/v1`` → ``networking.istio.io``, ``v1`` → ``""``."""
+    """The API group of an ``apiVersion``: ``apps/v1`` → ``apps``, ``v1`` → ``""``."""
     group, slash, _ = api_version.rpartition("/")
     return group if slash else ""
 
 
 def namespace_of(api_version: str, kind: str, written: str | None) -> str:
-    """The namespace an object is in: as written, ``default`` when left out, empty for cluster-scoped kinds."""
+    """The namespace an object is in: as written, ``default`` if left out, empty for cluster-scoped kinds."""
     if (group_of(api_version), kind) in CLUSTER_SCOPED:
         return ""
     return written or DEFAULT_NAMESPACE
 
 
 class ObjectError(ValueError):
-    """A document that is not an object: the path of the value that is wrong, and a message fit for a person."""
+    """A document that is not an object: the path of what is wrong, and a message fit for a person."""
 
     def __init__(self, path: Path, message: str) -> None:
         super().__init__(message)
@@ -73,7 +73,8 @@ class RawObject:
     ) -> RawObject:
         """An object from its document.
 
-        Without ``marks`` (a document that was never text) every value is at ``source``. Raises :class:`ObjectError` when apiVersion, kind or metadata.name is missing or not a string.
+        Without ``marks`` (a document that was never text) every value is at ``source``. Raises
+        :class:`ObjectError` when apiVersion, kind or metadata.name is missing or not a string.
         """
         api_version = _text(body, "apiVersion")
         kind = _text(body, "kind")

@@ -37,7 +37,7 @@ _SPECIAL = {
 }  # fmt: skip
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A text that is not read: a code, a message, the place, and other places that belong to it."""
 
     def __init__(self, code: str, message: str, at: Position, related: tuple[Position, ...] = ()) -> None:
@@ -49,7 +49,7 @@ class Refused(Exception):
 
 
 def compose_documents(text: str) -> Iterator[Composed]:
-    """Each document of ``text`` as (value, marks). Raises :class:`Refused` at the first thing that is wrong."""
+    """Each document of ``text`` as (value, marks); raises :class:`RefusedError` at the first wrong thing."""
     stream = yaml.parse(text, Loader=_LOADER)
     composer = _Composer(stream)
     try:
@@ -59,7 +59,7 @@ def compose_documents(text: str) -> Iterator[Composed]:
     except yaml.YAMLError as error:
         raise _syntax(error) from error
     except (ValueError, UnicodeError) as error:
-        raise Refused("yaml-syntax", f"not YAML: {error}", (1, 1)) from error
+        raise RefusedError("yaml-syntax", f"not YAML: {error}", (1, 1)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class _Composer:
         before = self._nodes
         self._count(1, at)
         if depth > MAX_DEPTH:
-            raise Refused("yaml-depth", f"values are nested deeper than {MAX_DEPTH} levels", at)
+            raise RefusedError("yaml-depth", f"values are nested deeper than {MAX_DEPTH} levels", at)
         anchor = event.anchor
         if anchor is not None:
             self._open.add(anchor)
@@ -110,17 +110,19 @@ class _Composer:
 
     def _alias(self, event: Any, at: Position) -> Composed:
         if event.anchor in self._open:
-            raise Refused("yaml-alias", f"alias *{event.anchor} is inside the value it stands for", at)
+            raise RefusedError("yaml-alias", f"alias *{event.anchor} is inside the value it stands for", at)
         anchor = self._anchors.get(event.anchor)
         if anchor is None:
-            raise Refused("yaml-alias", f"alias *{event.anchor} has no anchor &{event.anchor} before it", at)
+            raise RefusedError(
+                "yaml-alias", f"alias *{event.anchor} has no anchor &{event.anchor} before it", at
+            )
         self._count(anchor.size, at)
         return anchor.value, anchor.node
 
     def _count(self, nodes: int, at: Position) -> None:
         self._nodes += nodes
         if self._nodes > MAX_NODES:
-            raise Refused(
+            raise RefusedError(
                 "yaml-too-large",
                 f"the text has more than {MAX_NODES:,} values; split it into several files",
                 at,
@@ -150,7 +152,7 @@ class _Composer:
             if key in values:
                 first = fields[key][0]
                 message = f"key '{key}' is here twice; it was first at {first[0]}:{first[1]}"
-                raise Refused("yaml-duplicate-key", message, key_at, (first,))
+                raise RefusedError("yaml-duplicate-key", message, key_at, (first,))
             values[key] = value
             fields[key] = (key_at, node)
         for value, node, key_at in merges:
@@ -168,7 +170,7 @@ class _Composer:
             if value is not None:
                 # Kubernetes reads every key as a string, whatever it looks like.
                 return event.value, at
-        raise Refused("yaml-key", "a mapping's key must be a string", at)
+        raise RefusedError("yaml-key", "a mapping's key must be a string", at)
 
 
 def _merge(
@@ -181,7 +183,7 @@ def _merge(
             _merge(values, fields, inner, at)
         return
     if node.fields is None:
-        raise Refused("yaml-merge", "'<<' must name a mapping or a list of mappings", at)
+        raise RefusedError("yaml-merge", "'<<' must name a mapping or a list of mappings", at)
     for key, inner_value in value.items():
         if key not in values:
             values[key] = inner_value
@@ -191,7 +193,7 @@ def _merge(
 def _scalar(event: Any, at: Position) -> Any:
     text: str = event.value
     if len(text) > MAX_SCALAR:
-        raise Refused("yaml-too-large", f"a value is longer than {MAX_SCALAR:,} characters", at)
+        raise RefusedError("yaml-too-large", f"a value is longer than {MAX_SCALAR:,} characters", at)
     if event.tag is not None and event.tag != "!":
         return _tagged(event, text, at)
     return _plain(text, at) if _is_plain(event) else text
@@ -210,9 +212,11 @@ def _tagged(event: Any, text: str, at: Position) -> Any:
     if wanted is float and type(value) is int:
         return float(value)
     if wanted is None:
-        raise Refused("yaml-tag", f"tag {_show_tag(event.tag)} is not read; only plain YAML values are", at)
+        raise RefusedError(
+            "yaml-tag", f"tag {_show_tag(event.tag)} is not read; only plain YAML values are", at
+        )
     if type(value) is not wanted:
-        raise Refused("yaml-tag", f"the value is not what its tag {_show_tag(event.tag)} says", at)
+        raise RefusedError("yaml-tag", f"the value is not what its tag {_show_tag(event.tag)} says", at)
     return value
 
 
@@ -236,13 +240,17 @@ def _plain(text: str, at: Position) -> Any:
 def _integer(digits: str, base: int, at: Position) -> int:
     value = int(digits, base) if len(digits) <= 40 else MAX_INTEGER
     if not -MAX_INTEGER <= value < MAX_INTEGER:
-        raise Refused("yaml-integer", f"{digits[:40]} is not a 64-bit integer; in quotes it is a string", at)
+        raise RefusedError(
+            "yaml-integer", f"{digits[:40]} is not a 64-bit integer; in quotes it is a string", at
+        )
     return value
 
 
 def _require_tag(event: Any, name: str, at: Position) -> None:
     if event.tag not in (None, "!", _TAG + name):
-        raise Refused("yaml-tag", f"tag {_show_tag(event.tag)} is not read; only plain YAML values are", at)
+        raise RefusedError(
+            "yaml-tag", f"tag {_show_tag(event.tag)} is not read; only plain YAML values are", at
+        )
 
 
 def _show_tag(tag: str) -> str:
@@ -255,10 +263,10 @@ def _position(event: Any) -> Position:
     return mark.line + 1, mark.column + 1
 
 
-def _syntax(error: yaml.YAMLError) -> Refused:
+def _syntax(error: yaml.YAMLError) -> RefusedError:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be read"
     context = getattr(error, "context", None)
     message = f"not YAML: {problem}" + (f" ({context})" if context else "")
     at = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
-    return Refused("yaml-syntax", message, at)
+    return RefusedError("yaml-syntax", message, at)

@@ -1,7 +1,7 @@
 """Reads configuration objects from YAML and JSON text, keeping the line and column of every value.
 
-The text is hostile until proven otherwise: size, depth, node count (aliases counted as often as they are used),
-tags and duplicate keys are checked while the parser runs, so a refusal comes before the cost.
+The text is hostile until proven otherwise: size, depth, number of values (aliases counted as often as they
+are used), tags and duplicate keys are checked while the parser runs, so a refusal comes before the cost.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from tulle.model.diagnostics import Diagnostic, Severity
 from tulle.model.source import SourceRef
 from tulle.objects import MarkNode, Marks, ObjectError, RawObject, show
-from tulle.sources.yaml_compose import Composed, Refused, compose_documents
+from tulle.sources.yaml_compose import Composed, RefusedError, compose_documents
 
 MAX_BYTES = 8 * 1024 * 1024
 """Largest text read, in bytes (UTF-8)."""
@@ -47,7 +47,7 @@ def read_yaml(text: str, file: str, first: int = 0) -> Read:
                     objects.append(found)
                 else:
                     diagnostics.append(found)
-    except Refused as refused:
+    except RefusedError as refused:
         diagnostics.append(_refusal(refused, file))
     return tuple(objects), tuple(diagnostics)
 
@@ -55,7 +55,7 @@ def read_yaml(text: str, file: str, first: int = 0) -> Read:
 def read_path(path: Path | str, first: int = 0) -> Read:
     """The objects of a file, or of a directory's own ``*.yaml``, ``*.yml`` and ``*.json`` files by name.
 
-    Subdirectories and hidden files are not read. A path that cannot be read is a diagnostic, not an exception.
+    Subdirectories and hidden files are not read. A path that cannot be read is a diagnostic.
     """
     path = Path(path)
     if not path.is_dir():
@@ -121,7 +121,7 @@ def _object(body: Any, marks: MarkNode, file: str, sequence: int) -> RawObject |
         return _error(place, "not-an-object", str(error), field=".".join(map(str, error.path)))
 
 
-def _refusal(refused: Refused, file: str) -> Diagnostic:
+def _refusal(refused: RefusedError, file: str) -> Diagnostic:
     related = tuple(SourceRef(file, line, column) for line, column in refused.related)
     at = SourceRef(file, refused.line, refused.column)
     return Diagnostic(Severity.ERROR, refused.code, refused.message, at, related=related)

@@ -1,0 +1,1 @@
+"""Lowers Istio objects to the model, one file per kind."""
