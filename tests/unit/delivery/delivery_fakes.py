@@ -25,6 +25,7 @@ class FakeResource:
 @dataclass(frozen=True, eq=False)
 class FakeSnapshot:
     resources: Mapping[str, Mapping[str, FakeResource]]
+    version: str = ""
 
 
 def snapshot(**types: str) -> FakeSnapshot:

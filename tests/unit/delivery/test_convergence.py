@@ -1,4 +1,4 @@
-"""Whatever the order of acknowledgements, refusals, reconnects and changes, the client ends with the snapshot."""
+"""In any order of acknowledgements, refusals, reconnects and changes, the client ends with the snapshot."""
 
 from __future__ import annotations
 

@@ -37,7 +37,8 @@ class Client:
     def nack(self, detail: str = "bad") -> str | None:
         assert self.last is not None
         nack = self.session.receive(DeltaRequest(self.last.type_url, nonce=self.last.nonce, error=detail))
-        assert nack is not None and nack.detail == detail
+        assert nack is not None
+        assert nack.detail == detail
         return self.next()
 
     def change(self, **types: str) -> str | None:
@@ -198,6 +199,13 @@ def test_a_refusal_ends_when_the_old_version_returns() -> None:
     assert client.change(CDS="a1", RDS="r2") == "RDS r2"
     client.ack()
     assert client.session.synced
+
+
+def test_leaving_the_culprit_retries_the_rest() -> None:
+    client = Client(EDS="a1 b1")
+    assert client.ask(EDS, "a", "b") == "EDS a1 b1"
+    assert client.nack() is None
+    assert client.drop(EDS, "b") == "EDS a1"
 
 
 def test_a_first_refusal_holds_nothing_back() -> None:

@@ -23,13 +23,15 @@ class Resource(Protocol):
 
 
 class Snapshot(Protocol):
-    """All that one proxy should have: type URL → resource name → resource. Never changed once it is handed out.
+    """All that one proxy should have: type URL → resource name → resource. Never changed once handed out.
 
-    Two snapshots that share the mapping of a type (the same object) are known at once not to differ in it.
+    `version` is a hash of all of it. Two snapshots that share the mapping of a type (the same object) are known at once not to differ in it.
     """
 
     @property
     def resources(self) -> Mapping[str, Mapping[str, Resource]]: ...
+    @property
+    def version(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who the client proved to be. `spiffe_id` is the only URI SAN of its certificate; `address` is `ip:port`."""
+    """Who the client proved to be: `spiffe_id` is the one URI SAN of its certificate, `address` is `ip:port`."""
 
     spiffe_id: str
     address: str
@@ -77,4 +79,4 @@ class SnapshotSource(Protocol):
 
 
 Authorize = Callable[[Node, Peer], str | None]
-"""None when this peer may read what is meant for this node, else the reason why not (it is sent to the peer)."""
+"""None when this peer may read what is meant for this node, else why not (it is sent to the peer)."""

@@ -18,7 +18,6 @@ class DeltaType:
     """One type on one delta stream."""
 
     def __init__(self, first: DeltaRequest) -> None:
-        self.last_nack: Nack | None = None
         self._url = first.type_url
         self._names: set[str] = set()
         # By the protocol's legacy rule, a first request that names nothing subscribes to everything.
@@ -39,25 +38,24 @@ class DeltaType:
         self._accepted = bool(self._has)
         self._answer_due = self._answer_due and not self._has
 
-    def receive(self, request: DeltaRequest) -> None:
+    def receive(self, request: DeltaRequest) -> Nack | None:
         """Takes in a later request of this type: its ACK or NACK, then its changes of subscription."""
+        nack = None
         if request.nonce and request.nonce == self._nonce and self._sent is not None:
             if request.error is None:
                 self._acknowledge(self._sent)
             else:
-                self._refuse(self._sent, request.error)
+                self._refused.update(self._sent)
+                nack = Nack(self._url, self._nonce, request.error, tuple(self._sent))
             self._sent = None
         self._subscribe(request)
+        return nack
 
     def _acknowledge(self, sent: Mapping[str, str | None]) -> None:
         self._has.update(sent)
         for name in [name for name, version in sent.items() if version is None and name not in self._names]:
             del self._has[name]
         self._accepted = True
-
-    def _refuse(self, sent: Mapping[str, str | None], detail: str) -> None:
-        self._refused.update(sent)
-        self.last_nack = Nack(self._url, self._nonce, detail, tuple(sent))
 
     def _subscribe(self, request: DeltaRequest) -> None:
         if request.subscribe or request.unsubscribe:
@@ -85,7 +83,8 @@ class DeltaType:
 
     def _forget(self, name: str) -> None:
         self._has.pop(name, None)
-        self._refused.pop(name, None)
+        if name in self._refused:
+            self._refused.clear()
         if self._sent is not None:
             self._sent.pop(name, None)
 
@@ -109,7 +108,7 @@ class DeltaType:
             return None
         if step is Step.MAKE:
             self._retry(wanted)
-            changed, removed = self._changed(wanted), ()
+            changed, removed = self._changed(wanted), tuple[str, ...]()
             if not changed and not self._answer_due:
                 return None
         else:
@@ -158,6 +157,4 @@ class DeltaSession(Session):
             self._types[request.type_url] = DeltaType(request)
             return None
         assert isinstance(state, DeltaType)
-        was_in_flight = state.in_flight
-        state.receive(request)
-        return state.last_nack if was_in_flight and not state.in_flight and request.error is not None else None
+        return state.receive(request)

@@ -1,4 +1,4 @@
-"""The order in which types are pushed: what is referred to is made before, and broken after, what refers to it."""
+"""The order in which types are pushed: what is referred to is made before and broken after what refers to it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BREAK = (LISTENER, ROUTE, CLUSTER, ENDPOINT, SECRET)
 
 
 def steps(subscribed: list[str]) -> list[tuple[str, Step]]:
-    """The order for these type URLs. Types that are not named above come last, by name, in both directions."""
+    """The order for these type URLs. Types not named above come last, by name, in both directions."""
     others = sorted(set(subscribed).difference(_MAKE))
     present = set(subscribed)
     makes = [(url, Step.MAKE) for url in (*_MAKE, *others) if url in present]

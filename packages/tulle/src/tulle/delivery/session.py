@@ -14,7 +14,7 @@ NOTHING: Mapping[str, Resource] = {}
 
 @dataclass(frozen=True, slots=True)
 class Nack:
-    """A push the client refused: its type, its nonce, the reason it gave, the resources that were in the push."""
+    """A push the client refused: its type and nonce, the reason given, the resources that were in it."""
 
     type_url: str
     nonce: str
@@ -59,8 +59,6 @@ class Push:
 class TypeState(Protocol):
     """One type on one stream: what the client wants, what it has, what is on its way."""
 
-    last_nack: Nack | None
-
     @property
     def in_flight(self) -> bool:
         """Whether a push awaits its ACK or NACK: until then there is no other for this type."""
@@ -83,8 +81,8 @@ class TypeState(Protocol):
 class Session:
     """The pushing half of an ADS stream. Pure: no I/O, no clock; the caller feeds requests and sends pushes.
 
-    The order of `order.steps` is kept by finishing one step before the next begins: while a push of an earlier
-    step is in flight, nothing of a later step is sent. A type has at most one push in flight; changes that
+    The order of `order.steps` is kept by finishing one step before the next begins: while a push of an
+    earlier step is in flight, nothing of a later step is sent. A type has at most one push in flight; changes that
     arrive meanwhile are merged into its next one.
     """
 

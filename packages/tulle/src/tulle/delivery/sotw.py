@@ -1,7 +1,7 @@
-"""The state-of-the-world variant of ADS (`StreamAggregatedResources`), as proxyless gRPC and older Envoys speak it.
+"""The state-of-the-world variant of ADS (`StreamAggregatedResources`), which proxyless gRPC speaks.
 
-A response of a full-state type (listeners, clusters) lists all that exists of what was asked for: leaving one out
-removes it. Other types are answered with what changed of what was asked for.
+A response of a full-state type (listeners, clusters) lists all that exists of what was asked for: leaving one
+out removes it. Other types are answered with what changed of what was asked for.
 Source: the "Basic Protocol" section of Envoy's xDS protocol documentation.
 """
 
@@ -22,7 +22,6 @@ class SotwType:
     """One type on one state-of-the-world stream."""
 
     def __init__(self, first: SotwRequest) -> None:
-        self.last_nack: Nack | None = None
         self._url = first.type_url
         self._names: frozenset[str] = frozenset()
         # By the protocol's legacy rule, naming nothing means everything until something is named.
@@ -41,17 +40,20 @@ class SotwType:
         self._subscribe(first.names)
         self._answer_due = self._wildcard
 
-    def receive(self, request: SotwRequest) -> None:
+    def receive(self, request: SotwRequest) -> Nack | None:
         """Takes in a later request of this type. One that answers an older push than the last is stale."""
         if request.nonce != self._nonce:
-            return
+            return None
+        nack = None
         if self._sent is not None:
             if request.error is None:
                 self._acknowledge(self._sent)
             else:
-                self._refuse(self._sent, request.error)
+                self._refused.update(_versions(self._sent))
+                nack = Nack(self._url, self._nonce, request.error, tuple(self._sent))
             self._sent = None
         self._subscribe(request.names)
+        return nack
 
     def _acknowledge(self, sent: Mapping[str, Resource]) -> None:
         if self._url in FULL_STATE:
@@ -60,10 +62,6 @@ class SotwType:
         self._has.update((name, resource.version) for name, resource in sent.items())
         self._bodies.update(sent)
         self._accepted = self._acknowledged = True
-
-    def _refuse(self, sent: Mapping[str, Resource], detail: str) -> None:
-        self._refused.update((name, resource.version) for name, resource in sent.items())
-        self.last_nack = Nack(self._url, self._nonce, detail, tuple(sent))
 
     def _subscribe(self, names: tuple[str, ...]) -> None:
         self._legacy = self._legacy and not names
@@ -74,7 +72,8 @@ class SotwType:
             for name in [name for name in self._has if name not in self._names]:
                 del self._has[name]
                 self._bodies.pop(name, None)
-            self._refused = {name: v for name, v in self._refused.items() if name in self._names}
+            if not self._names.issuperset(self._refused):
+                self._refused = {}
 
     @property
     def in_flight(self) -> bool:
@@ -115,7 +114,8 @@ class SotwType:
 
     def _resume(self, asked: Mapping[str, Resource]) -> None:
         """A client that comes back with the version of exactly this content has it all."""
-        if self._brought == content_version(asked.values()):
+        # A client that follows names may have dropped one and asked for it again since it got that version.
+        if self._wildcard and self._brought == content_version(_versions(asked)):
             self._has = {name: resource.version for name, resource in asked.items()}
             self._bodies = dict(asked)
             self._acknowledged = True
@@ -137,7 +137,11 @@ class SotwType:
         self._answer_due = False
         self._nonce = nonce
         self._sent = resources
-        return Push(self._url, nonce, tuple(resources.values()), version=content_version(after.values()))
+        return Push(self._url, nonce, tuple(resources.values()), version=content_version(_versions(after)))
+
+
+def _versions(resources: Mapping[str, Resource]) -> list[tuple[str, str]]:
+    return [(name, resource.version) for name, resource in resources.items()]
 
 
 class SotwSession(Session):
@@ -150,14 +154,12 @@ class SotwSession(Session):
             self._types[request.type_url] = SotwType(request)
             return None
         assert isinstance(state, SotwType)
-        was_in_flight = state.in_flight
-        state.receive(request)
-        return state.last_nack if was_in_flight and not state.in_flight and request.error is not None else None
+        return state.receive(request)
 
 
-def content_version(resources: Iterable[Resource]) -> str:
-    """One version for a set of resources: a hash of their names and versions, in any order."""
+def content_version(resources: Iterable[tuple[str, str]]) -> str:
+    """One version for a set of (name, version) pairs, in any order."""
     digest = blake2b(digest_size=12)
-    for name, version in sorted((resource.name, resource.version) for resource in resources):
+    for name, version in sorted(resources):
         digest.update(f"{len(name)}:{name}{len(version)}:{version}".encode())
     return digest.hexdigest()

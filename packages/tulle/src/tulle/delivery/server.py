@@ -1,0 +1,194 @@
+"""The ADS gRPC service: a session for each stream, wake-ups coalesced, slow streams delaying only themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from tulle.delivery.contract import Authorize, Node, Peer, SnapshotSource, Subscription
+from tulle.delivery.delta import DeltaSession
+from tulle.delivery.session import Nack, Push
+from tulle.delivery.sotw import SotwSession
+from tulle.delivery.status import Connection, Refusal, StatusRegistry
+from tulle.delivery.wire import delta_response, parse_delta, parse_sotw, sotw_response
+
+SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+
+FIRST_REQUEST_SECONDS = 30.0
+"""How long a client may take to say who it is."""
+
+MAX_TYPES = 64
+"""How many resource types one stream may ask for: above what exists, low enough to bound a hostile client."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Variant:
+    """One of the two protocols: how to make its session, read its requests and write its responses."""
+
+    name: str
+    session: Callable[[], Any]
+    parse: Callable[[bytes], tuple[Any, Node | None]]
+    response: Callable[[Push], bytes]
+
+
+_DELTA = _Variant("delta", DeltaSession, parse_delta, delta_response)
+_SOTW = _Variant("sotw", SotwSession, parse_sotw, sotw_response)
+
+
+class AdsServer:
+    """Serves snapshots to the peers that `authorize` lets in. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        source: SnapshotSource,
+        authorize: Authorize,
+        registry: StatusRegistry,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.source = source
+        self.authorize = authorize
+        self.registry = registry
+        self.clock = clock
+        self._streams: set[_Stream] = set()
+        self._closed = False
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Registers the two methods with a server (which must require client certificates)."""
+        methods = {
+            "DeltaAggregatedResources": grpc.stream_stream_rpc_method_handler(self._delta),
+            "StreamAggregatedResources": grpc.stream_stream_rpc_method_handler(self._sotw),
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
+
+    def close(self) -> None:
+        """Ends all streams in order (status OK), so that the server can stop without waiting for them."""
+        self._closed = True
+        for stream in self._streams:
+            stream.wake.set()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    async def _delta(self, requests: AsyncIterator[bytes], context: Any) -> None:
+        await self._serve(_DELTA, requests, context)
+
+    async def _sotw(self, requests: AsyncIterator[bytes], context: Any) -> None:
+        await self._serve(_SOTW, requests, context)
+
+    async def _serve(self, variant: _Variant, requests: AsyncIterator[bytes], context: Any) -> None:
+        stream = _Stream(self, variant, requests, context)
+        self._streams.add(stream)
+        try:
+            await stream.run()
+        except _StreamError as error:
+            await context.abort(error.code, error.message)
+        finally:
+            self._streams.discard(stream)
+
+
+class _StreamError(Exception):
+    """Ends a stream with a gRPC status."""
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class _Stream:
+    """One client's stream: a task that reads requests, and a loop that writes pushes."""
+
+    def __init__(
+        self, server: AdsServer, variant: _Variant, requests: AsyncIterator[bytes], context: Any
+    ) -> None:
+        self.wake = asyncio.Event()
+        self._server = server
+        self._variant = variant
+        self._requests = requests
+        self._context = context
+        self._session = variant.session()
+
+    async def run(self) -> None:
+        first = await self._first()
+        if first is None:
+            return
+        request, node = first
+        if node is None or not node.id:
+            raise _StreamError(grpc.StatusCode.INVALID_ARGUMENT, "the first request needs a node with an id")
+        peer = _peer(self._context)
+        self._authorize(node, peer)
+        connection = Connection(node, peer, self._variant.name, self._server.clock(), self._session)
+        subscription = self._server.source.open(node, peer, self.wake.set)
+        self._server.registry.add(connection)
+        self._session.receive(request)
+        self.wake.set()
+        reader = asyncio.create_task(self._read(connection))
+        reader.add_done_callback(lambda _: self.wake.set())
+        try:
+            await self._write(reader, connection, subscription)
+        finally:
+            reader.cancel()
+            self._server.registry.remove(connection)
+            subscription.close()
+
+    async def _first(self) -> tuple[Any, Node | None] | None:
+        try:
+            async with asyncio.timeout(FIRST_REQUEST_SECONDS):
+                async for data in self._requests:
+                    return self._parse(data)
+        except TimeoutError:
+            raise _StreamError(grpc.StatusCode.DEADLINE_EXCEEDED, "no request came") from None
+        return None
+
+    async def _read(self, connection: Connection) -> None:
+        async for data in self._requests:
+            request, _ = self._parse(data)
+            nack: Nack | None = self._session.receive(request)
+            if nack is not None:
+                connection.refusal = Refusal(nack, self._server.clock())
+            if len(self._session.types) > MAX_TYPES:
+                raise _StreamError(grpc.StatusCode.RESOURCE_EXHAUSTED, f"more than {MAX_TYPES} types")
+            self.wake.set()
+
+    async def _write(
+        self, reader: asyncio.Task[None], connection: Connection, subscription: Subscription
+    ) -> None:
+        while not self._server.closed:
+            await self.wake.wait()
+            self.wake.clear()
+            if reader.done():
+                reader.result()
+                return
+            # A workload that is no longer registered must not go on reading until it reconnects.
+            self._authorize(connection.node, connection.peer)
+            self._session.update(subscription.current())
+            while (push := self._session.next_push()) is not None:
+                # Waits for this client's flow control only. Changes meanwhile are merged by the session.
+                await self._context.write(self._variant.response(push))
+
+    def _authorize(self, node: Node, peer: Peer) -> None:
+        refusal = self._server.authorize(node, peer)
+        if refusal is not None:
+            raise _StreamError(grpc.StatusCode.PERMISSION_DENIED, refusal)
+
+    def _parse(self, data: bytes) -> tuple[Any, Node | None]:
+        try:
+            return self._variant.parse(data)
+        except DecodeError as error:
+            raise _StreamError(grpc.StatusCode.INVALID_ARGUMENT, f"no discovery request: {error}") from error
+
+
+def _peer(context: Any) -> Peer:
+    """Who the client's certificate says it is. gRPC gives a SPIFFE id only for exactly one valid URI SAN."""
+    ids = context.auth_context().get("peer_spiffe_id", ())
+    if len(ids) != 1:
+        raise _StreamError(grpc.StatusCode.UNAUTHENTICATED, "a certificate with a SPIFFE id is required")
+    return Peer(spiffe_id=ids[0].decode(), address=context.peer().partition(":")[2])
