@@ -25,7 +25,8 @@ class Resource(Protocol):
 class Snapshot(Protocol):
     """All that one proxy should have: type URL → resource name → resource. Never changed once handed out.
 
-    `version` is a hash of all of it. Two snapshots that share the mapping of a type (the same object) are known at once not to differ in it.
+    `version` is a hash of all of it. Two snapshots that share the mapping of a type (the same object) are
+    known at once not to differ in it.
     """
 
     @property
@@ -51,7 +52,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who the client proved to be: `spiffe_id` is the one URI SAN of its certificate, `address` is `ip:port`."""
+    """Who the client proved to be: `spiffe_id` is its certificate's one URI SAN, `address` is `ip:port`."""
 
     spiffe_id: str
     address: str

@@ -1,4 +1,4 @@
-"""The ADS gRPC service: a session for each stream, wake-ups coalesced, slow streams delaying only themselves."""
+"""The ADS gRPC service: a session for each stream, wake-ups coalesced, slow streams delay only themselves."""
 
 from __future__ import annotations
 

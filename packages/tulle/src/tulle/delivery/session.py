@@ -82,8 +82,8 @@ class Session:
     """The pushing half of an ADS stream. Pure: no I/O, no clock; the caller feeds requests and sends pushes.
 
     The order of `order.steps` is kept by finishing one step before the next begins: while a push of an
-    earlier step is in flight, nothing of a later step is sent. A type has at most one push in flight; changes that
-    arrive meanwhile are merged into its next one.
+    earlier step is in flight, nothing of a later step is sent. A type has at most one push in flight;
+    changes that arrive meanwhile are merged into its next one.
     """
 
     def __init__(self) -> None:

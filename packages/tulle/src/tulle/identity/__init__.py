@@ -1,0 +1,1 @@
+"""Trust, joining, issuing, rotation: the only room where cryptography happens (with the agent's own key)."""
