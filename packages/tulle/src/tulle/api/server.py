@@ -1,0 +1,150 @@
+"""The admin API's routes: HTTP in, one backend call, JSON out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from tulle.api import openapi, wire
+from tulle.api.backend import Backend, Refused
+from tulle.api.guard import LocalOnly
+
+T = TypeVar("T")
+
+MAX_BODY = 16 * 1024 * 1024
+LONGEST_WAIT = 60.0
+
+
+def build(backend: Backend) -> Starlette:
+    """The application for one backend."""
+    api = _Api(backend)
+    routes = [
+        Route("/healthz", api.health),
+        Route("/openapi.json", api.description),
+        Route("/v1/apply", api.apply, methods=["POST"]),
+        Route("/v1/objects/{kind}", api.list_objects),
+        Route("/v1/objects/{kind}/{namespace}/{name}", api.get_object),
+        Route("/v1/objects/{kind}/{namespace}/{name}", api.delete_object, methods=["DELETE"]),
+        Route("/v1/status", api.status),
+        Route("/v1/proxies", api.proxies),
+        Route("/v1/diagnostics", api.diagnostics),
+        Route("/v1/edges", api.edges),
+        Route("/v1/watch", api.watch),
+        Route("/v1/workloads", api.workloads),
+        Route("/v1/workloads/{namespace}/{name}/placement", api.place, methods=["PUT"]),
+        Route("/v1/workloads/{namespace}/{name}/placement", api.displace, methods=["DELETE"]),
+        Route("/v1/workloads/{namespace}/{name}/join-token", api.join_token, methods=["POST"]),
+        Route("/v1/placements", api.displace_all, methods=["DELETE"]),
+    ]
+    handlers: dict[Any, Any] = {Refused: _refused}
+    return Starlette(routes=routes, middleware=[Middleware(LocalOnly)], exception_handlers=handlers)
+
+
+class _Api:
+    """One method per route."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    async def health(self, request: Request) -> Response:
+        return Response("ok\n" if self.backend.healthy() else "not yet\n", 200 if self.backend.healthy() else 503)
+
+    async def description(self, request: Request) -> Response:
+        return JSONResponse(openapi.describe())
+
+    async def apply(self, request: Request) -> Response:
+        return _json(self.backend.apply(await _body(request, wire.ApplyRequest)))
+
+    async def list_objects(self, request: Request) -> Response:
+        namespace = request.query_params.get("namespace")
+        return _json(self.backend.objects(request.path_params["kind"], namespace, None))
+
+    async def get_object(self, request: Request) -> Response:
+        kind, namespace, name = (request.path_params[key] for key in ("kind", "namespace", "name"))
+        found = self.backend.objects(kind, namespace, name)
+        if not found:
+            raise Refused.because(404, "not-found", f"there is no {kind} {namespace}/{name}")
+        return _json(found[0])
+
+    async def delete_object(self, request: Request) -> Response:
+        return _json(self.backend.delete(*(request.path_params[key] for key in ("kind", "namespace", "name"))))
+
+    async def status(self, request: Request) -> Response:
+        return _json(self.backend.status())
+
+    async def proxies(self, request: Request) -> Response:
+        return _json(self.backend.status().proxies)
+
+    async def diagnostics(self, request: Request) -> Response:
+        return _json(self.backend.status().diagnostics)
+
+    async def edges(self, request: Request) -> Response:
+        return _json(await self.backend.edges())
+
+    async def watch(self, request: Request) -> Response:
+        return StreamingResponse(self._revisions(), media_type="text/event-stream")
+
+    async def _revisions(self) -> AsyncIterator[str]:
+        known = -1
+        while True:
+            known = await self.backend.changed(known)
+            yield f"event: revision\ndata: {json.dumps({'revision': known})}\n\n"
+
+    async def workloads(self, request: Request) -> Response:
+        wait = _seconds(request.query_params.get("wait", "0"))
+        return _json(await self.backend.workloads(request.query_params.get("known", ""), wait))
+
+    async def place(self, request: Request) -> Response:
+        placement = await _body(request, wire.PlacementView)
+        self.backend.place(request.path_params["namespace"], request.path_params["name"], placement)
+        return Response(status_code=204)
+
+    async def displace(self, request: Request) -> Response:
+        self.backend.displace(request.path_params["namespace"], request.path_params["name"])
+        return Response(status_code=204)
+
+    async def displace_all(self, request: Request) -> Response:
+        self.backend.displace(None, None)
+        return Response(status_code=204)
+
+    async def join_token(self, request: Request) -> Response:
+        return _json(self.backend.join_token(request.path_params["namespace"], request.path_params["name"]))
+
+
+async def _body(request: Request, shape: type[T]) -> T:
+    if request.headers.get("content-type", "").partition(";")[0] != "application/json":
+        raise Refused.because(415, "not-json", "the body must be application/json")
+    content = b""
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > MAX_BODY:
+            raise Refused.because(413, "too-large", f"the body has more than {MAX_BODY:,} bytes")
+    try:
+        return msgspec.json.decode(content, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Refused.because(400, "malformed", str(error)) from error
+
+
+def _seconds(text: str) -> float:
+    try:
+        return min(max(float(text), 0.0), LONGEST_WAIT)
+    except ValueError:
+        raise Refused.because(400, "malformed", f"wait must be a number of seconds, not {text!r:.20}") from None
+
+
+def _json(value: Any) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")
+
+
+async def _refused(request: Request, error: Refused) -> Response:
+    return Response(msgspec.json.encode(error.failure), error.status, media_type="application/json")
+
+

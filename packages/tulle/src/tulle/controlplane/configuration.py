@@ -1,0 +1,167 @@
+"""The configuration in force: changes are compiled as a whole, then accepted, or refused with the reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tulle.controlplane.compile import Compiled, Compiler, Objects, replace_placements
+from tulle.controlplane.files import FileContent, merge_files, read_files
+from tulle.controlplane.ledger import Ledger, fingerprint
+from tulle.controlplane.placements import Placements
+from tulle.model.diagnostics import Diagnostic, Severity
+from tulle.objects import ObjectKey, RawObject
+from tulle.sources.store import Store
+
+Changed = Callable[[Compiled], None]
+
+
+class ConfigurationRefused(Exception):
+    """The configuration has errors; what was in force stays so."""
+
+    def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
+        super().__init__("; ".join(str(each) for each in diagnostics))
+        self.diagnostics = tuple(diagnostics)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A configuration before it is accepted."""
+
+    files: Mapping[str, FileContent]
+    stored: Objects
+    overrides: Mapping[ObjectKey, str]
+    compiled: Compiled
+    findings: tuple[Diagnostic, ...]
+
+    @property
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        """All findings: of reading files, of lowering, of linking."""
+        return self.findings + self.compiled.diagnostics
+
+    @property
+    def errors(self) -> tuple[Diagnostic, ...]:
+        """The findings that refuse something."""
+        return tuple(found for found in self.diagnostics if found.severity is Severity.ERROR)
+
+
+@dataclass(slots=True)
+class Configuration:
+    """What holds now, and the ways to change it. ``changed`` is called with every newly accepted meaning."""
+
+    paths: Sequence[Path]
+    store: Store
+    ledger: Ledger
+    placements: Placements
+    changed: Changed
+    refused: tuple[Diagnostic, ...] = ()
+    _compiler: Compiler = field(default_factory=Compiler)
+    _current: Draft | None = None
+
+    @property
+    def current(self) -> Draft:
+        """The configuration in force. Only after :meth:`start`."""
+        if self._current is None:
+            raise RuntimeError("the configuration has not been started")
+        return self._current
+
+    def start(self) -> None:
+        """Reads everything for the first time. A file that is broken now is taken as it was last accepted.
+
+        Raises `ConfigurationRefused` when that does not make a configuration without errors.
+        """
+        files = read_files(self.paths)
+        draft = self._draft(files, self.store.objects(), self.ledger.overrides)
+        if draft.errors:
+            refused = draft.errors
+            old = {name: FileContent(objects, ()) for name, objects in self.ledger.files.items() if name in files}
+            draft = self._draft({**files, **old}, self.store.objects(), self.ledger.overrides)
+            if not old or draft.errors:
+                raise ConfigurationRefused(refused)
+            self.refused = refused
+        self._accept(draft)
+
+    def files_changed(self) -> None:
+        """Reads the files again. Files that bring new errors are refused and stay as they were."""
+        fresh = read_files(self.paths)
+        old = self.current.files
+        if fresh == old:
+            self.refused = ()
+            return
+        draft = self._draft(fresh, self.current.stored, self.current.overrides)
+        new = self._new_errors(draft)
+        if new:
+            self.refused = new
+            mended = {name: content for name, content in fresh.items() if name not in _files_of(new)}
+            kept = {name: content for name, content in old.items() if name in _files_of(new)}
+            draft = self._draft({**mended, **kept}, self.current.stored, self.current.overrides)
+            if self._new_errors(draft):
+                return
+        else:
+            self.refused = ()
+        self._accept(draft)
+
+    def propose(self, put: Iterable[RawObject], remove: Iterable[ObjectKey] = ()) -> Draft:
+        """The configuration with stored objects changed, not yet in force. Raises `ConfigurationRefused`."""
+        current = self.current
+        declared, _ = merge_files(current.files)
+        gone = set(remove)
+        stored = {key: obj for key, obj in current.stored.items() if key not in gone}
+        overrides = {key: mark for key, mark in current.overrides.items() if key not in gone}
+        for obj in put:
+            stored[obj.key] = obj
+            if obj.key in declared:
+                overrides[obj.key] = fingerprint(declared[obj.key].body)
+        draft = self._draft(current.files, stored, overrides)
+        new = self._new_errors(draft)
+        if new:
+            raise ConfigurationRefused(new)
+        return draft
+
+    def commit(self, draft: Draft) -> int:
+        """Puts a proposed configuration in force, durably; returns its revision."""
+        self._accept(draft)
+        return self.ledger.revision
+
+    def placements_changed(self) -> None:
+        """The fast path: other placements, the same objects."""
+        current = self.current
+        compiled = replace_placements(current.compiled, self.placements.placed())
+        self._current = Draft(current.files, current.stored, current.overrides, compiled, current.findings)
+        self.changed(compiled)
+
+    def _draft(
+        self, files: Mapping[str, FileContent], stored: Objects, overrides: Mapping[ObjectKey, str]
+    ) -> Draft:
+        """Compiles files and stored objects together; of an object that is in both, the later change counts."""
+        merged, findings = merge_files(files)
+        valid = {
+            key: obj
+            for key, obj in stored.items()
+            if key not in merged or overrides.get(key) == fingerprint(merged[key].body)
+        }
+        kept = {key: mark for key, mark in overrides.items() if key in valid}
+        compiled = self._compiler.compile({**merged, **valid}, self.placements.placed())
+        return Draft(files, valid, kept, compiled, tuple(findings))
+
+    def _new_errors(self, draft: Draft) -> tuple[Diagnostic, ...]:
+        known = {_identity(found) for found in self.current.errors}
+        return tuple(found for found in draft.errors if _identity(found) not in known)
+
+    def _accept(self, draft: Draft) -> None:
+        self.store.replace(draft.stored)
+        files = {name: content.objects for name, content in draft.files.items()}
+        self.ledger.accept(draft.compiled.objects, files, draft.overrides)
+        self._compiler.keep(draft.compiled.objects)
+        self._current = draft
+        self.changed(draft.compiled)
+
+
+def _identity(found: Diagnostic) -> tuple[str, str, str, str | None]:
+    """What makes a finding the same one after lines have moved."""
+    return (found.code, found.message, found.source.file, found.field)
+
+
+def _files_of(findings: Iterable[Diagnostic]) -> set[str]:
+    return {place.file for found in findings for place in (found.source, *found.related)}
