@@ -50,7 +50,7 @@ class Unsupported:
 
 
 class Ignored:
-    """Marks a field that is accepted and rightly without effect (written by the API server, or documentation)."""
+    """Marks a field that is accepted and rightly without effect: only the API server writes it."""
 
 
 def parse_duration(text: Any) -> timedelta:
@@ -79,7 +79,7 @@ def check_regex(pattern: str) -> str:
         )
     if lacks := _RE2_LACKS.search(pattern):
         raise ValueError(
-            f"must be RE2 syntax, which has no look-around, back-reference or possessive repetition: {lacks[0]!r}"
+            f"must be RE2, which has no look-around, back-reference or possessive repetition: {lacks[0]!r}"
         )
     if any(int(bound) > 1000 for match in _REPEAT.finditer(pattern) for bound in match.groups() if bound):
         raise ValueError("must not repeat more than 1000 times (RE2)")
@@ -107,9 +107,7 @@ def is_ip(text: str) -> bool:
 def _host(text: str) -> str:
     if text == "*" or is_ip(text) or (len(text) <= 255 and _HOST.match(text)):
         return text
-    raise ValueError(
-        f"must be a host name such as reviews, reviews.prod.svc.cluster.local or *.example.com, not {show(text)}"
-    )
+    raise ValueError(f"must be a host name such as reviews, reviews.prod or *.example.com, not {show(text)}")
 
 
 def _plain_host(text: str) -> str:

@@ -40,7 +40,7 @@ def service(obj: RawObject) -> Lowered:
     if spec.internal_traffic_policy == "Local":
         findings.unsupported(("spec", "internalTrafficPolicy"), "every endpoint is used")
     if spec.type in ("NodePort", "LoadBalancer"):
-        message = f"type {spec.type} opens nothing outside the mesh; inside it the service works as ClusterIP"
+        message = f"type {spec.type} opens nothing outside the mesh; inside, it works as ClusterIP"
         findings.warning("service-type", message, ("spec", "type"))
     if spec.type == "ExternalName":
         return findings.lowered(_external_name(obj, spec, findings))
@@ -71,7 +71,7 @@ def namespace(obj: RawObject) -> Lowered:
 
 
 def endpoints(obj: RawObject) -> Lowered:
-    """Endpoints → EndpointSet of the service with the same name; addresses that are not ready are left out."""
+    """Endpoints → EndpointSet of the service with the same name, without addresses that are not ready."""
     findings = Findings(obj)
     parsed = validate(schema.Endpoints, findings)
     if parsed is None:

@@ -140,11 +140,14 @@ def _outlier(written: schema.OutlierDetection, path: Path, findings: Findings) -
             hint = "delete it"
         else:
             gateway_errors = legacy
-            hint = f"write consecutiveGatewayErrors: {legacy}; consecutive5xxErrors, 5 if left out, is about every 5xx"
+            hint = f"write consecutiveGatewayErrors: {legacy}; consecutive5xxErrors (5 if left out) is for any 5xx"
         findings.warning("deprecated", message, at, hint)
     if written.min_health_percent:
         share = written.min_health_percent
-        message = f"minHealthPercent is the panic threshold: with fewer than {share} % of the endpoints healthy, ejection is ignored and all of them get traffic"  # noqa: E501
+        message = (
+            f"minHealthPercent is the panic threshold: with fewer than {share} % of the endpoints healthy, "
+            "ejection is ignored and all of them get traffic"
+        )
         hint = (
             "it does not say how many successes close the circuit; an endpoint returns after baseEjectionTime"
         )

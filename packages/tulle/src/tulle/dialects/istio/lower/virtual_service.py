@@ -71,14 +71,17 @@ def _http(routes: list[schema.HttpRoute], findings: Findings) -> tuple[HttpRule,
 def _connection_rules(
     routes: Sequence[schema.TcpRoute | schema.TlsRoute], path: Path, findings: Findings
 ) -> tuple[ConnectionRule, ...]:
-    return tuple(
-        ConnectionRule(
-            source=findings.place((*path, index)),
-            destinations=destinations(route.route, (*path, index, "route"), findings),
-            matches=tuple(
-                connection_match(match, (*path, index, "match", number), findings)
-                for number, match in enumerate(route.match)
-            ),
-        )
-        for index, route in enumerate(routes)
+    return tuple(_connection_rule(route, (*path, index), findings) for index, route in enumerate(routes))
+
+
+def _connection_rule(
+    route: schema.TcpRoute | schema.TlsRoute, path: Path, findings: Findings
+) -> ConnectionRule:
+    matches: Sequence[schema.L4Match | schema.TlsMatch] = route.match
+    return ConnectionRule(
+        source=findings.place(path),
+        destinations=destinations(route.route, (*path, "route"), findings),
+        matches=tuple(
+            connection_match(match, (*path, "match", index), findings) for index, match in enumerate(matches)
+        ),
     )
