@@ -1,0 +1,87 @@
+//! Dialing: a socket within the connect timeout, and TLS over it.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rustls_pki_types::ServerName;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::TlsConnector;
+use tulle_balance::{Endpoint, Labels};
+use tulle_config::cluster::{TransportMatch, UpstreamTransport};
+use tulle_config::{Cluster, UpstreamTls};
+use tulle_http::Stream;
+
+use crate::error::DialError;
+
+/// What a TLS dial needs, made from the configuration by whoever holds the identities.
+#[derive(Clone)]
+pub struct TlsDial {
+    pub config: Arc<rustls::ClientConfig>,
+    pub server_name: ServerName<'static>,
+}
+
+/// Turns TLS settings into something to dial with. One per worker; it may cache.
+pub trait Dialer {
+    /// `alpn`: what to offer instead of the settings' own list, when not empty.
+    ///
+    /// # Errors
+    /// [`DialError::NoIdentity`] while a referenced secret has not arrived.
+    fn tls(&self, settings: &Arc<UpstreamTls>, endpoint: &Endpoint, alpn: &[&[u8]]) -> Result<TlsDial, DialError>;
+}
+
+/// The transport for an endpoint: the first match whose criteria its metadata holds, else the cluster's own.
+pub fn transport<'c>(cluster: &'c Cluster, endpoint: &Endpoint) -> &'c UpstreamTransport {
+    let labels = &endpoint.metadata.transport;
+    let fit = cluster.transport_matches.iter().find(|m| fits(m, labels));
+    fit.map_or(&cluster.transport, |m| &m.transport)
+}
+
+fn fits(candidate: &TransportMatch, labels: &Labels) -> bool {
+    candidate.criteria.iter().all(|(key, value)| labels.get(key) == Some(value))
+}
+
+/// Connects to `endpoint` of `cluster`, with TLS where its transport says so. No time limit of its own.
+pub async fn dial(
+    dialer: &Rc<dyn Dialer>,
+    cluster: &Cluster,
+    endpoint: &Endpoint,
+    alpn: &[&[u8]],
+) -> Result<Stream, DialError> {
+    let address = endpoint.address.socket().ok_or(DialError::Address)?;
+    let tls = match transport(cluster, endpoint) {
+        UpstreamTransport::Plaintext => None,
+        UpstreamTransport::Tls(settings) => Some(dialer.tls(settings, endpoint, alpn)?),
+    };
+    let tcp = connect(cluster, address).await.map_err(DialError::Connect)?;
+    match tls {
+        None => Ok(Stream::Tcp(tcp)),
+        Some(tls) => {
+            let connector = TlsConnector::from(tls.config);
+            let stream = connector.connect(tls.server_name, tcp).await;
+            Ok(Stream::Dialed(Box::new(stream.map_err(|e| DialError::Tls(e.to_string()))?)))
+        }
+    }
+}
+
+async fn connect(cluster: &Cluster, address: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if let Some(local) = cluster.bind {
+        socket.bind(local)?;
+    }
+    socket.set_nodelay(true)?;
+    if let Some(keep) = &cluster.tcp_keepalive {
+        let mut settings = socket2::TcpKeepalive::new();
+        if let Some(time) = keep.time {
+            settings = settings.with_time(time);
+        }
+        if let Some(interval) = keep.interval {
+            settings = settings.with_interval(interval);
+        }
+        if let Some(probes) = keep.probes {
+            settings = settings.with_retries(probes);
+        }
+        socket2::SockRef::from(&socket).set_tcp_keepalive(&settings)?;
+    }
+    socket.connect(address).await
+}

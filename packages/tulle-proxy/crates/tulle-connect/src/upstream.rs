@@ -1,0 +1,302 @@
+//! One cluster on one worker: its balancer, its hosts' pools and its circuit breakers.
+
+use std::cell::{Cell, Ref, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use tulle_balance::{Balancer, EndpointSet, Host, HostId, NoHost, PickContext};
+use tulle_config::{Cluster, HttpProtocol};
+use tulle_core::{Nanos, Rng};
+use tulle_http::Stream;
+use tulle_http::h1::conn::Connection;
+use tulle_http::h2::Windows;
+use tulle_policy::Priority;
+
+use crate::breaker::{Admission, Breaker, Overflow, Resource};
+use crate::dial::{self, Dialer};
+use crate::error::DialError;
+use crate::h2pool::H2Conn;
+use crate::lease::{H1Lease, H2Lease, Lease, Wanted, negotiated_h2};
+use crate::pool::{Counted, HostPool, Idle, Life, Waiters};
+
+/// What every upstream of a worker shares.
+#[derive(Clone)]
+pub struct Shared {
+    pub dialer: Rc<dyn Dialer>,
+    pub clock: Rc<dyn Fn() -> Nanos>,
+}
+
+pub struct Upstream {
+    config: RefCell<Arc<Cluster>>,
+    endpoints: RefCell<Arc<EndpointSet>>,
+    pub balancer: RefCell<Balancer>,
+    pools: RefCell<HashMap<HostId, Rc<HostPool>>>,
+    breaker: Rc<Breaker>,
+    waiters: Rc<Waiters>,
+    shared: Shared,
+    retired: Cell<bool>,
+}
+
+/// How the current request is treated by breakers and pools.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    pub wanted: Wanted,
+    pub priority: Priority,
+}
+
+impl Upstream {
+    pub fn new(config: Arc<Cluster>, endpoints: Arc<EndpointSet>, shared: Shared, seed: u64) -> Upstream {
+        let now = (shared.clock)();
+        let balancer = Balancer::new(Arc::new(config.lb.clone()), &endpoints, now, seed);
+        Upstream {
+            config: RefCell::new(config),
+            endpoints: RefCell::new(endpoints),
+            balancer: RefCell::new(balancer),
+            pools: RefCell::default(),
+            breaker: Rc::default(),
+            waiters: Rc::default(),
+            shared,
+            retired: Cell::new(false),
+        }
+    }
+
+    pub fn config(&self) -> Arc<Cluster> {
+        self.config.borrow().clone()
+    }
+
+    pub fn config_ref(&self) -> Ref<'_, Arc<Cluster>> {
+        self.config.borrow()
+    }
+
+    /// Takes over a changed cluster or changed endpoints. Connections stay unless the way to make them changed;
+    /// those of hosts that left are drained.
+    pub fn update(&self, config: Arc<Cluster>, endpoints: Arc<EndpointSet>, seed: u64) {
+        let now = (self.shared.clock)();
+        let old = self.config.replace(config.clone());
+        if !Arc::ptr_eq(&old, &config) {
+            if old.lb != config.lb {
+                let balancer = Balancer::new(Arc::new(config.lb.clone()), &endpoints, now, seed);
+                self.balancer.replace(balancer);
+                self.drain_all();
+            } else if !same_connections(&old, &config) {
+                self.drain_all();
+            }
+        }
+        if !Arc::ptr_eq(&self.endpoints.replace(endpoints.clone()), &endpoints) {
+            let gone = self.balancer.borrow_mut().update(&endpoints, now);
+            let mut pools = self.pools.borrow_mut();
+            gone.iter().filter_map(|host| pools.remove(&host.id)).for_each(|pool| pool.drain());
+        }
+    }
+
+    fn drain_all(&self) {
+        self.pools.borrow_mut().drain().for_each(|(_, pool)| pool.drain());
+    }
+
+    /// The cluster is gone: idle connections close now, busy ones when they are done.
+    pub fn retire(&self) {
+        self.retired.set(true);
+        self.drain_all();
+    }
+
+    pub fn pick(&self, context: &PickContext<'_>, rng: &mut Rng) -> Result<Rc<Host>, NoHost> {
+        let now = (self.shared.clock)();
+        self.balancer.borrow_mut().pick(context, rng, now)
+    }
+
+    /// Counts a request against the breaker until the guard is dropped.
+    pub fn admit_request(&self, priority: Priority) -> Result<Admission, Overflow> {
+        let config = self.config.borrow();
+        self.breaker.admit(Resource::Request, priority, config.circuit_breakers.limits(priority))
+    }
+
+    pub fn admit_retry(&self, priority: Priority) -> Result<Admission, Overflow> {
+        let config = self.config.borrow();
+        self.breaker.admit(Resource::Retry, priority, config.circuit_breakers.limits(priority))
+    }
+
+    fn pool(&self, host: &Host) -> Rc<HostPool> {
+        let pool = self.pools.borrow_mut().entry(host.id).or_default().clone();
+        pool.closed.set(self.retired.get() || host.removed());
+        pool
+    }
+
+    /// A connection to `host`, from the pool or new.
+    ///
+    /// # Errors
+    /// When a breaker is open, or no connection comes about within the cluster's connect timeout.
+    pub async fn lease(&self, host: &Rc<Host>, terms: Terms) -> Result<Lease, DialError> {
+        let pool = self.pool(host);
+        loop {
+            if let Some(lease) = self.pooled(&pool, terms.wanted) {
+                return Ok(lease);
+            }
+            let config = self.config();
+            let limits = config.circuit_breakers.limits(terms.priority);
+            let pending = self.breaker.admit(Resource::Pending, terms.priority, limits);
+            let _pending = pending.map_err(|Overflow| DialError::Overflow)?;
+            if terms.wanted == Wanted::Http2 && pool.h2.is_dialing() {
+                pool.h2.dialed().await;
+                continue;
+            }
+            // A host without any connection gets one in any case: nobody else would ever serve its queue.
+            if !self.breaker.allows(Resource::Connection, terms.priority, limits) && pool.open.get() > 0 {
+                if terms.wanted == Wanted::Tcp {
+                    return Err(DialError::Overflow);
+                }
+                self.waiters.wait().await;
+                continue;
+            }
+            return self.dial(&pool, host, &config, terms).await;
+        }
+    }
+
+    fn pooled(&self, pool: &Rc<HostPool>, wanted: Wanted) -> Option<Lease> {
+        if matches!(wanted, Wanted::Http2 | Wanted::Alpn) {
+            while let Some(conn) = pool.h2.take() {
+                if let Some(lease) = self.stream_on(conn) {
+                    return Some(Lease::H2(lease));
+                }
+            }
+        }
+        if matches!(wanted, Wanted::Http1 | Wanted::Alpn) {
+            let Idle { conn, mut life, .. } = pool.take()?;
+            life.used += 1;
+            let max_requests = self.config.borrow().limits.max_requests_per_connection;
+            return Some(Lease::H1(conn, H1Lease { pool: pool.clone(), life, max_requests }));
+        }
+        None
+    }
+
+    /// A place for a stream; `None` when the connection turns out to be going away.
+    fn stream_on(&self, conn: Rc<H2Conn>) -> Option<H2Lease> {
+        let mut send = conn.send.clone();
+        let mut cx = Context::from_waker(Waker::noop());
+        if let Poll::Ready(Err(_)) = send.poll_ready(&mut cx) {
+            conn.closed.set(true);
+            return None;
+        }
+        conn.active.set(conn.active.get() + 1);
+        conn.used.set(conn.used.get() + 1);
+        let max = self.config.borrow().limits.max_requests_per_connection;
+        if max.is_some_and(|max| conn.used.get() >= max) {
+            conn.closed.set(true);
+        }
+        Some(H2Lease { conn, send, clock: self.shared.clock.clone() })
+    }
+
+    async fn dial(
+        &self,
+        pool: &Rc<HostPool>,
+        host: &Host,
+        config: &Cluster,
+        terms: Terms,
+    ) -> Result<Lease, DialError> {
+        let admission = self.breaker.count_in(Resource::Connection, terms.priority);
+        pool.open.set(pool.open.get() + 1);
+        let counted = Counted { _admission: admission, pool: Rc::downgrade(pool), waiters: self.waiters.clone() };
+        let life = Life { made: (self.shared.clock)(), used: 1, counted };
+        let guard = (terms.wanted == Wanted::Http2).then(|| pool.h2.dial_begins());
+        let making = async {
+            let stream = dial::dial(&self.shared.dialer, config, &host.endpoint, offer(config, terms.wanted)).await?;
+            if terms.wanted == Wanted::Http2 || (terms.wanted == Wanted::Alpn && negotiated_h2(&stream)) {
+                let conn = start_h2(stream, h2_windows(&config.protocol), life).await?;
+                pool.h2.conns.borrow_mut().push(conn.clone());
+                return self.stream_on(conn).map(Lease::H2).ok_or(DialError::Handshake);
+            }
+            let max_requests = config.limits.max_requests_per_connection;
+            let conn = Box::new(Connection::new(stream));
+            Ok(Lease::H1(conn, H1Lease { pool: pool.clone(), life, max_requests }))
+        };
+        let made = tokio::time::timeout(config.connect_timeout, making).await;
+        drop(guard);
+        made.unwrap_or(Err(DialError::Timeout))
+    }
+
+    /// Closes connections that have been idle or open for too long, and pools of hosts that are gone.
+    pub fn sweep(&self) {
+        let now = (self.shared.clock)();
+        let limits = self.config.borrow().limits;
+        let keep = |idle_since: Nanos, made: Nanos| {
+            limits.idle_timeout.is_none_or(|limit| now - idle_since < limit)
+                && limits.max_connection_duration.is_none_or(|limit| now - made < limit)
+        };
+        let mut pools = self.pools.borrow_mut();
+        pools.values().for_each(|pool| pool.sweep(keep));
+        pools.retain(|_, pool| !pool.is_unused());
+    }
+
+    /// Open connections, requests in flight and requests waiting, of both priorities.
+    pub fn load(&self) -> (u32, u32, u32) {
+        let sum = |resource| {
+            self.breaker.count(resource, Priority::Default) + self.breaker.count(resource, Priority::High)
+        };
+        (sum(Resource::Connection), sum(Resource::Request), sum(Resource::Pending))
+    }
+}
+
+/// Whether connections made for one version of a cluster still fit the other.
+fn same_connections(old: &Cluster, new: &Cluster) -> bool {
+    let matches = |c: &Cluster| -> Vec<_> {
+        c.transport_matches.iter().map(|m| (m.criteria.clone(), m.transport.clone())).collect()
+    };
+    old.transport == new.transport
+        && old.protocol == new.protocol
+        && old.bind == new.bind
+        && matches(old) == matches(new)
+}
+
+/// The ALPN to offer instead of the settings' own.
+fn offer(config: &Cluster, wanted: Wanted) -> &'static [&'static [u8]] {
+    let chosen_here = matches!(config.protocol, HttpProtocol::UseDownstream { .. });
+    match wanted {
+        Wanted::Tcp => &[],
+        Wanted::Alpn => &[b"h2", b"http/1.1"],
+        Wanted::Http1 if chosen_here => &[b"http/1.1"],
+        Wanted::Http2 if chosen_here => &[b"h2"],
+        Wanted::Http1 | Wanted::Http2 => &[],
+    }
+}
+
+/// Windows are what bounds memory: what configuration asks for is cut to 1 MiB a stream and 4 MiB a connection.
+pub fn h2_windows(protocol: &HttpProtocol) -> Windows {
+    let options = match protocol {
+        HttpProtocol::Http1(_) => &tulle_config::hcm::Http2Options::default(),
+        HttpProtocol::Http2(http2)
+        | HttpProtocol::UseDownstream { http2, .. }
+        | HttpProtocol::Alpn { http2, .. } => http2,
+    };
+    Windows {
+        stream: options.initial_stream_window.clamp(65_535, 1 << 20),
+        connection: options.initial_connection_window.clamp(65_535, 4 << 20),
+        max_streams: options.max_concurrent_streams,
+        header_list: 60 * 1024,
+    }
+}
+
+async fn start_h2(stream: Stream, windows: Windows, life: Life) -> Result<Rc<H2Conn>, DialError> {
+    let handshake = windows.client().handshake::<_, Bytes>(stream).await;
+    let (send, connection): (SendRequest<Bytes>, _) = handshake.map_err(|_| DialError::Handshake)?;
+    let conn = Rc::new(H2Conn {
+        send,
+        active: Cell::new(0),
+        used: Cell::new(0),
+        made: life.made,
+        idle_since: Cell::new(life.made),
+        closed: Cell::new(false),
+    });
+    let watched = Rc::downgrade(&conn);
+    tokio::task::spawn_local(async move {
+        // How it ended shows on each of its streams.
+        let _ended = connection.await;
+        if let Some(conn) = watched.upgrade() {
+            conn.closed.set(true);
+        }
+        drop(life);
+    });
+    Ok(conn)
+}
