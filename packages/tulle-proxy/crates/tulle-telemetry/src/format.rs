@@ -1,8 +1,24 @@
-//! Envoy's `%OPERATOR(argument):max%` formats, compiled once into operations that render without allocating.
+//! Envoy's `%OPERATOR(argument):max%` formats as operations that render into a buffer without allocating.
+
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use tulle_core::Str;
 
-use crate::view::{Field, HeadPart, LogView, TimePoint};
+use crate::strftime::TimeFormat;
+use crate::view::{Field, HeadPart, LogView, TimePoint, Value};
+
+/// Istio's default access-log line (`pilot/pkg/networking/util`, `EnvoyTextLogFormat`).
+pub const ISTIO_TEXT_FORMAT: &str = concat!(
+    "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% ",
+    "%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% ",
+    "\"%UPSTREAM_TRANSPORT_FAILURE_REASON%\" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% ",
+    "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" ",
+    "\"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\" %UPSTREAM_CLUSTER_RAW% ",
+    "%UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% ",
+    "%REQUESTED_SERVER_NAME% %ROUTE_NAME%\n"
+);
 
 /// Why a format was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,18 +32,88 @@ pub struct FormatError {
 /// A compiled text format: an access-log line or a header value.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TextFormat {
-    ops: Box<[Op]>,
+    pub(crate) ops: Box<[Op]>,
 }
 
 /// One operation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
     Literal(Str),
-    Header { part: HeadPart, name: Str, alternative: Option<Str>, max: Option<usize> },
-    Field { field: Field, max: Option<usize> },
-    /// Milliseconds (or finer) between two points.
-    Elapsed { from: Option<TimePoint>, to: TimePoint },
+    Operator { source: Source, max: Option<usize> },
 }
+
+/// Where an operator takes its value from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    Header { part: HeadPart, name: Str, alternative: Option<Str>, query: Query },
+    Field(Field),
+    /// One half of an address field.
+    Address { field: Field, half: AddressHalf },
+    FlagsLong,
+    GrpcStatus(GrpcStyle),
+    StartTime(TimeFormat),
+    Elapsed { from: TimePoint, to: TimePoint, unit: Unit },
+    State { namespace: Str, key: Str },
+}
+
+/// Whether a header operator keeps the query of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Query {
+    Keep,
+    Strip,
+}
+
+/// Half of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressHalf {
+    Ip,
+    Port,
+}
+
+/// How `%GRPC_STATUS%` is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrpcStyle {
+    Camel,
+    Snake,
+    Number,
+}
+
+/// Unit of a duration operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    Milliseconds,
+    Microseconds,
+    Nanoseconds,
+}
+
+/// A value on its way into a line: what a view gave, or something computed from it.
+pub(crate) enum Shown<'a> {
+    Value(Value<'a>),
+    /// Our own text, which needs no escaping.
+    Plain(&'static str),
+    Time(&'a TimeFormat),
+    FlagsLong(tulle_core::ResponseFlags),
+}
+
+const GRPC_NAMES: [(&str, &str); 17] = [
+    ("OK", "OK"),
+    ("Canceled", "CANCELLED"),
+    ("Unknown", "UNKNOWN"),
+    ("InvalidArgument", "INVALID_ARGUMENT"),
+    ("DeadlineExceeded", "DEADLINE_EXCEEDED"),
+    ("NotFound", "NOT_FOUND"),
+    ("AlreadyExists", "ALREADY_EXISTS"),
+    ("PermissionDenied", "PERMISSION_DENIED"),
+    ("ResourceExhausted", "RESOURCE_EXHAUSTED"),
+    ("FailedPrecondition", "FAILED_PRECONDITION"),
+    ("Aborted", "ABORTED"),
+    ("OutOfRange", "OUT_OF_RANGE"),
+    ("Unimplemented", "UNIMPLEMENTED"),
+    ("Internal", "INTERNAL"),
+    ("Unavailable", "UNAVAILABLE"),
+    ("DataLoss", "DATA_LOSS"),
+    ("Unauthenticated", "UNAUTHENTICATED"),
+];
 
 impl TextFormat {
     /// Plain text, with no operators looked for.
@@ -36,13 +122,229 @@ impl TextFormat {
     }
 
     /// Compiles Envoy's format syntax.
-    pub fn parse(_format: &str) -> Result<Self, FormatError> {
-        Ok(TextFormat::default())
+    pub fn parse(format: &str) -> Result<Self, FormatError> {
+        crate::compile::compile(format).map(|ops| TextFormat { ops: ops.into() })
     }
 
-    /// Appends the rendered text; header and other outside values are escaped so that they cannot start a new line.
-    pub fn render<V: LogView + ?Sized>(&self, _view: &V, _out: &mut Vec<u8>) {}
+    /// The text when there are no operators, so that a caller can skip rendering.
+    pub fn as_literal(&self) -> Option<&str> {
+        match &*self.ops {
+            [] => Some(""),
+            [Op::Literal(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Appends the rendered line; absent values print as `-`, and outside bytes that could end a line or a quoted
+    /// field are written as `\xHH`.
+    pub fn render<V: LogView + ?Sized>(&self, view: &V, out: &mut Vec<u8>) {
+        for op in &self.ops {
+            match op {
+                Op::Literal(text) => out.extend_from_slice(text.as_bytes()),
+                Op::Operator { source, max } => source.show(view).write_text(*max, view, out),
+            }
+        }
+    }
 
     /// Appends a header value: absent operators give nothing, and bytes that may not stand in a field are dropped.
-    pub fn render_header<V: LogView + ?Sized>(&self, _view: &V, _out: &mut Vec<u8>) {}
+    pub fn render_header<V: LogView + ?Sized>(&self, view: &V, out: &mut Vec<u8>) {
+        for op in &self.ops {
+            match op {
+                Op::Literal(text) => out.extend_from_slice(text.as_bytes()),
+                Op::Operator { source, max } => match source.show(view) {
+                    Shown::Value(Value::None) => {}
+                    Shown::Value(Value::Bytes(bytes)) => {
+                        out.extend(clip(bytes, *max).iter().filter(|byte| field_byte(**byte)));
+                    }
+                    shown => shown.write_text(*max, view, out),
+                },
+            }
+        }
+    }
+}
+
+/// Bytes of a header field's value (RFC 9110 §5.5).
+fn field_byte(byte: u8) -> bool {
+    byte == b'\t' || (byte >= 0x20 && byte != 0x7f)
+}
+
+pub(crate) fn clip(bytes: &[u8], max: Option<usize>) -> &[u8] {
+    &bytes[..max.map_or(bytes.len(), |max| max.min(bytes.len()))]
+}
+
+impl Source {
+    pub(crate) fn show<'a, V: LogView + ?Sized>(&'a self, view: &'a V) -> Shown<'a> {
+        Shown::Value(match self {
+            Source::Header { part, name, alternative, query } => header(view, *part, name, alternative, *query),
+            Source::Field(field) => view.field(*field),
+            Source::Address { field, half } => half.of(view.field(*field)),
+            Source::FlagsLong => match view.field(Field::ResponseFlags) {
+                Value::Flags(flags) if !flags.is_empty() => return Shown::FlagsLong(flags),
+                _ => Value::None,
+            },
+            Source::GrpcStatus(style) => return style.of(view.field(Field::GrpcStatusNumber)),
+            Source::StartTime(format) => return Shown::Time(format),
+            Source::Elapsed { from, to, unit } => match (view.elapsed(*from), view.elapsed(*to)) {
+                (Some(from), Some(to)) => Value::Number(unit.count(to.saturating_sub(from))),
+                _ => Value::None,
+            },
+            Source::State { namespace, key } => view.state(namespace, key).map_or(Value::None, Value::Bytes),
+        })
+    }
+}
+
+fn header<'a, V: LogView + ?Sized>(
+    view: &'a V,
+    part: HeadPart,
+    name: &str,
+    alternative: &Option<Str>,
+    query: Query,
+) -> Value<'a> {
+    let found = view.header(part, name).or_else(|| view.header(part, alternative.as_deref()?));
+    let Some(value) = found else { return Value::None };
+    match query {
+        Query::Keep => Value::Bytes(value),
+        Query::Strip => Value::Bytes(value.split(|byte| *byte == b'?').next().unwrap_or(value)),
+    }
+}
+
+impl AddressHalf {
+    fn of(self, value: Value<'_>) -> Value<'_> {
+        match (self, value) {
+            (AddressHalf::Ip, Value::Socket(socket)) => Value::Ip(socket.ip()),
+            (AddressHalf::Port, Value::Socket(socket)) => Value::Number(u64::from(socket.port())),
+            (AddressHalf::Port, _) => Value::None,
+            (AddressHalf::Ip, other) => other,
+        }
+    }
+}
+
+impl GrpcStyle {
+    fn of(self, value: Value<'_>) -> Shown<'_> {
+        let Value::Number(number) = value else { return Shown::Value(Value::None) };
+        match (self, GRPC_NAMES.get(number as usize)) {
+            (GrpcStyle::Camel, Some((camel, _))) => Shown::Plain(camel),
+            (GrpcStyle::Snake, Some((_, snake))) => Shown::Plain(snake),
+            _ => Shown::Value(Value::Number(number)),
+        }
+    }
+}
+
+impl Unit {
+    fn count(self, duration: Duration) -> u64 {
+        let count = match self {
+            Unit::Milliseconds => duration.as_millis(),
+            Unit::Microseconds => duration.as_micros(),
+            Unit::Nanoseconds => duration.as_nanos(),
+        };
+        u64::try_from(count).unwrap_or(u64::MAX)
+    }
+}
+
+impl Shown<'_> {
+    /// Into a text line.
+    fn write_text<V: LogView + ?Sized>(&self, max: Option<usize>, view: &V, out: &mut Vec<u8>) {
+        match self {
+            Shown::Value(Value::None) => out.push(b'-'),
+            Shown::Value(Value::Bytes(bytes)) => escape_line(clip(bytes, max), out),
+            other => other.write_own(max, view, out),
+        }
+    }
+
+    /// Writes what is ours (numbers, addresses, times), clipped; never called for outside bytes.
+    pub(crate) fn write_own<V: LogView + ?Sized>(&self, max: Option<usize>, view: &V, out: &mut Vec<u8>) {
+        let start = out.len();
+        match self {
+            Shown::Value(value) => write_value(value, out),
+            Shown::Plain(text) => out.extend_from_slice(text.as_bytes()),
+            Shown::Time(format) => format.write(view.start_time(), out),
+            Shown::FlagsLong(flags) => write_list(flags.long_names(), out),
+        }
+        if let Some(max) = max {
+            out.truncate(start + max.min(out.len() - start));
+        }
+    }
+}
+
+fn write_list(items: impl Iterator<Item = &'static str>, out: &mut Vec<u8>) {
+    for (position, item) in items.enumerate() {
+        if position > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(item.as_bytes());
+    }
+}
+
+fn write_value(value: &Value<'_>, out: &mut Vec<u8>) {
+    match value {
+        Value::None => out.push(b'-'),
+        Value::Bytes(bytes) => escape_line(bytes, out),
+        Value::Number(number) => write_number(*number, out),
+        Value::Socket(socket) => write_socket(socket, out),
+        Value::Ip(ip) => write_ip(ip, out),
+        Value::Flags(flags) if flags.is_empty() => out.push(b'-'),
+        Value::Flags(flags) => write_list(flags.codes(), out),
+    }
+}
+
+/// Decimal digits, without the formatting machinery.
+pub(crate) fn write_number(mut number: u64, out: &mut Vec<u8>) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+fn write_ip(ip: &IpAddr, out: &mut Vec<u8>) {
+    match ip {
+        IpAddr::V4(v4) => {
+            for (position, octet) in v4.octets().into_iter().enumerate() {
+                if position > 0 {
+                    out.push(b'.');
+                }
+                write_number(u64::from(octet), out);
+            }
+        }
+        // Writing into a Vec cannot fail.
+        IpAddr::V6(v6) => write!(out, "{v6}").expect("writing to memory"),
+    }
+}
+
+fn write_socket(socket: &SocketAddr, out: &mut Vec<u8>) {
+    match socket {
+        SocketAddr::V4(v4) => {
+            write_ip(&IpAddr::V4(*v4.ip()), out);
+            out.push(b':');
+            write_number(u64::from(v4.port()), out);
+        }
+        SocketAddr::V6(v6) => write!(out, "{v6}").expect("writing to memory"),
+    }
+}
+
+/// Outside bytes in a text line: control characters, quotes, backslashes and what is not UTF-8 become `\xHH`.
+fn escape_line(bytes: &[u8], out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let hex = |byte: u8, out: &mut Vec<u8>| {
+        out.extend_from_slice(&[b'\\', b'x', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+    };
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            let mut buffer = [0u8; 4];
+            let encoded = character.encode_utf8(&mut buffer).as_bytes();
+            // U+0085, U+2028 and U+2029 end lines too, for some readers.
+            if character.is_control() || matches!(character, '"' | '\\' | '\u{2028}' | '\u{2029}') {
+                encoded.iter().for_each(|byte| hex(*byte, out));
+            } else {
+                out.extend_from_slice(encoded);
+            }
+        }
+        chunk.invalid().iter().for_each(|byte| hex(*byte, out));
+    }
 }

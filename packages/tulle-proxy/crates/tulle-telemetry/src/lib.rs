@@ -1,10 +1,21 @@
 //! What the proxy tells about itself: metrics, access logs, trace context. Formats into buffers; does no I/O.
 
+pub mod batch;
+pub mod compile;
+pub mod envoy;
 pub mod format;
 pub mod istio;
+pub mod json;
+pub mod prometheus;
 pub mod registry;
+pub mod strftime;
 pub mod trace;
 pub mod view;
 
-pub use format::{FormatError, TextFormat};
+pub use batch::LogBuffer;
+pub use format::{FormatError, ISTIO_TEXT_FORMAT, TextFormat};
+pub use istio::{IstioMetrics, PeerLabels, RequestKey, RequestSample, ServiceLabels};
+pub use json::{JsonFormat, JsonTemplate};
+pub use registry::{Counter, Gauge, Histogram, Registry, Sheet};
+pub use trace::{SpanRecord, TraceContext};
 pub use view::{Field, HeadPart, LogView, TimePoint, Value};

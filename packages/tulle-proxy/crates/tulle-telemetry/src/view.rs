@@ -28,6 +28,8 @@ pub enum TimePoint {
     UpstreamRxEnd,
     DownstreamTxStart,
     DownstreamTxEnd,
+    /// The exchange's end, whatever the reason.
+    Complete,
 }
 
 /// A single fact about an exchange. Names follow Envoy's operators.

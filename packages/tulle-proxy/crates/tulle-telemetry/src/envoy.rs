@@ -1,0 +1,94 @@
+//! Envoy-named statistics of clusters and listeners, resolved to slots when first used.
+
+use crate::registry::{Counter, Gauge, Registry};
+
+macro_rules! stats {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal, $label:literal;
+     counters { $($counter:ident = $counter_help:literal,)* }
+     gauges { $($gauge:ident = $gauge_help:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name {
+            $(#[doc = $counter_help] pub $counter: Counter,)*
+            $(#[doc = $gauge_help] pub $gauge: Gauge,)*
+        }
+
+        impl $name {
+            /// The slots for the cluster, listener or manager of this name.
+            pub fn resolve(registry: &Registry, name: &str) -> Self {
+                let labels = [($label, name)];
+                $name {
+                    $($counter: registry.counter(concat!($prefix, stringify!($counter)), $counter_help, &labels),)*
+                    $($gauge: registry.gauge(concat!($prefix, stringify!($gauge)), $gauge_help, &labels),)*
+                }
+            }
+        }
+    };
+}
+
+stats! {
+    /// `cluster.<name>.*`.
+    ClusterStats, "envoy_cluster_", "envoy_cluster_name";
+    counters {
+        upstream_cx_total = "Connections made.",
+        upstream_cx_connect_fail = "Connections that failed.",
+        upstream_cx_connect_timeout = "Connections that took too long.",
+        upstream_cx_overflow = "Connections refused by the circuit breaker.",
+        upstream_rq_total = "Requests sent.",
+        upstream_rq_completed = "Requests completed.",
+        upstream_rq_2xx = "Responses of class 2xx.",
+        upstream_rq_3xx = "Responses of class 3xx.",
+        upstream_rq_4xx = "Responses of class 4xx.",
+        upstream_rq_5xx = "Responses of class 5xx.",
+        upstream_rq_timeout = "Requests that timed out.",
+        upstream_rq_per_try_timeout = "Attempts that timed out.",
+        upstream_rq_rx_reset = "Requests reset by the upstream.",
+        upstream_rq_tx_reset = "Requests reset by the proxy.",
+        upstream_rq_retry = "Retries.",
+        upstream_rq_retry_success = "Retries that succeeded.",
+        upstream_rq_retry_limit_exceeded = "Retries not made because they were used up.",
+        upstream_rq_retry_overflow = "Retries not made because of the circuit breaker or budget.",
+        upstream_rq_pending_overflow = "Requests refused by the circuit breaker.",
+        upstream_cx_none_healthy = "Requests without a healthy host.",
+        outlier_detection_ejections_enforced_total = "Hosts ejected.",
+    }
+    gauges {
+        upstream_cx_active = "Open connections.",
+        upstream_rq_active = "Requests in flight.",
+        upstream_rq_pending_active = "Requests waiting for a connection.",
+        membership_total = "Hosts.",
+        membership_healthy = "Healthy hosts.",
+        outlier_detection_ejections_active = "Hosts ejected now.",
+    }
+}
+
+stats! {
+    /// `listener.<address>.*`.
+    ListenerStats, "envoy_listener_", "envoy_listener_address";
+    counters {
+        downstream_cx_total = "Connections accepted.",
+        no_filter_chain_match = "Connections closed because no filter chain matched.",
+        ssl_handshake = "TLS handshakes completed.",
+        ssl_connection_error = "TLS handshakes failed.",
+    }
+    gauges {
+        downstream_cx_active = "Open connections.",
+    }
+}
+
+stats! {
+    /// `http.<stat prefix>.*`.
+    HttpStats, "envoy_http_", "envoy_http_conn_manager_prefix";
+    counters {
+        downstream_rq_total = "Requests received.",
+        downstream_rq_2xx = "Responses of class 2xx.",
+        downstream_rq_3xx = "Responses of class 3xx.",
+        downstream_rq_4xx = "Responses of class 4xx.",
+        downstream_rq_5xx = "Responses of class 5xx.",
+        downstream_cx_protocol_error = "Connections closed because of malformed messages.",
+        downstream_rq_rx_reset = "Requests reset by the client.",
+    }
+    gauges {
+        downstream_rq_active = "Requests in flight.",
+    }
+}
