@@ -66,7 +66,8 @@ mod tests {
         // Envoy's own test vectors (test/common/common/hash_test.cc).
         assert_eq!(xxh64(b"foo", 0), 3_728_699_739_546_630_719);
         assert_eq!(xxh64(b"bar", 0), 5_234_164_152_756_840_025);
-        assert_eq!(xxh64(b"foo\nbar", 0), 4_400_747_396_090_729_504);
+        assert_eq!(xxh64(b"foo\nbar", 0), 8_917_841_378_505_826_757);
+        assert_eq!(xxh64(b"lyft", 0), 4_400_747_396_090_729_504);
     }
 
     #[test]

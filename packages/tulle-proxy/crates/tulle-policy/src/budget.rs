@@ -1,4 +1,4 @@
-//! Retry budgets: retries in flight as a share of requests in flight, and Tulle's own windowed default.
+//! Retry budgets: retries in flight as a share of requests in flight.
 
 /// `RetryBudget` of a circuit breaker.
 #[derive(Clone, Copy, Debug, PartialEq)]

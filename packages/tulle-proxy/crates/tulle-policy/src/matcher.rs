@@ -181,3 +181,70 @@ impl HeaderMatcher {
 fn parse_integer(value: &[u8]) -> Option<i64> {
     std::str::from_utf8(value).ok()?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn string(test: StringTest, ignore_case: bool) -> StringMatcher {
+        StringMatcher { test, ignore_case }
+    }
+
+    #[test]
+    fn strings_compare_as_configured() {
+        let table = [
+            (string(StringTest::Exact("a".into()), false), "a", true),
+            (string(StringTest::Exact("a".into()), false), "A", false),
+            (string(StringTest::Exact("a".into()), true), "A", true),
+            (string(StringTest::Prefix("ab".into()), true), "ABc", true),
+            (string(StringTest::Suffix("bc".into()), false), "abc", true),
+            (string(StringTest::Suffix("abcd".into()), false), "bcd", false),
+            (string(StringTest::Contains("B".into()), true), "abc", true),
+            (string(StringTest::Contains("x".into()), true), "abc", false),
+            (string(StringTest::Regex(Regex::new("a|bc").unwrap()), false), "bc", true),
+            (string(StringTest::Regex(Regex::new("a|bc").unwrap()), false), "abc", false),
+        ];
+        for (matcher, value, expected) in table {
+            assert_eq!(matcher.matches(value.as_bytes()), expected, "{matcher:?} on {value}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_cannot_escape_its_anchors_or_its_size() {
+        assert!(Regex::new("a)|(b").is_err());
+        assert!(Regex::new("((a{1000}){1000}){1000}").is_err());
+        let error = Regex::new("(").unwrap_err();
+        assert!(error.to_string().contains("\"(\""));
+    }
+
+    #[test]
+    fn absence_fails_value_tests_even_inverted() {
+        let matcher = |invert, treat_missing_as_empty| HeaderMatcher {
+            name: "x".into(),
+            test: HeaderTest::String(StringMatcher::exact("a")),
+            invert,
+            treat_missing_as_empty,
+        };
+        assert!(!matcher(false, false).evaluate(None));
+        assert!(!matcher(true, false).evaluate(None));
+        assert!(matcher(true, true).evaluate(None));
+        assert!(matcher(true, false).evaluate(Some(b"b")));
+        let present = |wanted, invert| HeaderMatcher { test: HeaderTest::Present(wanted), ..matcher(invert, false) };
+        assert!(present(false, false).evaluate(None));
+        assert!(!present(true, false).evaluate(None));
+        assert!(present(true, true).evaluate(None));
+    }
+
+    #[test]
+    fn ranges_are_half_open_integers() {
+        let matcher = HeaderMatcher {
+            name: "x".into(),
+            test: HeaderTest::Range { start: -5, end: 5 },
+            invert: false,
+            treat_missing_as_empty: false,
+        };
+        for (value, expected) in [("-5", true), ("4", true), ("5", false), ("4.0", false), ("x", false), ("", false)] {
+            assert_eq!(matcher.evaluate(Some(value.as_bytes())), expected, "{value}");
+        }
+    }
+}

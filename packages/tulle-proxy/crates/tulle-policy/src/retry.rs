@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tulle_core::{Nanos, Rng};
+use tulle_core::{Nanos, RequestView, Rng};
 
 use crate::backoff::Backoff;
 use crate::matcher::HeaderMatcher;
@@ -131,13 +131,43 @@ pub enum Decision {
 /// One request's way through its attempts.
 #[derive(Clone, Debug)]
 pub struct RetryState {
+    on: RetryOn,
     remaining: u32,
     done: u32,
+    /// From `x-envoy-retriable-status-codes`.
+    asked_codes: Vec<u16>,
 }
 
 impl RetryState {
     pub fn new(policy: &RetryPolicy) -> Self {
-        RetryState { remaining: policy.num_retries, done: 0 }
+        RetryState { on: policy.on, remaining: policy.num_retries, done: 0, asked_codes: Vec::new() }
+    }
+
+    /// With what a trusted caller asks for in `x-envoy-retry-on`, `-retry-grpc-on`, `-max-retries` and
+    /// `-retriable-status-codes`; no retries when the policy's request-header condition does not hold.
+    pub fn for_request<R: RequestView + ?Sized>(policy: &RetryPolicy, request: &R) -> Self {
+        let mut state = RetryState::new(policy);
+        let conditions = &policy.retriable_request_headers;
+        if !conditions.is_empty() && !conditions.iter().any(|matcher| matcher.matches(request)) {
+            state.on = RetryOn::NONE;
+            return state;
+        }
+        let text = |name| request.header(name).and_then(|value| std::str::from_utf8(value).ok());
+        for name in ["x-envoy-retry-on", "x-envoy-retry-grpc-on"] {
+            state.on = state.on | text(name).map_or(RetryOn::NONE, |list| RetryOn::parse(list).0);
+        }
+        if let Some(count) = text("x-envoy-max-retries").and_then(|count| count.trim().parse().ok()) {
+            state.remaining = count;
+        }
+        if let Some(codes) = text("x-envoy-retriable-status-codes") {
+            state.asked_codes = codes.split(',').filter_map(|code| code.trim().parse().ok()).collect();
+        }
+        state
+    }
+
+    /// Whether any outcome could lead to a retry, so that the request's body has to be kept.
+    pub fn possible(&self) -> bool {
+        !self.on.is_empty() && self.remaining > 0
     }
 
     /// Retries made so far.
@@ -146,9 +176,9 @@ impl RetryState {
     }
 
     /// Decides after an attempt; the caller guarantees that no byte went downstream and that the request's body can be
-    /// sent again.
+    /// sent again, and asks the breaker or the retry budget before it acts on `RetryAt`.
     pub fn after(&mut self, policy: &RetryPolicy, outcome: &Outcome, now: Nanos, rng: &mut Rng) -> Decision {
-        if !policy.retriable(outcome) {
+        if !self.retriable(policy, outcome) {
             return Decision::Final;
         }
         if self.remaining == 0 {
@@ -158,28 +188,13 @@ impl RetryState {
         self.done += 1;
         Decision::RetryAt(now + policy.wait(outcome, self.done, rng))
     }
-}
-
-impl RetryPolicy {
-    fn wait(&self, outcome: &Outcome, retry: u32, rng: &mut Rng) -> Duration {
-        if let (Some(max), Outcome::Response { retry_after_secs: Some(secs), .. }) =
-            (self.rate_limited_backoff_max, outcome)
-        {
-            let asked = Duration::from_secs(u64::from(*secs));
-            if asked <= max {
-                // Envoy adds up to half again, so that clients told the same second do not return together.
-                return asked + asked.mul_f64(rng.unit() / 2.0);
-            }
-        }
-        self.backoff.wait(retry, rng)
-    }
 
     /// Whether the conditions cover this outcome.
-    pub fn retriable(&self, outcome: &Outcome) -> bool {
+    pub fn retriable(&self, policy: &RetryPolicy, outcome: &Outcome) -> bool {
         match outcome {
             Outcome::Response { rate_limited: true, .. } => self.on.contains(RetryOn::ENVOY_RATE_LIMITED),
             Outcome::Response { status, grpc_status, retriable_header, .. } => {
-                self.retriable_status(*status)
+                self.retriable_status(policy, *status)
                     || (*retriable_header && self.on.contains(RetryOn::RETRIABLE_HEADERS))
                     || grpc_status.is_some_and(|code| self.retriable_grpc(code))
             }
@@ -187,11 +202,12 @@ impl RetryPolicy {
         }
     }
 
-    fn retriable_status(&self, status: u16) -> bool {
-        (status >= 500 && status < 600 && self.on.contains(RetryOn::SERVER_ERROR))
+    fn retriable_status(&self, policy: &RetryPolicy, status: u16) -> bool {
+        let listed = || policy.retriable_status_codes.contains(&status) || self.asked_codes.contains(&status);
+        ((500..600).contains(&status) && self.on.contains(RetryOn::SERVER_ERROR))
             || (matches!(status, 502..=504) && self.on.contains(RetryOn::GATEWAY_ERROR))
             || (status == 409 && self.on.contains(RetryOn::RETRIABLE_4XX))
-            || (self.on.contains(RetryOn::RETRIABLE_STATUS_CODES) && self.retriable_status_codes.contains(&status))
+            || (self.on.contains(RetryOn::RETRIABLE_STATUS_CODES) && listed())
     }
 
     fn retriable_grpc(&self, code: u16) -> bool {
@@ -208,20 +224,32 @@ impl RetryPolicy {
 
     fn retriable_reset(&self, reason: ResetReason, request_sent: bool) -> bool {
         let any = RetryOn::SERVER_ERROR | RetryOn::GATEWAY_ERROR | RetryOn::RESET;
-        match reason {
+        let matching = match reason {
             // Overflow is our own limit: retrying it would defeat it. The overall timeout is over.
-            ResetReason::Overflow | ResetReason::GlobalTimeout | ResetReason::NoHealthyHost => false,
-            ResetReason::ConnectFailure => {
-                self.on.intersects(any | RetryOn::CONNECT_FAILURE | RetryOn::RESET_BEFORE_REQUEST)
-            }
-            ResetReason::RemoteRefused => self.on.intersects(any | RetryOn::REFUSED_STREAM),
+            ResetReason::Overflow | ResetReason::GlobalTimeout | ResetReason::NoHealthyHost => return false,
+            ResetReason::ConnectFailure => RetryOn::CONNECT_FAILURE,
+            ResetReason::RemoteRefused => RetryOn::REFUSED_STREAM,
             ResetReason::ConnectionTermination
             | ResetReason::RemoteReset
             | ResetReason::LocalReset
             | ResetReason::ProtocolError
-            | ResetReason::PerTryTimeout => {
-                self.on.intersects(any) || (!request_sent && self.on.contains(RetryOn::RESET_BEFORE_REQUEST))
+            | ResetReason::PerTryTimeout => RetryOn::NONE,
+        };
+        self.on.intersects(any | matching) || (!request_sent && self.on.contains(RetryOn::RESET_BEFORE_REQUEST))
+    }
+}
+
+impl RetryPolicy {
+    fn wait(&self, outcome: &Outcome, retry: u32, rng: &mut Rng) -> Duration {
+        if let (Some(max), Outcome::Response { retry_after_secs: Some(secs), .. }) =
+            (self.rate_limited_backoff_max, outcome)
+        {
+            let asked = Duration::from_secs(u64::from(*secs));
+            if asked <= max {
+                // Envoy adds up to half again, so that clients told the same second do not return together.
+                return asked + asked.mul_f64(rng.unit() / 2.0);
             }
         }
+        self.backoff.wait(retry, rng)
     }
 }

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use tulle_core::Headers;
+
+use crate::retry::RetryPolicy;
+
 /// A route's timeouts; `None` means no limit unless said otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeoutPolicy {
@@ -34,4 +38,116 @@ pub struct Timeouts {
     pub request: Option<Duration>,
     pub per_try: Option<Duration>,
     pub per_try_idle: Option<Duration>,
+}
+
+impl Timeouts {
+    /// The timeouts of a request on a route: `grpc-timeout` where the route honours it, then the trusted overrides
+    /// `x-envoy-upstream-rq-timeout-ms` and `-per-try-timeout-ms` (Envoy's `FilterUtility::finalTimeout`).
+    ///
+    /// The caller strips `x-envoy-*` from requests of untrusted callers first.
+    pub fn resolve<H: Headers + ?Sized>(policy: &TimeoutPolicy, retry: Option<&RetryPolicy>, request: &H) -> Self {
+        let mut request_timeout = match (policy.max_grpc, is_grpc(request)) {
+            (Some(max), true) => grpc_limit(policy, max, request.header("grpc-timeout")),
+            _ => policy.request,
+        };
+        let mut per_try = retry.and_then(|retry| retry.per_try_timeout);
+        if let Some(asked) = millis(request.header("x-envoy-upstream-rq-timeout-ms")) {
+            request_timeout = asked;
+        }
+        if let Some(asked) = millis(request.header("x-envoy-upstream-rq-per-try-timeout-ms")) {
+            per_try = asked;
+        }
+        let useful = |per_try: &Duration| request_timeout.is_none_or(|whole| *per_try < whole);
+        Timeouts {
+            request: request_timeout,
+            per_try: per_try.filter(useful),
+            per_try_idle: retry.and_then(|retry| retry.per_try_idle_timeout),
+        }
+    }
+}
+
+fn is_grpc<H: Headers + ?Sized>(request: &H) -> bool {
+    request.header("content-type").is_some_and(|kind| kind.starts_with(b"application/grpc"))
+}
+
+/// A header in milliseconds; the inner `None` is zero, which means no limit.
+fn millis(value: Option<&[u8]>) -> Option<Option<Duration>> {
+    let millis: u64 = std::str::from_utf8(value?).ok()?.parse().ok()?;
+    Some(Some(Duration::from_millis(millis)).filter(|duration| !duration.is_zero()))
+}
+
+fn grpc_limit(policy: &TimeoutPolicy, max: Option<Duration>, header: Option<&[u8]>) -> Option<Duration> {
+    let mut asked = header.and_then(parse_grpc_timeout).filter(|duration| !duration.is_zero());
+    if let (Some(offset), Some(duration)) = (policy.grpc_offset, asked) {
+        // Only when something is left: a deadline must not turn into "no deadline".
+        asked = Some(if offset < duration { duration - offset } else { duration });
+    }
+    match (asked, max) {
+        (Some(asked), Some(max)) => Some(asked.min(max)),
+        (asked, max) => asked.or(max),
+    }
+}
+
+/// The `grpc-timeout` header: up to eight digits and a unit (gRPC over HTTP/2, "Timeout").
+pub fn parse_grpc_timeout(value: &[u8]) -> Option<Duration> {
+    let (unit, digits) = value.split_last()?;
+    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let count = digits.iter().fold(0u64, |number, digit| number * 10 + u64::from(digit - b'0'));
+    Some(match unit {
+        b'H' => Duration::from_secs(count * 3600),
+        b'M' => Duration::from_secs(count * 60),
+        b'S' => Duration::from_secs(count),
+        b'm' => Duration::from_millis(count),
+        b'u' => Duration::from_micros(count),
+        b'n' => Duration::from_nanos(count),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRPC: (&str, &str) = ("content-type", "application/grpc");
+
+    fn request_timeout(policy: &TimeoutPolicy, headers: &[(&str, &str)]) -> Option<u128> {
+        Timeouts::resolve(policy, None, headers).request.map(|duration| duration.as_millis())
+    }
+
+    #[test]
+    fn grpc_timeouts_parse_strictly() {
+        assert_eq!(parse_grpc_timeout(b"100m"), Some(Duration::from_millis(100)));
+        assert_eq!(parse_grpc_timeout(b"99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        for bad in [&b""[..], b"m", b"1", b"-1S", b"123456789S", b"1x", b"1 S"] {
+            assert_eq!(parse_grpc_timeout(bad), None);
+        }
+    }
+
+    #[test]
+    fn the_request_may_shorten_and_override() {
+        let route = TimeoutPolicy::default();
+        assert_eq!(request_timeout(&route, &[]), Some(15_000));
+        assert_eq!(request_timeout(&route, &[("x-envoy-upstream-rq-timeout-ms", "200")]), Some(200));
+        assert_eq!(request_timeout(&route, &[("x-envoy-upstream-rq-timeout-ms", "0")]), None);
+        assert_eq!(request_timeout(&route, &[("x-envoy-upstream-rq-timeout-ms", "soon")]), Some(15_000));
+        // Without max_grpc the header is not looked at.
+        assert_eq!(request_timeout(&route, &[GRPC, ("grpc-timeout", "1S")]), Some(15_000));
+        let honouring = TimeoutPolicy { max_grpc: Some(Some(Duration::from_secs(5))), ..route };
+        assert_eq!(request_timeout(&honouring, &[GRPC, ("grpc-timeout", "1S")]), Some(1_000));
+        assert_eq!(request_timeout(&honouring, &[GRPC, ("grpc-timeout", "9S")]), Some(5_000));
+        assert_eq!(request_timeout(&honouring, &[GRPC]), Some(5_000));
+        let unbounded = TimeoutPolicy { max_grpc: Some(None), ..route };
+        assert_eq!(request_timeout(&unbounded, &[GRPC]), None);
+    }
+
+    #[test]
+    fn a_per_try_timeout_beyond_the_whole_is_dropped() {
+        let retry = RetryPolicy { per_try_timeout: Some(Duration::from_secs(20)), ..RetryPolicy::default() };
+        let headers: &[(&str, &str)] = &[];
+        assert_eq!(Timeouts::resolve(&TimeoutPolicy::default(), Some(&retry), headers).per_try, None);
+        let endless = TimeoutPolicy { request: None, ..TimeoutPolicy::default() };
+        assert_eq!(Timeouts::resolve(&endless, Some(&retry), headers).per_try, Some(Duration::from_secs(20)));
+    }
 }
