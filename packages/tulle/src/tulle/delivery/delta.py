@@ -25,7 +25,9 @@ class DeltaType:
         # Name → version that the client has; None: the client was told that it does not exist.
         self._has: dict[str, str | None] = {}
         self._refused: dict[str, str | None] = {}
+        # The push in flight, without what was subscribed or left since; whether that left it whole.
         self._sent: dict[str, str | None] | None = None
+        self._sent_whole = True
         self._nonce = ""
         self._accepted = False
         # Everything was compared with this mapping and nothing was left to send.
@@ -45,7 +47,9 @@ class DeltaType:
             if request.error is None:
                 self._acknowledge(self._sent)
             else:
-                self._refused.update(self._sent)
+                # The culprit may be what the client has left since: then the rest is worth another try.
+                if self._sent_whole:
+                    self._refused.update(self._sent)
                 nack = Nack(self._url, self._nonce, request.error, tuple(self._sent))
             self._sent = None
         self._subscribe(request)
@@ -85,8 +89,9 @@ class DeltaType:
         self._has.pop(name, None)
         if name in self._refused:
             self._refused.clear()
-        if self._sent is not None:
-            self._sent.pop(name, None)
+        if self._sent is not None and name in self._sent:
+            del self._sent[name]
+            self._sent_whole = False
 
     @property
     def in_flight(self) -> bool:
@@ -120,6 +125,7 @@ class DeltaType:
         self._matches = None
         self._nonce = nonce
         self._sent = {resource.name: resource.version for resource in changed} | dict.fromkeys(removed)
+        self._sent_whole = True
         return Push(self._url, nonce, tuple(changed), tuple(removed))
 
     def _retry(self, wanted: Mapping[str, Resource]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from tulle.identity.files import private_directory, read_private, sync_directory, write_private
+from tulle.identity.files import (
+    guarded_directory,
+    private_directory,
+    read_private,
+    sync_directory,
+    write_private,
+)
 from tulle.identity.keys import PublicKey, key_pem, load_key, new_key
 from tulle.identity.names import (
     CONTROL_PLANE_ACCOUNT,
@@ -63,10 +68,11 @@ class Authority:
     def open(cls, directory: Path, trust_domain: str, now: datetime) -> Authority:
         """The root in `directory`/ca, made there if there is none.
 
-        Raises `UnsafeKeyError` when others can read the key and `RootUnusableError` when the root cannot be used:
-        it is never replaced silently, since every workload would lose its identity.
+        Raises `UnsafeKeyError` when others can read the key or put another in its place, and
+        `RootUnusableError` when the root cannot be used: it is never replaced silently, since every workload
+        would lose its identity.
         """
-        private_directory(directory)
+        guarded_directory(directory)
         place = directory / "ca"
         if not place.exists():
             _create(place, trust_domain, now)
@@ -75,14 +81,14 @@ class Authority:
             key = load_key(read_private(place / _KEY))
             root = x509.load_pem_x509_certificate((place / _CERTIFICATE).read_bytes())
         except (ValueError, FileNotFoundError) as error:
-            raise RootUnusableError(f"the root in {place} is damaged ({error}): restore both files") from error
+            raise RootUnusableError(f"the root in {place} is damaged: {error}. Restore it") from error
         _check(root, key, trust_domain, now)
         return cls(key, root, trust_domain)
 
     def issue(
         self, key: PublicKey, identity: WorkloadIdentity, lifetime: timedelta, now: datetime
     ) -> Issued:
-        """A leaf for a workload, valid for `lifetime` (zero or less: the longest) but at most `MAX_LEAF_LIFE`."""
+        """A leaf for a workload, valid for `lifetime` (if positive) but at most `MAX_LEAF_LIFE`."""
         subject = [
             x509.NameAttribute(NameOID.COMMON_NAME, identity.workload),
             *([x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, identity.app)] if identity.app else []),
@@ -92,7 +98,7 @@ class Authority:
         return self._sign(key, x509.Name(subject), names, lifetime, now)
 
     def issue_server(self, key: PublicKey, addresses: Sequence[str], now: datetime) -> Issued:
-        """The control plane's own certificate: its SPIFFE id, its fixed server name, and these hosts or IPs."""
+        """The control plane's own certificate: its SPIFFE id, its fixed server name, these hosts and IPs."""
         spiffe_id = SpiffeId(self.trust_domain, CONTROL_PLANE_NAMESPACE, CONTROL_PLANE_ACCOUNT)
         hosts = dict.fromkeys([CONTROL_PLANE_SERVER_NAME, "localhost", "127.0.0.1", *addresses])
         names = [x509.UniformResourceIdentifier(str(spiffe_id)), *map(_host_name, hosts)]
@@ -154,7 +160,7 @@ def _create(place: Path, trust_domain: str, now: datetime) -> None:
     temporary.mkdir(mode=0o700)
     write_private(temporary / _KEY, key_pem(key))
     write_private(temporary / _CERTIFICATE, root.public_bytes(serialization.Encoding.PEM))
-    os.rename(temporary, place)
+    temporary.rename(place)
     sync_directory(place.parent)
 
 
@@ -162,7 +168,7 @@ def _check(root: x509.Certificate, key: ec.EllipticCurvePrivateKey, trust_domain
     if root.public_key() != key.public_key():
         raise RootUnusableError("the root certificate and its key do not belong together: restore both")
     if now >= root.not_valid_after_utc:
-        raise RootUnusableError(f"the root expired on {root.not_valid_after_utc:%Y-%m-%d}: a new one is needed")
+        raise RootUnusableError(f"the root expired on {root.not_valid_after_utc:%Y-%m-%d}; make a new one")
     names = root.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     ids = names.get_values_for_type(x509.UniformResourceIdentifier)
     if ids != [f"spiffe://{trust_domain}"]:

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 OTHERS = 0o077
+OTHERS_WRITE = 0o022
 
 
 class UnsafeKeyError(Exception):
@@ -20,7 +21,13 @@ class UnsafeKeyError(Exception):
 def private_directory(path: Path) -> None:
     """Makes a directory (and its parents) for the owner alone, or checks that it is one."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _check(path, "chmod 700")
+    _check(path, OTHERS, "chmod 700")
+
+
+def guarded_directory(path: Path) -> None:
+    """Makes a directory for the owner alone, or checks that nobody else could replace what is in it."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _check(path, OTHERS_WRITE, "chmod 700")
 
 
 def write_private(path: Path, data: bytes) -> None:
@@ -47,17 +54,17 @@ def sync_directory(path: Path) -> None:
 
 def read_private(path: Path) -> bytes:
     """The content of a private file. Raises `UnsafeKeyError`, or `FileNotFoundError`."""
-    _check(path, "chmod 600")
+    _check(path, OTHERS, "chmod 600")
     return path.read_bytes()
 
 
-def _check(path: Path, remedy: str) -> None:
+def _check(path: Path, forbidden: int, remedy: str) -> None:
     found = path.lstat()
     if stat.S_ISLNK(found.st_mode):
         raise UnsafeKeyError(path, "is a symbolic link", "Put the real file or directory there")
     if found.st_uid != os.geteuid():
         raise UnsafeKeyError(path, f"belongs to user {found.st_uid}, not {os.geteuid()}", "Change its owner")
-    if found.st_mode & OTHERS:
+    if found.st_mode & forbidden:
         mode = stat.S_IMODE(found.st_mode)
-        reason = f"is open to other users (mode {mode:04o}), so the key in it may be known to them"
-        raise UnsafeKeyError(path, reason, f"If it is not: {remedy} {path}. If it may be: delete the key")
+        reason = f"is open to other users (mode {mode:04o})"
+        raise UnsafeKeyError(path, reason, f"Close it: {remedy} {path}; and replace keys they may have seen")

@@ -66,4 +66,4 @@ class WorkloadIdentity:
     def __post_init__(self) -> None:
         for name in (self.workload, self.app, self.version):
             if len(name) > MAX_SUBJECT:
-                raise NameRefusedError(f"{name!r} has more than the {MAX_SUBJECT} characters a certificate allows")
+                raise NameRefusedError(f"{name!r} is longer than a certificate allows ({MAX_SUBJECT})")
