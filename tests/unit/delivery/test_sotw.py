@@ -92,7 +92,7 @@ def test_stale_requests_are_ignored() -> None:
     assert first is not None
     assert client.change(EDS="a2 b1") == "EDS a2"
     client.session.receive(SotwRequest(EDS, ("a", "b"), first.version, first.nonce))
-    assert client.next() is None, "it answers an older push; the client will say it again"
+    assert client.next() is None, "it answers an older push: the last one is still in flight"
     client.names[EDS] = ("a", "b")
     assert client.ack() == "EDS b1"
 

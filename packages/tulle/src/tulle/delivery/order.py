@@ -1,4 +1,4 @@
-"""The order in which types are pushed: what is referred to comes before, and goes after, what refers to it."""
+"""The order in which types are pushed: what is referred to comes before and goes after what refers to it."""
 
 from __future__ import annotations
 

@@ -31,7 +31,9 @@ class SotwType:
         self._has: dict[str, str] = {}
         self._bodies: dict[str, Resource] = {}
         self._refused: dict[str, str] = {}
+        # The push in flight, without what was left since; whether that left it whole.
         self._sent: dict[str, Resource] | None = None
+        self._sent_whole = True
         self._nonce = ""
         self._accepted = bool(first.version)
         self._acknowledged = False
@@ -41,15 +43,18 @@ class SotwType:
         self._answer_due = self._wildcard
 
     def receive(self, request: SotwRequest) -> Nack | None:
-        """Takes in a later request of this type. One that answers an older push than the last is stale."""
-        if request.nonce != self._nonce:
-            return None
+        """Takes in a later request of this type: its ACK or NACK, then the names it wants now.
+
+        One that answers an older push than the last is no answer, but its names are the newest there are.
+        """
         nack = None
-        if self._sent is not None:
+        if self._sent is not None and request.nonce == self._nonce:
             if request.error is None:
                 self._acknowledge(self._sent)
             else:
-                self._refused.update(_versions(self._sent))
+                # The culprit may be what the client has left since: then the rest is worth another try.
+                if self._sent_whole:
+                    self._refused.update(_versions(self._sent))
                 nack = Nack(self._url, self._nonce, request.error, tuple(self._sent))
             self._sent = None
         self._subscribe(request.names)
@@ -68,12 +73,18 @@ class SotwType:
         self._wildcard = self._legacy or WILDCARD in names
         self._names = frozenset(names) - {WILDCARD}
         if not self._wildcard:
-            # What is no longer asked for may be asked for again, and must then be sent again.
-            for name in [name for name in self._has if name not in self._names]:
-                del self._has[name]
-                self._bodies.pop(name, None)
-            if not self._names.issuperset(self._refused):
-                self._refused = {}
+            self._leave_others()
+
+    def _leave_others(self) -> None:
+        """Forgets what is not asked for now: if it is asked for again, it must be sent again."""
+        for name in [name for name in self._has if name not in self._names]:
+            del self._has[name]
+            self._bodies.pop(name, None)
+        if not self._names.issuperset(self._refused):
+            self._refused = {}
+        if self._sent is not None and not self._names.issuperset(self._sent):
+            self._sent = {name: resource for name, resource in self._sent.items() if name in self._names}
+            self._sent_whole = False
 
     @property
     def in_flight(self) -> bool:
@@ -137,6 +148,7 @@ class SotwType:
         self._answer_due = False
         self._nonce = nonce
         self._sent = resources
+        self._sent_whole = True
         return Push(self._url, nonce, tuple(resources.values()), version=content_version(_versions(after)))
 
 

@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import grpc
 import grpc.aio
@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 from google.protobuf.message import DecodeError
 
 from tulle.identity.ca import Authority, half_life, utc_now
-from tulle.identity.keys import PublicKey, RequestRefusedError, key_pem, new_key, requested_key
+from tulle.identity.keys import RequestRefusedError, key_pem, new_key, requested_key
 from tulle.identity.names import SpiffeId, WorkloadIdentity
 from tulle.identity.tokens import JoinTokens
 from tulle.protos import message
@@ -80,18 +80,23 @@ class CertificateService:
         try:
             request = message(REQUEST).FromString(data)
             # Before the token is used up: a malformed request must not cost it.
-            key: PublicKey = requested_key(request.csr)
+            key = requested_key(request.csr)
         except (DecodeError, RequestRefusedError) as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            return await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
         identity = self._admit(context, now)
-        if not isinstance(identity, WorkloadIdentity):
+        if isinstance(identity, str):
             _LOG.warning("certificate refused to %s: %s", context.peer(), identity)
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, _REFUSED)
+            return await _abort(context, grpc.StatusCode.UNAUTHENTICATED, _REFUSED)
         # Bounded before it becomes a timedelta, which cannot hold every int64.
         seconds = max(0, min(request.validity_duration, 10**9))
         issued = self._authority.issue(key, identity, timedelta(seconds=seconds), now)
         found: bytes = message(RESPONSE)(cert_chain=issued.chain).SerializeToString()
         return found
+
+
+async def _abort(context: Any, code: grpc.StatusCode, details: str) -> NoReturn:
+    await context.abort(code, details)
+    raise AssertionError("gRPC's abort raises")
 
 
 def admit_by_token(tokens: JoinTokens, registrations: Registrations) -> Admit:
