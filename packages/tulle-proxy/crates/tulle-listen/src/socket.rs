@@ -1,0 +1,104 @@
+//! Listening sockets and the accept loop's care for running out of descriptors.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+/// How long accepting rests after the process ran out of descriptors or memory: long enough not to spin, short
+/// enough that a freed descriptor is used at once by human measure.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+
+/// Binds a non-blocking listening socket. `share_port` sets SO_REUSEPORT so that every worker has a socket of its own
+/// and the kernel spreads connections over them.
+///
+/// # Errors
+/// Those of socket(2), bind(2) and listen(2), unchanged.
+pub fn bind(address: SocketAddr, share_port: SharePort, backlog: u32) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    if share_port == SharePort::Yes {
+        socket.set_reuse_port(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    // Accepted sockets inherit the option: one system call here instead of one per connection.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Whether other sockets may listen on the same address (SO_REUSEPORT).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SharePort {
+    Yes,
+    No,
+}
+
+/// The next connection. Failures of single connections are passed over; when descriptors or memory are exhausted,
+/// accepting rests for a moment instead of spinning.
+pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) if is_exhaustion(&error) => tokio::time::sleep(EXHAUSTED_PAUSE).await,
+            Err(_) => {}
+        }
+    }
+}
+
+/// Every connection that the kernel has already queued, at most `limit`; the socket is closed afterwards. The runtime
+/// is not asked: it knows only what its reactor saw, which may lag behind the queue.
+pub fn accept_queued(listener: TcpListener, limit: u32) -> Vec<(TcpStream, SocketAddr)> {
+    let Ok(listener) = listener.into_std() else {
+        return Vec::new();
+    };
+    let next = || {
+        let (stream, peer) = listener.accept().ok()?;
+        stream.set_nonblocking(true).ok()?;
+        Some((TcpStream::from_std(stream).ok()?, peer))
+    };
+    std::iter::from_fn(next).take(limit as usize).collect()
+}
+
+fn is_exhaustion(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn several_sockets_share_a_port_and_accepted_ones_have_nodelay() {
+        let first = bind("127.0.0.1:0".parse().unwrap(), SharePort::Yes, 16).unwrap();
+        let address = first.local_addr().unwrap();
+        let second = bind(address, SharePort::Yes, 16).unwrap();
+        let client = TcpStream::connect(address).await.unwrap();
+        let (stream, peer) = tokio::select! {
+            accepted = accept(&first) => accepted,
+            accepted = accept(&second) => accepted,
+        };
+        assert_eq!(peer, client.local_addr().unwrap());
+        assert!(stream.nodelay().unwrap());
+    }
+
+    #[tokio::test]
+    async fn an_exclusive_port_is_refused_twice() {
+        let first = bind("127.0.0.1:0".parse().unwrap(), SharePort::No, 16).unwrap();
+        let address = first.local_addr().unwrap();
+        assert_eq!(
+            bind(address, SharePort::No, 16).unwrap_err().kind(),
+            io::ErrorKind::AddrInUse
+        );
+    }
+}
