@@ -23,10 +23,7 @@ pub struct ConnectionFacts<'a> {
 }
 
 /// The chain that takes this connection; `None` when none does and the listener has no default.
-pub fn select_chain<'l>(
-    listener: &'l Listener,
-    facts: &ConnectionFacts<'_>,
-) -> Option<&'l FilterChain> {
+pub fn select_chain<'l>(listener: &'l Listener, facts: &ConnectionFacts<'_>) -> Option<&'l FilterChain> {
     let mut left: Vec<&FilterChain> = listener.chains.iter().collect();
     type Level = fn(&FilterChain, &ConnectionFacts<'_>) -> Option<u32>;
     const LEVELS: [Level; 9] = [
@@ -62,11 +59,7 @@ fn longest_prefix(ranges: &[Cidr], ip: IpAddr) -> Option<u32> {
         return Some(0);
     }
     // A /0 range is still more specific than no range at all.
-    ranges
-        .iter()
-        .filter(|range| range.contains(ip))
-        .map(|range| u32::from(range.prefix_len()) + 1)
-        .max()
+    ranges.iter().filter(|range| range.contains(ip)).map(|range| u32::from(range.prefix_len()) + 1).max()
 }
 
 fn by_destination(chain: &FilterChain, facts: &ConnectionFacts<'_>) -> Option<u32> {
@@ -79,10 +72,7 @@ fn by_server_name(chain: &FilterChain, facts: &ConnectionFacts<'_>) -> Option<u3
         return Some(0);
     }
     let asked = facts.server_name?;
-    names
-        .iter()
-        .filter_map(|name| name_specificity(name, asked))
-        .max()
+    names.iter().filter_map(|name| name_specificity(name, asked)).max()
 }
 
 fn name_specificity(name: &str, asked: &str) -> Option<u32> {
@@ -108,19 +98,15 @@ fn by_application_protocol(chain: &FilterChain, facts: &ConnectionFacts<'_>) -> 
         return Some(0);
     }
     // The client's first choice that any chain names decides; earlier is more specific.
-    let position = facts.application_protocols.iter().position(|offered| {
-        wanted
-            .iter()
-            .any(|name| name.as_bytes() == offered.as_slice())
-    })?;
+    let position = facts
+        .application_protocols
+        .iter()
+        .position(|offered| wanted.iter().any(|name| name.as_bytes() == offered.as_slice()))?;
     Some(u32::MAX - position as u32)
 }
 
 fn by_direct_source(chain: &FilterChain, facts: &ConnectionFacts<'_>) -> Option<u32> {
-    longest_prefix(
-        &chain.matches.source.direct_ranges,
-        facts.direct_source.ip(),
-    )
+    longest_prefix(&chain.matches.source.direct_ranges, facts.direct_source.ip())
 }
 
 fn by_source_type(chain: &FilterChain, facts: &ConnectionFacts<'_>) -> Option<u32> {

@@ -129,9 +129,8 @@ fn read_server_name(data: &[u8]) -> Option<Option<String>> {
         let kind = names.take(1)?[0];
         let name = names.vector16()?;
         if kind == 0 {
-            let text = std::str::from_utf8(name)
-                .ok()
-                .filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()))?;
+            let text =
+                std::str::from_utf8(name).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()))?;
             return Some(Some(text.trim_end_matches('.').to_ascii_lowercase()));
         }
     }
@@ -153,12 +152,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn extension(kind: u16, data: &[u8]) -> Vec<u8> {
-        [
-            &kind.to_be_bytes()[..],
-            &(data.len() as u16).to_be_bytes(),
-            data,
-        ]
-        .concat()
+        [&kind.to_be_bytes()[..], &(data.len() as u16).to_be_bytes(), data].concat()
     }
 
     fn hello(extensions: &[u8]) -> Vec<u8> {
@@ -174,12 +168,7 @@ mod tests {
     }
 
     fn record(payload: &[u8]) -> Vec<u8> {
-        [
-            &[22, 3, 1][..],
-            &(payload.len() as u16).to_be_bytes(),
-            payload,
-        ]
-        .concat()
+        [&[22, 3, 1][..], &(payload.len() as u16).to_be_bytes(), payload].concat()
     }
 
     fn sample() -> Vec<u8> {
@@ -190,9 +179,7 @@ mod tests {
 
     #[test]
     fn sni_and_alpn_are_read() {
-        let Hello::Complete(found) = parse(&record(&sample())) else {
-            panic!("not complete")
-        };
+        let Hello::Complete(found) = parse(&record(&sample())) else { panic!("not complete") };
         assert_eq!(found.server_name.as_deref(), Some("app.example"));
         assert_eq!(found.alpn, [b"h2".to_vec(), b"http/1.1".to_vec()]);
     }

@@ -34,11 +34,7 @@ const MAX_METHOD: usize = 32;
 pub fn detect(bytes: &[u8]) -> Detected {
     let common = bytes.len().min(PREFACE.len());
     if bytes[..common] == PREFACE[..common] {
-        return if common == PREFACE.len() {
-            Detected::Http2
-        } else {
-            Detected::Partial
-        };
+        return if common == PREFACE.len() { Detected::Http2 } else { Detected::Partial };
     }
     let method = bytes.iter().take_while(|byte| is_token(**byte)).count();
     if method == 0 || method > MAX_METHOD {
@@ -48,11 +44,7 @@ pub fn detect(bytes: &[u8]) -> Detected {
         return Detected::Other;
     }
     let Some(end) = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\0')) else {
-        return if bytes.len() > MAX_REQUEST_LINE {
-            Detected::Other
-        } else {
-            Detected::Partial
-        };
+        return if bytes.len() > MAX_REQUEST_LINE { Detected::Other } else { Detected::Partial };
     };
     let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
     match line {
@@ -87,17 +79,9 @@ mod tests {
             (b"\x00\x00\x00\x03", Detected::Other),
             (b"*1\r\n$4\r\nPING\r\n", Detected::Other),
             (b"SSH-2.0-x\r\n", Detected::Other),
-            (
-                b"abcdefghijklmnopqrstuvwxyzabcdefghijklmnop",
-                Detected::Other,
-            ),
+            (b"abcdefghijklmnopqrstuvwxyzabcdefghijklmnop", Detected::Other),
         ] {
-            assert_eq!(
-                detect(bytes),
-                expected,
-                "{}",
-                String::from_utf8_lossy(bytes)
-            );
+            assert_eq!(detect(bytes), expected, "{}", String::from_utf8_lossy(bytes));
         }
     }
 }

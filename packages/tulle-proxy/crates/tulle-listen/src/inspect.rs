@@ -125,9 +125,7 @@ fn decide(filters: &ListenerFilters, seen: &[u8]) -> Result<Option<Found>, Inspe
         match http_detect::detect(rest) {
             Detected::Partial => return Ok(None),
             detected => {
-                let name = detected
-                    .application_protocol()
-                    .map(|name| name.as_bytes().to_vec());
+                let name = detected.application_protocol().map(|name| name.as_bytes().to_vec());
                 found.inspected.application_protocols.extend(name);
             }
         }

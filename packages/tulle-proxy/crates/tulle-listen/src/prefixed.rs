@@ -17,11 +17,7 @@ pub struct Prefixed<S> {
 impl<S> Prefixed<S> {
     /// An empty `prefix` costs one comparison per read and no allocation.
     pub fn new(prefix: Vec<u8>, stream: S) -> Self {
-        Prefixed {
-            prefix,
-            taken: 0,
-            stream,
-        }
+        Prefixed { prefix, taken: 0, stream }
     }
 
     /// What was read ahead and not handed out yet.
@@ -41,11 +37,7 @@ impl<S> Prefixed<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.taken == this.prefix.len() {
             return Pin::new(&mut this.stream).poll_read(cx, out);
@@ -64,11 +56,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
     }
 

@@ -27,18 +27,10 @@ const V2_HEAD: usize = 16;
 /// Looks at the bytes received so far, from the first one on.
 pub fn parse(bytes: &[u8]) -> ProxyHeader {
     if starts(bytes, V2) {
-        return if bytes.len() < V2_HEAD {
-            ProxyHeader::Partial
-        } else {
-            parse_v2(bytes)
-        };
+        return if bytes.len() < V2_HEAD { ProxyHeader::Partial } else { parse_v2(bytes) };
     }
     if starts(bytes, V1) {
-        return if bytes.len() < V1.len() {
-            ProxyHeader::Partial
-        } else {
-            parse_v1(bytes)
-        };
+        return if bytes.len() < V1.len() { ProxyHeader::Partial } else { parse_v1(bytes) };
     }
     ProxyHeader::Absent
 }
@@ -52,11 +44,7 @@ fn starts(bytes: &[u8], signature: &[u8]) -> bool {
 fn parse_v1(bytes: &[u8]) -> ProxyHeader {
     let window = &bytes[..bytes.len().min(V1_MAX)];
     let Some(end) = window.windows(2).position(|pair| pair == b"\r\n") else {
-        return if bytes.len() >= V1_MAX {
-            ProxyHeader::Malformed
-        } else {
-            ProxyHeader::Partial
-        };
+        return if bytes.len() >= V1_MAX { ProxyHeader::Malformed } else { ProxyHeader::Partial };
     };
     let Ok(line) = std::str::from_utf8(&window[..end]) else {
         return ProxyHeader::Malformed;
@@ -64,26 +52,10 @@ fn parse_v1(bytes: &[u8]) -> ProxyHeader {
     let length = end + 2;
     let fields: Vec<&str> = line.split(' ').skip(1).collect();
     match fields[..] {
-        ["UNKNOWN", ..] => ProxyHeader::Present {
-            length,
-            addresses: None,
-        },
-        [
-            family @ ("TCP4" | "TCP6"),
-            source,
-            destination,
-            source_port,
-            destination_port,
-        ] => {
-            let pair = socket(family, source, source_port).zip(socket(
-                family,
-                destination,
-                destination_port,
-            ));
-            pair.map_or(ProxyHeader::Malformed, |pair| ProxyHeader::Present {
-                length,
-                addresses: Some(pair),
-            })
+        ["UNKNOWN", ..] => ProxyHeader::Present { length, addresses: None },
+        [family @ ("TCP4" | "TCP6"), source, destination, source_port, destination_port] => {
+            let pair = socket(family, source, source_port).zip(socket(family, destination, destination_port));
+            pair.map_or(ProxyHeader::Malformed, |pair| ProxyHeader::Present { length, addresses: Some(pair) })
         }
         _ => ProxyHeader::Malformed,
     }
@@ -129,31 +101,15 @@ fn port(bytes: &[u8], at: usize) -> u16 {
 
 fn read_v4(body: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
     let body = body.get(..12)?;
-    let ip = |at: usize| {
-        IpAddr::from(Ipv4Addr::new(
-            body[at],
-            body[at + 1],
-            body[at + 2],
-            body[at + 3],
-        ))
-    };
-    Some((
-        SocketAddr::new(ip(0), port(body, 8)),
-        SocketAddr::new(ip(4), port(body, 10)),
-    ))
+    let ip = |at: usize| IpAddr::from(Ipv4Addr::new(body[at], body[at + 1], body[at + 2], body[at + 3]));
+    Some((SocketAddr::new(ip(0), port(body, 8)), SocketAddr::new(ip(4), port(body, 10))))
 }
 
 fn read_v6(body: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
     let body = body.get(..36)?;
-    let ip = |at: usize| {
-        <[u8; 16]>::try_from(&body[at..at + 16])
-            .ok()
-            .map(|octets| IpAddr::from(Ipv6Addr::from(octets)))
-    };
-    Some((
-        SocketAddr::new(ip(0)?, port(body, 32)),
-        SocketAddr::new(ip(16)?, port(body, 34)),
-    ))
+    let ip =
+        |at: usize| <[u8; 16]>::try_from(&body[at..at + 16]).ok().map(|octets| IpAddr::from(Ipv6Addr::from(octets)));
+    Some((SocketAddr::new(ip(0)?, port(body, 32)), SocketAddr::new(ip(16)?, port(body, 34))))
 }
 
 #[cfg(test)]
@@ -163,39 +119,20 @@ mod tests {
 
     fn present(length: usize, source: &str, destination: &str) -> ProxyHeader {
         let pair = (source.parse().unwrap(), destination.parse().unwrap());
-        ProxyHeader::Present {
-            length,
-            addresses: Some(pair),
-        }
+        ProxyHeader::Present { length, addresses: Some(pair) }
     }
 
     #[test]
     fn version_1() {
         let line = b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 80\r\nGET /";
         assert_eq!(parse(line), present(40, "192.0.2.1:5000", "192.0.2.2:80"));
-        assert_eq!(
-            parse(b"PROXY TCP6 ::1 ::2 1 2\r\n"),
-            present(24, "[::1]:1", "[::2]:2")
-        );
-        assert_eq!(
-            parse(b"PROXY UNKNOWN\r\n"),
-            ProxyHeader::Present {
-                length: 15,
-                addresses: None
-            }
-        );
-        for bad in [
-            "PROXY TCP4 ::1 ::2 1 2\r\n",
-            "PROXY TCP4 1.1.1.1 2.2.2.2 +1 2\r\n",
-            "PROXY TCP4\r\n",
-            "PROXY \r\n",
-        ] {
+        assert_eq!(parse(b"PROXY TCP6 ::1 ::2 1 2\r\n"), present(24, "[::1]:1", "[::2]:2"));
+        assert_eq!(parse(b"PROXY UNKNOWN\r\n"), ProxyHeader::Present { length: 15, addresses: None });
+        for bad in ["PROXY TCP4 ::1 ::2 1 2\r\n", "PROXY TCP4 1.1.1.1 2.2.2.2 +1 2\r\n", "PROXY TCP4\r\n", "PROXY \r\n"]
+        {
             assert_eq!(parse(bad.as_bytes()), ProxyHeader::Malformed, "{bad}");
         }
-        assert_eq!(
-            parse(&[b"PROXY ".to_vec(), vec![b'x'; 200]].concat()),
-            ProxyHeader::Malformed
-        );
+        assert_eq!(parse(&[b"PROXY ".to_vec(), vec![b'x'; 200]].concat()), ProxyHeader::Malformed);
         assert_eq!(parse(b"PROX"), ProxyHeader::Partial);
         assert_eq!(parse(b"GET / HTTP/1.1\r\n"), ProxyHeader::Absent);
     }
@@ -203,26 +140,11 @@ mod tests {
     #[test]
     fn version_2() {
         let head = |command: u8, family: u8, body: &[u8]| {
-            [
-                V2,
-                &[0x20 | command, family],
-                &(body.len() as u16).to_be_bytes(),
-                body,
-            ]
-            .concat()
+            [V2, &[0x20 | command, family], &(body.len() as u16).to_be_bytes(), body].concat()
         };
         let body = [192, 0, 2, 1, 192, 0, 2, 2, 0x13, 0x88, 0, 80, 9, 9];
-        assert_eq!(
-            parse(&head(1, 0x11, &body)),
-            present(30, "192.0.2.1:5000", "192.0.2.2:80")
-        );
-        assert_eq!(
-            parse(&head(0, 0, &[])),
-            ProxyHeader::Present {
-                length: 16,
-                addresses: None
-            }
-        );
+        assert_eq!(parse(&head(1, 0x11, &body)), present(30, "192.0.2.1:5000", "192.0.2.2:80"));
+        assert_eq!(parse(&head(0, 0, &[])), ProxyHeader::Present { length: 16, addresses: None });
         assert_eq!(parse(&head(1, 0x11, &body[..4])), ProxyHeader::Malformed);
         assert_eq!(parse(&head(2, 0x11, &body)), ProxyHeader::Malformed);
         let whole = head(1, 0x11, &body);

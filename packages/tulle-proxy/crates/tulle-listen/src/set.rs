@@ -51,10 +51,7 @@ struct Bound {
 
 impl ListenerSet {
     pub fn new(serve: impl Fn(Accepted) + 'static) -> Self {
-        ListenerSet {
-            bound: HashMap::new(),
-            serve: Rc::new(serve),
-        }
+        ListenerSet { bound: HashMap::new(), serve: Rc::new(serve) }
     }
 
     /// Makes the set equal to `wanted`; needs a `LocalSet` (or local runtime) around it. A changed listener keeps its
@@ -62,12 +59,9 @@ impl ListenerSet {
     pub fn apply(&mut self, wanted: &Resources<Listener>) -> Vec<BindError> {
         let mut keep: HashMap<(Str, SocketAddr), Arc<Listener>> = HashMap::new();
         for (name, listener) in wanted.iter().filter(|(_, listener)| listener.bind_to_port) {
-            let addresses =
-                std::iter::once(&listener.address).chain(&listener.additional_addresses);
+            let addresses = std::iter::once(&listener.address).chain(&listener.additional_addresses);
             keep.extend(
-                addresses
-                    .filter_map(|address| address.socket())
-                    .map(|at| ((name.clone(), at), listener.clone())),
+                addresses.filter_map(|address| address.socket()).map(|at| ((name.clone(), at), listener.clone())),
             );
         }
         // Close first: a renamed listener may want the address of a removed one.
@@ -80,11 +74,7 @@ impl ListenerSet {
             }
             match self.bind(address, listener) {
                 Ok(bound) => drop(self.bound.insert((name, address), bound)),
-                Err(cause) => failures.push(BindError {
-                    name,
-                    address,
-                    cause,
-                }),
+                Err(cause) => failures.push(BindError { name, address, cause }),
             }
         }
         failures
@@ -97,32 +87,17 @@ impl ListenerSet {
 
     /// The addresses in use, by listener name.
     pub fn addresses(&self) -> impl Iterator<Item = (&Str, SocketAddr)> {
-        self.bound
-            .iter()
-            .map(|((name, _), bound)| (name, bound.local))
+        self.bound.iter().map(|((name, _), bound)| (name, bound.local))
     }
 
     fn bind(&self, address: SocketAddr, listener: Arc<Listener>) -> io::Result<Bound> {
-        let share = if listener.reuse_port {
-            SharePort::Yes
-        } else {
-            SharePort::No
-        };
+        let share = if listener.reuse_port { SharePort::Yes } else { SharePort::No };
         let socket = socket::bind(address, share, listener.backlog)?;
         let local = socket.local_addr()?;
         let current = Rc::new(RefCell::new(listener));
         let (open, closed) = oneshot::channel();
-        tokio::task::spawn_local(accept_until(
-            socket,
-            closed,
-            current.clone(),
-            self.serve.clone(),
-        ));
-        Ok(Bound {
-            current,
-            local,
-            _open: open,
-        })
+        tokio::task::spawn_local(accept_until(socket, closed, current.clone(), self.serve.clone()));
+        Ok(Bound { current, local, _open: open })
     }
 }
 
@@ -137,12 +112,7 @@ async fn accept_until(
     };
     let hand_over = |(stream, peer): (TcpStream, SocketAddr)| {
         let listener = config.borrow().clone();
-        serve(Accepted {
-            stream,
-            peer,
-            local,
-            listener,
-        });
+        serve(Accepted { stream, peer, local, listener });
     };
     loop {
         tokio::select! {
@@ -152,7 +122,5 @@ async fn accept_until(
     }
     // At most a full queue: a flood of new connections must not keep the socket open.
     let limit = config.borrow().backlog;
-    socket::accept_queued(socket, limit)
-        .into_iter()
-        .for_each(hand_over);
+    socket::accept_queued(socket, limit).into_iter().for_each(hand_over);
 }

@@ -17,11 +17,7 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 /// # Errors
 /// Those of socket(2), bind(2) and listen(2), unchanged.
 pub fn bind(address: SocketAddr, share_port: SharePort, backlog: u32) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if share_port == SharePort::Yes {
         socket.set_reuse_port(true)?;
@@ -68,10 +64,7 @@ pub fn accept_queued(listener: TcpListener, limit: u32) -> Vec<(TcpStream, Socke
 }
 
 fn is_exhaustion(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
-    )
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
 #[cfg(test)]
@@ -96,9 +89,6 @@ mod tests {
     async fn an_exclusive_port_is_refused_twice() {
         let first = bind("127.0.0.1:0".parse().unwrap(), SharePort::No, 16).unwrap();
         let address = first.local_addr().unwrap();
-        assert_eq!(
-            bind(address, SharePort::No, 16).unwrap_err().kind(),
-            io::ErrorKind::AddrInUse
-        );
+        assert_eq!(bind(address, SharePort::No, 16).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 }

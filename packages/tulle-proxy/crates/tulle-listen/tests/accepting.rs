@@ -9,19 +9,14 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
-use tulle_config::listener::{
-    DrainType, Listener, ListenerFilters, ProxyProtocol, TrafficDirection,
-};
+use tulle_config::listener::{DrainType, Listener, ListenerFilters, ProxyProtocol, TrafficDirection};
 use tulle_listen::{InspectError, ListenerSet, inspect};
 
 fn listener(name: &str, backlog: u32) -> Arc<Listener> {
     Arc::new(Listener {
         name: name.into(),
         stat_prefix: name.into(),
-        address: "127.0.0.1:0"
-            .parse::<std::net::SocketAddr>()
-            .unwrap()
-            .into(),
+        address: "127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into(),
         additional_addresses: vec![],
         reuse_port: true,
         bind_to_port: true,
@@ -61,19 +56,14 @@ async fn established_connections_survive_the_close_of_their_listener() {
             assert!(set.apply(&wanted).is_empty());
             let address = set.addresses().next().unwrap().1;
             // Established in the kernel's queue; the accept loop has had no chance to run yet.
-            let clients: Vec<_> = (0..8)
-                .map(|_| std::net::TcpStream::connect(address).unwrap())
-                .collect();
+            let clients: Vec<_> = (0..8).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
             assert!(served.borrow().is_empty());
             set.close();
             while served.borrow().len() < clients.len() {
                 tokio::task::yield_now().await;
             }
             assert!(
-                served
-                    .borrow()
-                    .iter()
-                    .all(|accepted| accepted.local == address && &*accepted.listener.name == "a")
+                served.borrow().iter().all(|accepted| accepted.local == address && &*accepted.listener.name == "a")
             );
         })
         .await;
@@ -85,11 +75,8 @@ async fn a_changed_listener_keeps_its_socket() {
         .run_until(async {
             let served = Rc::new(RefCell::new(Vec::new()));
             let record = served.clone();
-            let mut set = ListenerSet::new(move |accepted| {
-                record
-                    .borrow_mut()
-                    .push(accepted.listener.stat_prefix.clone())
-            });
+            let mut set =
+                ListenerSet::new(move |accepted| record.borrow_mut().push(accepted.listener.stat_prefix.clone()));
             set.apply(&Arc::new(HashMap::from([("a".into(), listener("a", 64))])));
             let before = set.addresses().next().unwrap().1;
             let mut changed = (*listener("a", 64)).clone();
@@ -107,9 +94,7 @@ async fn a_changed_listener_keeps_its_socket() {
 
 async fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = TcpStream::connect(listener.local_addr().unwrap())
-        .await
-        .unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     (client, listener.accept().await.unwrap().0)
 }
 
@@ -119,10 +104,7 @@ async fn what_was_inspected_is_still_read() {
     let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
     client.write_all(request).await.unwrap();
     let (found, mut stream) = inspect(server, &filters(None)).await.unwrap();
-    assert_eq!(
-        (found.tls, &found.application_protocols[..]),
-        (false, &[b"http/1.1".to_vec()][..])
-    );
+    assert_eq!((found.tls, &found.application_protocols[..]), (false, &[b"http/1.1".to_vec()][..]));
     let mut read = vec![0; request.len()];
     stream.read_exact(&mut read).await.unwrap();
     assert_eq!(read, request);
@@ -130,14 +112,9 @@ async fn what_was_inspected_is_still_read() {
 
 #[tokio::test]
 async fn a_proxy_header_is_taken_off_and_a_missing_one_refused() {
-    let required = Some(ProxyProtocol {
-        allow_requests_without: false,
-    });
+    let required = Some(ProxyProtocol { allow_requests_without: false });
     let (mut client, server) = pair().await;
-    client
-        .write_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 80\r\n\x16bytes")
-        .await
-        .unwrap();
+    client.write_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 80\r\n\x16bytes").await.unwrap();
     client.shutdown().await.unwrap();
     let mut http_only = filters(required);
     http_only.tls = false;
@@ -149,10 +126,7 @@ async fn a_proxy_header_is_taken_off_and_a_missing_one_refused() {
 
     let (mut client, server) = pair().await;
     client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
-    assert!(matches!(
-        inspect(server, &http_only).await,
-        Err(InspectError::ProxyProtocol)
-    ));
+    assert!(matches!(inspect(server, &http_only).await, Err(InspectError::ProxyProtocol)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -163,12 +137,6 @@ async fn a_silent_client_counts_as_unknown_after_the_timeout() {
     drop(client);
 
     let (_client, server) = pair().await;
-    let strict = ListenerFilters {
-        continue_on_timeout: false,
-        ..filters(None)
-    };
-    assert!(matches!(
-        inspect(server, &strict).await,
-        Err(InspectError::Timeout)
-    ));
+    let strict = ListenerFilters { continue_on_timeout: false, ..filters(None) };
+    assert!(matches!(inspect(server, &strict).await, Err(InspectError::Timeout)));
 }

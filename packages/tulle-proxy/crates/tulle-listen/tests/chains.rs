@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tulle_config::Cidr;
 use tulle_config::listener::{
-    ChainMatch, DrainType, FilterChain, Listener, ListenerFilters, NetworkFilter, ProxyProtocol,
-    SourceType, TrafficDirection, TransportProtocol,
+    ChainMatch, DrainType, FilterChain, Listener, ListenerFilters, NetworkFilter, ProxyProtocol, SourceType,
+    TrafficDirection, TransportProtocol,
 };
 use tulle_config::tcp::{TcpProxy, WeightedTcpCluster};
 use tulle_listen::{ConnectionFacts, select_chain};
@@ -14,11 +14,7 @@ use tulle_listen::{ConnectionFacts, select_chain};
 fn tcp() -> NetworkFilter {
     NetworkFilter::Tcp(Arc::new(TcpProxy {
         stat_prefix: "t".into(),
-        clusters: vec![WeightedTcpCluster {
-            name: "c".into(),
-            weight: 1,
-            subset: Default::default(),
-        }],
+        clusters: vec![WeightedTcpCluster { name: "c".into(), weight: 1, subset: Default::default() }],
         total_weight: 1,
         idle_timeout: None,
         max_connection_duration: None,
@@ -43,10 +39,7 @@ fn listener(chains: Vec<FilterChain>) -> Listener {
     Listener {
         name: "l".into(),
         stat_prefix: "l".into(),
-        address: "127.0.0.1:0"
-            .parse::<std::net::SocketAddr>()
-            .unwrap()
-            .into(),
+        address: "127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into(),
         additional_addresses: vec![],
         reuse_port: true,
         bind_to_port: true,
@@ -71,12 +64,7 @@ fn listener(chains: Vec<FilterChain>) -> Listener {
     }
 }
 
-fn chosen(
-    listener: &Listener,
-    server_name: Option<&str>,
-    tls: bool,
-    alpn: &[&str],
-) -> Option<String> {
+fn chosen(listener: &Listener, server_name: Option<&str>, tls: bool, alpn: &[&str]) -> Option<String> {
     let protocols: Vec<Vec<u8>> = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     let facts = ConnectionFacts {
         destination: "10.0.0.1:443".parse().unwrap(),
@@ -91,13 +79,7 @@ fn chosen(
 
 fn named(name: &str, server_names: &[&str]) -> FilterChain {
     let server_names = server_names.iter().map(|name| (*name).into()).collect();
-    chain(
-        name,
-        ChainMatch {
-            server_names,
-            ..ChainMatch::default()
-        },
-    )
+    chain(name, ChainMatch { server_names, ..ChainMatch::default() })
 }
 
 #[test]
@@ -116,11 +98,7 @@ fn the_longest_server_name_wins() {
         (Some("notexample.com"), "any"),
         (None, "any"),
     ] {
-        assert_eq!(
-            chosen(&listener, asked, true, &[]).as_deref(),
-            Some(expected),
-            "{asked:?}"
-        );
+        assert_eq!(chosen(&listener, asked, true, &[]).as_deref(), Some(expected), "{asked:?}");
     }
 }
 
@@ -128,27 +106,12 @@ fn the_longest_server_name_wins() {
 fn transport_and_application_protocols_decide_after_the_name() {
     let with = |name: &str, transport, protocols: &[&str]| {
         let application_protocols = protocols.iter().map(|name| (*name).into()).collect();
-        chain(
-            name,
-            ChainMatch {
-                transport_protocol: transport,
-                application_protocols,
-                ..ChainMatch::default()
-            },
-        )
+        chain(name, ChainMatch { transport_protocol: transport, application_protocols, ..ChainMatch::default() })
     };
     let listener = listener(vec![
-        with(
-            "mesh-http",
-            Some(TransportProtocol::Tls),
-            &["h2", "http/1.1"],
-        ),
+        with("mesh-http", Some(TransportProtocol::Tls), &["h2", "http/1.1"]),
         with("mesh-tcp", Some(TransportProtocol::Tls), &[]),
-        with(
-            "plain-http",
-            Some(TransportProtocol::RawBuffer),
-            &["http/1.1", "h2c"],
-        ),
+        with("plain-http", Some(TransportProtocol::RawBuffer), &["http/1.1", "h2c"]),
     ]);
     for (tls, alpn, expected) in [
         (true, &["h2"][..], Some("mesh-http")),
@@ -157,29 +120,16 @@ fn transport_and_application_protocols_decide_after_the_name() {
         (false, &["http/1.1"], Some("plain-http")),
         (false, &[], None),
     ] {
-        assert_eq!(
-            chosen(&listener, None, tls, alpn).as_deref(),
-            expected,
-            "tls={tls} {alpn:?}"
-        );
+        assert_eq!(chosen(&listener, None, tls, alpn).as_deref(), expected, "tls={tls} {alpn:?}");
     }
 }
 
 #[test]
 fn a_chain_excluded_by_an_earlier_criterion_is_not_reconsidered() {
-    let mut by_port = chain(
-        "port",
-        ChainMatch {
-            destination_port: Some(443),
-            ..ChainMatch::default()
-        },
-    );
+    let mut by_port = chain("port", ChainMatch { destination_port: Some(443), ..ChainMatch::default() });
     by_port.matches.server_names = vec!["only.example".into()];
     let listener = listener(vec![by_port, named("any", &[])]);
-    assert_eq!(
-        chosen(&listener, Some("only.example"), true, &[]).as_deref(),
-        Some("port")
-    );
+    assert_eq!(chosen(&listener, Some("only.example"), true, &[]).as_deref(), Some("port"));
     // The port matched, so chains without a port are out, although the name then fails: Envoy does the same.
     assert_eq!(chosen(&listener, Some("other.example"), true, &[]), None);
 }
@@ -193,12 +143,6 @@ fn sources_and_the_default_chain() {
     let mut with_default = listener(vec![local.clone()]);
     assert_eq!(chosen(&with_default, None, false, &[]), None);
     with_default.default_chain = Some(chain("default", ChainMatch::default()));
-    assert_eq!(
-        chosen(&with_default, None, false, &[]).as_deref(),
-        Some("default")
-    );
-    assert_eq!(
-        chosen(&listener(vec![near, local]), None, false, &[]).as_deref(),
-        Some("near")
-    );
+    assert_eq!(chosen(&with_default, None, false, &[]).as_deref(), Some("default"));
+    assert_eq!(chosen(&listener(vec![near, local]), None, false, &[]).as_deref(), Some("near"));
 }
