@@ -14,7 +14,7 @@ pub struct AccessLog {
     pub filter: Option<LogFilter>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum AccessLogSink {
     Stdout,
     Stderr,

@@ -1,7 +1,5 @@
 //! The HTTP filters a chain may hold, one variant each, so that dispatch is a match and not a virtual call.
 
-use std::sync::Arc;
-
 use tulle_core::Str;
 
 /// One configured HTTP filter. Per-route settings of a filter live on the route.

@@ -171,7 +171,7 @@ pub enum StripPort {
     Any,
 }
 
-/// HTTP/1 behaviour, downstream or upstream.
+/// HTTP/1 behaviour, downstream or upstream. Ambiguous framing is always refused: there is no option for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http1Options {
     /// Absolute-form targets are routed by their authority. Envoy's default is true.
@@ -180,8 +180,6 @@ pub struct Http1Options {
     pub default_host_for_http_1_0: Option<Str>,
     pub header_case: HeaderCase,
     pub enable_trailers: bool,
-    /// Both content-length and chunked: true forwards chunked, false refuses. Always refused on ambiguity otherwise.
-    pub allow_chunked_length: bool,
 }
 
 impl Default for Http1Options {
@@ -192,7 +190,6 @@ impl Default for Http1Options {
             default_host_for_http_1_0: None,
             header_case: HeaderCase::Lower,
             enable_trailers: false,
-            allow_chunked_length: false,
         }
     }
 }

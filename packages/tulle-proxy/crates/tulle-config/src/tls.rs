@@ -99,7 +99,7 @@ pub enum TrustSource {
     System,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SanMatcher {
     pub kind: SanKind,
     pub value: tulle_policy::StringMatcher,
