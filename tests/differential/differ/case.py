@@ -1,0 +1,126 @@
+"""What a case file may say: the upstreams, the configuration under test and the calls to make; anything else is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Strict(BaseModel):
+    """No unknown key passes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Upstream(Strict):
+    """A recording server. `script` are its behaviours for a call's successive requests (else the header x-do, else ok)."""
+
+    protocol: Literal["h1", "h2", "tcp"] = "h1"
+    script: tuple[str, ...] = ()
+    replies: dict[str, str] = {}
+    tls: str | None = None
+
+
+class ClientTls(Strict):
+    """The client's side of TLS: the certificate to show (a name of pki.py), SNI and ALPN."""
+
+    cert: str | None = None
+    sni: str | None = "localhost"
+    alpn: tuple[str, ...] = ()
+
+
+class Step(Strict):
+    """One act on the connection; exactly one field is set.
+
+    `raw` has its line ends made CRLF, `bytes` is sent as it stands (latin-1), `pause` is in milliseconds, `read` reads so
+    many final responses, `receive` so many raw bytes, `end` half-closes, `reset` aborts.
+    """
+
+    raw: str | None = None
+    bytes: str | None = None
+    pause: int | None = None
+    read: int | None = None
+    receive: int | None = None
+    end: Literal[True] | None = None
+    reset: Literal[True] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Step:
+        if len(self.model_fields_set) != 1:
+            raise ValueError("a step does one thing")
+        return self
+
+
+class H2Request(Strict):
+    """One HTTP/2 stream. `grpc` is a message sent in its frame; `reset_after` ms the client gives the stream up."""
+
+    method: str = "GET"
+    path: str = "/"
+    authority: str = "test"
+    headers: tuple[tuple[str, str], ...] = ()
+    body: str | None = None
+    grpc: tuple[str, ...] = ()
+    trailers: tuple[tuple[str, str], ...] = ()
+    reset_after: int | None = None
+
+
+class Call(Strict):
+    """One script on one connection (h1 and tcp: `steps`; h2: `streams`, all at once), or `repeat` of it for its distribution.
+
+    `share` gives the expected share of each upstream; each proxy must be within what chance allows of it. `upstreams` says
+    how many requests are to be waited for at the upstreams after the last step (mirrors and the like come late).
+    """
+
+    name: str
+    listener: str = "main"
+    protocol: Literal["h1", "h2", "tcp"] = "h1"
+    tls: ClientTls | None = None
+    steps: tuple[Step, ...] = ()
+    streams: tuple[H2Request, ...] = ()
+    repeat: Annotated[int, Field(ge=1, le=5000)] = 1
+    share: dict[str, float] = {}
+    upstreams: int = 0
+    ignore: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sugar(cls, value: Any) -> Any:
+        """`get: /path` and `raw: …` are one request and one response."""
+        if not isinstance(value, dict):
+            return value
+        made = dict(value)
+        headers = "".join(f"{name}: {text}\n" for name, text in made.pop("headers", {}).items())
+        if "get" in made:
+            host = "" if "host:" in headers.lower() else "Host: test\n"
+            made["raw"] = f"GET {made.pop('get')} HTTP/1.1\n{host}{headers}\n"
+        if "raw" in made:
+            made["steps"] = [{"raw": made.pop("raw")}, {"read": 1}]
+        return made
+
+
+class Case(Strict):
+    """One file. `bootstrap` is the static part of an Envoy bootstrap after config.py has filled in what it leaves out."""
+
+    about: str
+    upstreams: dict[str, Upstream] = {"one": Upstream()}
+    routes: list[dict[str, Any]] | None = None
+    virtual_hosts: list[dict[str, Any]] | None = None
+    hcm: dict[str, Any] = {}
+    clusters: dict[str, dict[str, Any]] = {}
+    listeners: dict[str, dict[str, Any]] = {}
+    calls: tuple[Call, ...]
+
+    @model_validator(mode="after")
+    def _names_once(self) -> Case:
+        names = [call.name for call in self.calls]
+        if len(set(names)) != len(names):
+            raise ValueError("two calls have one name")
+        return self
+
+
+def load(path: Path) -> Case:
+    """The case in `path`; raises pydantic.ValidationError naming the field that is wrong."""
+    return Case.model_validate(yaml.safe_load(path.read_text()))

@@ -1,0 +1,141 @@
+"""Makes the Envoy bootstrap of a case: fills in what the case leaves out and puts in the ports of this run."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from differ.case import Case
+from differ.pki import Pki, spiffe
+
+TYPE = "type.googleapis.com/"
+HTTP_OPTIONS = TYPE + "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+HCM = TYPE + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+ROUTER = TYPE + "envoy.extensions.filters.http.router.v3.Router"
+FILE_LOG = TYPE + "envoy.extensions.access_loggers.file.v3.FileAccessLog"
+
+LOG_FIELDS = {
+    "peer": "%DOWNSTREAM_REMOTE_ADDRESS%",
+    "code": "%RESPONSE_CODE%",
+    "flags": "%RESPONSE_FLAGS%",
+    "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+    "cluster": "%UPSTREAM_CLUSTER%",
+    "route": "%ROUTE_NAME%",
+    "protocol": "%PROTOCOL%",
+    "method": "%REQ(:METHOD)%",
+    "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+    "received": "%BYTES_RECEIVED%",
+    "sent": "%BYTES_SENT%",
+    "host": "%UPSTREAM_HOST%",
+}
+"""The access log of every listener of every case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run has chosen: ports by upstream and by listener, certificates, and where the access log goes."""
+
+    upstreams: dict[str, int]
+    listeners: dict[str, int]
+    pki: Pki
+    log: Path
+
+
+def listener_names(case: Case) -> list[str]:
+    """The listeners that a case's bootstrap has."""
+    return list(case.listeners) or ["main"]
+
+
+def bootstrap(case: Case, plan: Plan) -> dict[str, Any]:
+    """The whole bootstrap, as JSON-like data."""
+    listeners = [_listener(case, name, case.listeners.get(name, {}), plan) for name in listener_names(case)]
+    clusters = [_cluster(case, name, given) for name, given in _clusters(case).items()]
+    made = {
+        "node": {"id": "sidecar~127.0.0.1~test.default~default.svc.cluster.local", "cluster": "test.default"},
+        "static_resources": {"listeners": listeners, "clusters": clusters},
+    }
+    return dict(json.loads(_fill(json.dumps(made), plan)))
+
+
+def _fill(text: str, plan: Plan) -> str:
+    """Replace `"${port:<upstream>}"`, `"${listener:<name>}"`, `${root}`, `${cert:<name>}`, `${key:<name>}`, `${id:<name>}`."""
+
+    def value(match: re.Match[str]) -> str:
+        kind, name = match.group(1), match.group(2)
+        found = {"root": plan.pki.root, "cert": plan.pki.chain, "key": plan.pki.key, "id": spiffe}[kind]
+        return found(name)
+
+    text = re.sub(r'"\$\{port:(\w+)\}"', lambda match: str(plan.upstreams[match.group(1)]), text)
+    text = re.sub(r'"\$\{listener:(\w+)\}"', lambda match: str(plan.listeners[match.group(1)]), text)
+    return re.sub(r"\$\{(root|cert|key|id):(\w+)\}", value, text)
+
+
+def address(host: str, port: int | str) -> dict[str, Any]:
+    """A socket address."""
+    return {"socket_address": {"address": host, "port_value": port}}
+
+
+def _clusters(case: Case) -> dict[str, dict[str, Any]]:
+    return case.clusters or {name: {} for name in case.upstreams}
+
+
+def _cluster(case: Case, name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """A STATIC cluster over `endpoints` (names of upstreams; the cluster's own name by default)."""
+    given = dict(given)
+    endpoints = given.pop("endpoints", [name])
+    lb = [{"endpoint": {"address": address("127.0.0.1", f"${{port:{each}}}")}} for each in endpoints]
+    made: dict[str, Any] = {
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": lb}]},
+    }
+    kinds = {case.upstreams[each].protocol for each in endpoints if each in case.upstreams}
+    if kinds == {"h2"} and "typed_extension_protocol_options" not in given:
+        options = {"@type": HTTP_OPTIONS, "explicit_http_config": {"http2_protocol_options": {}}}
+        made["typed_extension_protocol_options"] = {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options}
+    return made | given
+
+
+def _listener(case: Case, name: str, given: dict[str, Any], plan: Plan) -> dict[str, Any]:
+    """A listener on its chosen port; `hcm` in it goes over the case's, `filter_chains` replaces everything."""
+    given = dict(given)
+    manager = case.hcm | given.pop("hcm", {})
+    routes = given.pop("routes", case.routes)
+    made: dict[str, Any] = {"name": name, "address": address("127.0.0.1", f"${{listener:{name}}}")}
+    tls = given.pop("transport_socket", None)
+    chain: dict[str, Any] = {"filters": given.pop("filters", None) or [_manager(case, routes, manager, plan)]}
+    if tls is not None:
+        chain["transport_socket"] = tls
+    made["filter_chains"] = [chain]
+    made |= given
+    for each in made["filter_chains"]:
+        for filter_ in each["filters"]:
+            config = filter_.get("typed_config", {})
+            if config.get("@type", "").endswith(("TcpProxy", "HttpConnectionManager")):
+                config.setdefault("access_log", [_log(plan)])
+    return made
+
+
+def _manager(case: Case, routes: list[dict[str, Any]] | None, given: dict[str, Any], plan: Plan) -> dict[str, Any]:
+    hosts = case.virtual_hosts
+    if hosts is None:
+        first = next(iter(_clusters(case)))
+        routes = routes or [{"match": {"prefix": "/"}, "route": {"cluster": first}}]
+        hosts = [{"name": "all", "domains": ["*"], "routes": routes}]
+    config = {
+        "@type": HCM,
+        "stat_prefix": "test",
+        "route_config": {"name": "routes", "validate_clusters": False, "virtual_hosts": hosts},
+        "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": ROUTER}}],
+        "access_log": [_log(plan)],
+    }
+    return {"name": "envoy.filters.network.http_connection_manager", "typed_config": config | given}
+
+
+def _log(plan: Plan) -> dict[str, Any]:
+    form = {"json_format": LOG_FIELDS}
+    return {"name": "envoy.access_loggers.file", "typed_config": {"@type": FILE_LOG, "path": str(plan.log), "log_format": form}}
