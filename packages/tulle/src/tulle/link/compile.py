@@ -81,9 +81,7 @@ def relink_endpoints(
     return _linked(mesh, previous.declared, previous.structural, assembly)
 
 
-def _linked(
-    mesh: Mesh, declared: Declared, findings: Sequence[Diagnostic], assembly: Assembly
-) -> Linked:
+def _linked(mesh: Mesh, declared: Declared, findings: Sequence[Diagnostic], assembly: Assembly) -> Linked:
     structural = tuple(sorted(findings, key=_by_place))
     every = tuple(sorted((*structural, *assembly.diagnostics), key=_by_place))
     return Linked(mesh, every, declared, structural)

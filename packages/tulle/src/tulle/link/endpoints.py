@@ -231,9 +231,7 @@ def _endpoint_order(endpoint: Endpoint) -> tuple[str, str, int, str, str]:
     return (endpoint.locality, endpoint.address, endpoint.port, endpoint.namespace, endpoint.workload)
 
 
-def _place(
-    workload: Workload, placement: Placement, declared: Declared, targets: _Targets
-) -> PlacedWorkload:
+def _place(workload: Workload, placement: Placement, declared: Declared, targets: _Targets) -> PlacedWorkload:
     ref = _ref(workload)
     namespace = workload.meta.namespace
     names = {port.number: port for port in _settle(workload, placement).workload.ports}

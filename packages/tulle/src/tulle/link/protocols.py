@@ -23,7 +23,7 @@ _NAMES = {
 }
 
 SERVER_FIRST = frozenset({25, 53, 3306, 27017})
-"""Well-known ports whose servers may speak first: detection would stall them, so they are TCP, as in Istio."""
+"""Ports whose servers may speak first: detection would stall them, so they are TCP, as in Istio."""
 
 
 def select_protocol(port: ServicePort) -> Protocol:

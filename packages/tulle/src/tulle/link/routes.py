@@ -109,9 +109,7 @@ def _attach(into: _Merging, route_set: RouteSet, resolver: _Resolver) -> None:
 def _in_order(route_set: RouteSet) -> list[HttpRule]:
     if route_set.precedence is Precedence.AS_WRITTEN:
         return list(route_set.http)
-    single = [
-        replace(rule, matches=(match,)) for rule in route_set.http for match in rule.matches or (ANY,)
-    ]
+    single = [replace(rule, matches=(match,)) for rule in route_set.http for match in rule.matches or (ANY,)]
     return sorted(single, key=lambda rule: specificity(rule.matches[0]), reverse=True)
 
 

@@ -1,0 +1,67 @@
+"""The HTTP connection manager and the TCP proxy, as every listener uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tulle.model.settings import MeshSettings
+from tulle.xds.telemetry import access_logs, tracing
+from tulle.xds.wire import ADS, NO_TIMEOUT, extension
+
+_MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+
+
+def http_manager(
+    stat_prefix: str, settings: MeshSettings, filters: Sequence[Any], routes: dict[str, Any]
+) -> dict[str, Any]:
+    """The network filter. `routes` is its `rds` or `route_config` with what else differs between listeners.
+
+    The application's own Server header stays (Istio's PASS_THROUGH); paths are normalized, so that what was
+    matched is what is forwarded; streams live as long as they want.
+    """
+    return extension(
+        "envoy.filters.network.http_connection_manager",
+        _MANAGER,
+        stat_prefix=stat_prefix,
+        http_filters=list(filters),
+        access_log=access_logs(settings.access_log),
+        tracing=tracing(settings),
+        use_remote_address={"value": False},
+        internal_address_config={"unix_sockets": False},
+        server_header_transformation="PASS_THROUGH",
+        normalize_path={"value": True},
+        path_with_escaped_slashes_action="KEEP_UNCHANGED",
+        upgrade_configs=[{"upgrade_type": "websocket"}],
+        stream_idle_timeout=NO_TIMEOUT,
+        **routes,
+    )
+
+
+def discovered(route_config_name: str) -> dict[str, Any]:
+    """Routes over ADS."""
+    return {
+        "rds": {
+            "config_source": {**ADS, "initial_fetch_timeout": NO_TIMEOUT},
+            "route_config_name": route_config_name,
+        }
+    }
+
+
+def tcp_proxy(
+    stat_prefix: str, settings: MeshSettings, clusters: Sequence[tuple[str, int]]
+) -> dict[str, Any]:
+    """The TCP proxy filter to one cluster, or to several by weight."""
+    fields: dict[str, Any]
+    if len(clusters) == 1:
+        fields = {"cluster": clusters[0][0]}
+    else:
+        weighted = [{"name": name, "weight": weight} for name, weight in clusters if weight > 0]
+        fields = {"weighted_clusters": {"clusters": weighted}}
+    return extension(
+        "envoy.filters.network.tcp_proxy",
+        "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+        stat_prefix=stat_prefix,
+        access_log=access_logs(settings.access_log),
+        **fields,
+    )

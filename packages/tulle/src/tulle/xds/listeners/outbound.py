@@ -1,0 +1,85 @@
+"""Listeners for the application's own calls: one that routes by authority, one for each declared upstream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tulle.model.mesh import LinkedPort, LinkedUpstream, PlacedWorkload
+from tulle.model.services import Protocol
+from tulle.model.settings import MeshSettings
+from tulle.protos import message
+from tulle.xds import names
+from tulle.xds.filters.table import OUTBOUND
+from tulle.xds.listeners.http_manager import discovered, http_manager, tcp_proxy
+from tulle.xds.listeners.inbound import LISTENER
+from tulle.xds.routes import Naming
+from tulle.xds.scope import Outbound, OutboundService
+from tulle.xds.wire import extension, socket_address
+
+LOOPBACK = "127.0.0.1"
+"""Only the workload itself may use its identity, so its outbound side never listens beyond loopback."""
+
+DETECTION_TIMEOUT = {"nanos": 100_000_000}
+"""How long a caller may stay silent before its connection counts as TCP (server-first protocols)."""
+
+_HTTP_INSPECTOR = extension(
+    "envoy.filters.listener.http_inspector",
+    "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector",
+)
+
+
+def outbound_listener(workload: PlacedWorkload, settings: MeshSettings) -> Any:
+    """The Listener that routes every request by its authority, origin-form and absolute-form alike."""
+    manager = http_manager(names.OUTBOUND_LISTENER, settings, OUTBOUND, discovered(names.OUTBOUND_ROUTES))
+    return message(LISTENER)(
+        name=names.OUTBOUND_LISTENER,
+        address=socket_address(LOOPBACK, workload.outbound),
+        filter_chains=[{"name": names.OUTBOUND_LISTENER, "filters": [manager]}],
+        traffic_direction="OUTBOUND",
+    )
+
+
+def upstream_listener(
+    upstream: LinkedUpstream, service: OutboundService, port: LinkedPort, outbound: Outbound
+) -> Any:
+    """The Listener of one local port that leads to one service port: HTTP, TCP or detected."""
+    settings = outbound.settings
+    name = names.upstream_listener(upstream.local_port)
+    routes = discovered(names.upstream_routes(upstream.host, upstream.port))
+    http: dict[str, Any] = {
+        "name": f"{name}|http",
+        "filters": [http_manager(name, settings, OUTBOUND, routes)],
+    }
+    tcp: dict[str, Any] = {"name": f"{name}|tcp", "filters": [_tcp(name, service, port, outbound)]}
+    listener = message(LISTENER)(
+        name=name, address=socket_address(LOOPBACK, upstream.local_port), traffic_direction="OUTBOUND"
+    )
+    chain = message(f"{LISTENER.rpartition('.')[0]}.FilterChain")
+    if port.protocol.is_http:
+        listener.filter_chains.append(chain(**http))
+    elif port.protocol is not Protocol.UNKNOWN:
+        listener.filter_chains.append(chain(**tcp))
+    else:
+        http["filter_chain_match"] = {"application_protocols": ["http/1.0", "http/1.1", "h2c"]}
+        listener.listener_filters.add(**_HTTP_INSPECTOR)
+        listener.listener_filters_timeout.MergeFrom(message("google.protobuf.Duration")(**DETECTION_TIMEOUT))
+        listener.continue_on_listener_filters_timeout = True
+        listener.filter_chains.append(chain(**http))
+        listener.default_filter_chain.MergeFrom(chain(**tcp))
+    return listener
+
+
+def _tcp(name: str, service: OutboundService, port: LinkedPort, outbound: Outbound) -> dict[str, Any]:
+    """To the destinations of the first TCP rule for the port, else to the service port itself."""
+    naming = Naming(outbound.services, port.number)
+    for bound in service.tcp:
+        if bound.ports and port.number not in bound.ports:
+            continue
+        matches = bound.rule.matches
+        if matches and not any(match.port in (None, port.number) for match in matches):
+            continue
+        clusters = [(naming(each).cluster, each.weight) for each in bound.rule.destinations]
+        if any(weight > 0 for _, weight in clusters):
+            return tcp_proxy(name, outbound.settings, clusters)
+    itself = names.outbound_cluster(service.service.host, port.number)
+    return tcp_proxy(name, outbound.settings, [(itself, 1)])

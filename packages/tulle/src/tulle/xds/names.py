@@ -1,0 +1,57 @@
+"""Every resource name that Tulle gives, built here and never parsed back."""
+
+from __future__ import annotations
+
+OUTBOUND_LISTENER = "outbound"
+OUTBOUND_ROUTES = "outbound"
+BLOCK_ALL = "block_all"
+OWN_CERTIFICATE = "default"
+TRUST_BUNDLE = "ROOTCA"
+SDS_CLUSTER = "sds-grpc"
+XDS_CLUSTER = "xds-grpc"
+ZIPKIN_CLUSTER = "zipkin"
+TRANSPORT_MATCH = "envoy.transport_socket_match"
+
+
+def outbound_cluster(host: str, port: int, subset: str = "") -> str:
+    """The cluster (and its endpoints) of a service port, or of a subset of it."""
+    return f"outbound|{port}|{subset}|{host}"
+
+
+def outbound_sni(host: str, port: int, subset: str = "") -> str:
+    """The server name that a sidecar sends for a cluster: Istio's form."""
+    return f"outbound_.{port}_.{subset}_.{host}"
+
+
+def inbound_cluster(app_port: int) -> str:
+    """The cluster of the application's own port."""
+    return f"inbound|{app_port}||"
+
+
+def inbound_listener(app_port: int) -> str:
+    """The listener, and its inline routes, for one application port."""
+    return f"inbound|{app_port}"
+
+
+def inbound_virtual_host(app_port: int) -> str:
+    return f"inbound|http|{app_port}"
+
+
+def upstream_listener(local_port: int) -> str:
+    """The listener of one local upstream port."""
+    return f"upstream|{local_port}"
+
+
+def upstream_routes(host: str, port: int) -> str:
+    """The routes behind the upstream listeners for a service port."""
+    return f"upstream|{port}|{host}"
+
+
+def virtual_host(host: str, port: int | None) -> str:
+    """The virtual host of a service port, or of a host that is only routed."""
+    return host if port is None else f"{host}:{port}"
+
+
+def grpc_routes(host: str, port: int) -> str:
+    """The routes behind a proxyless client's listener for a service port."""
+    return f"grpc|{port}|{host}"

@@ -1,0 +1,89 @@
+"""Resources that only one proxy has: its listeners, its upstreams' routes, its application's clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from tulle.model.mesh import Inbound, LinkedPort, LinkedService, LinkedUpstream, PlacedWorkload
+from tulle.model.services import Protocol
+from tulle.model.settings import MeshSettings
+from tulle.xds import names, routes
+from tulle.xds.clusters import inbound_cluster
+from tulle.xds.listeners.inbound import inbound_listener
+from tulle.xds.listeners.outbound import outbound_listener, upstream_listener
+from tulle.xds.memo import Memo
+from tulle.xds.scope import Outbound, OutboundService, Scope
+from tulle.xds.shared import destinations, virtual_host
+from tulle.xds.snapshot import Resource, resource
+
+
+def own_listeners(scope: Scope, memo: Memo) -> list[Resource]:
+    """The outbound listener, one for each application port, one for each upstream."""
+    settings, workload = scope.outbound.settings, scope.workload
+    made = [
+        memo.get(
+            ("outbound listener", workload.outbound),
+            (settings,),
+            lambda: resource(outbound_listener(workload, settings)),
+        )
+    ]
+    for inbound in workload.inbound:
+        tag = ("inbound listener", inbound, workload.address)
+        made.append(memo.get(tag, (settings,), partial(_inbound_listener, workload, inbound, settings)))
+    for upstream, service, port in _known_upstreams(scope):
+        inputs = (settings, service, *destinations(service.tcp, scope.outbound))
+        build = partial(_upstream_listener, upstream, service, port, scope.outbound)
+        made.append(memo.get(("upstream listener", upstream), inputs, build))
+    return made
+
+
+def _inbound_listener(workload: PlacedWorkload, inbound: Inbound, settings: MeshSettings) -> Resource:
+    return resource(inbound_listener(workload, inbound, settings))
+
+
+def _upstream_listener(
+    upstream: LinkedUpstream, service: OutboundService, port: LinkedPort, outbound: Outbound
+) -> Resource:
+    return resource(upstream_listener(upstream, service, port, outbound))
+
+
+def upstream_tables(scope: Scope, memo: Memo) -> list[Resource]:
+    """The route tables of upstream listeners that speak HTTP: every authority is the service."""
+    made: dict[str, Resource] = {}
+    for upstream, service, port in _known_upstreams(scope):
+        if port.protocol.is_http or port.protocol is Protocol.UNKNOWN:
+            name = names.upstream_routes(upstream.host, upstream.port)
+            host = virtual_host(scope.outbound, service, port.number, ("*",), memo)
+            made[name] = memo.get(("upstream table", name), (host,), partial(_table, name, host))
+    return list(made.values())
+
+
+def _table(name: str, host: Any) -> Resource:
+    return resource(routes.route_table(name, [host]))
+
+
+def own_clusters(scope: Scope, memo: Memo) -> list[Resource]:
+    """The clusters of the application's own ports."""
+    made = []
+    for inbound in scope.workload.inbound:
+        serving = tuple(each for each in scope.own_services if each.host in inbound.services)
+        tag = ("inbound cluster", inbound, scope.workload.address)
+        made.append(
+            memo.get(tag, serving, partial(_inbound_cluster, inbound, scope.workload.address, serving))
+        )
+    return made
+
+
+def _inbound_cluster(inbound: Inbound, address: str, serving: tuple[LinkedService, ...]) -> Resource:
+    return resource(inbound_cluster(inbound, address, serving))
+
+
+def _known_upstreams(scope: Scope) -> Iterator[tuple[LinkedUpstream, OutboundService, LinkedPort]]:
+    """Upstreams whose service and port exist; link has reported the others."""
+    for upstream in scope.workload.upstreams:
+        service = scope.outbound.services.get(upstream.host)
+        port = None if service is None else service.service.port(upstream.port)
+        if service is not None and port is not None:
+            yield upstream, service, port

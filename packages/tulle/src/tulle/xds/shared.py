@@ -1,0 +1,122 @@
+"""Resources that callers of one namespace and shape have in common: clusters, endpoints, the route table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from tulle.model.mesh import BoundConnectionRule, BoundRule, ServiceEndpoints
+from tulle.model.routes import Forward
+from tulle.model.services import Resolution
+from tulle.xds import names, routes
+from tulle.xds.clusters import Target, outbound_cluster, targets
+from tulle.xds.endpoints import load_assignment, subset_endpoints
+from tulle.xds.memo import Memo
+from tulle.xds.scope import Outbound, OutboundService
+from tulle.xds.snapshot import Layer, Resource, resource
+
+_EDS = (Resolution.WORKLOADS, Resolution.STATIC)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shared:
+    """Resources by name."""
+
+    clusters: Layer
+    endpoints: Layer
+    routes: Layer
+
+
+def shared(outbound: Outbound, endpoints: Mapping[str, ServiceEndpoints], memo: Memo) -> Shared:
+    """What is shared, one object for all callers."""
+    return memo.get("shared", (outbound, endpoints), partial(_build, outbound, endpoints, memo))
+
+
+def _build(outbound: Outbound, endpoints: Mapping[str, ServiceEndpoints], memo: Memo) -> Shared:
+    clusters: list[Resource] = []
+    assignments: list[Resource] = []
+    for host, service in outbound.services.items():
+        answering = endpoints.get(host) or ServiceEndpoints(host)
+        for target in targets(service):
+            clusters.append(_cluster(service, target, answering, memo))
+            if service.service.resolution in _EDS:
+                build = partial(_endpoints, target, answering)
+                assignments.append(memo.get(("endpoints", target.name), (service, answering), build))
+    table = memo.get("outbound table", (outbound,), partial(_outbound_table, outbound, memo))
+    return Shared(layer(clusters, memo), layer(assignments, memo), layer([table], memo))
+
+
+def layer(resources: Sequence[Resource], memo: Memo) -> Layer:
+    """The resources by name; the same ones make the same object."""
+    return memo.get("layer", tuple(resources), lambda: Layer(resources))
+
+
+def _cluster(service: OutboundService, target: Target, answering: ServiceEndpoints, memo: Memo) -> Resource:
+    """A cluster depends on its endpoints only by who answers and how; with DNS also by their names."""
+    tag = ("cluster", target.name, answering.accounts, answering.has_plaintext)
+    inputs = (service,) if service.service.resolution in _EDS else (service, answering)
+    return memo.get(tag, inputs, lambda: resource(outbound_cluster(target, answering)))
+
+
+def _endpoints(target: Target, answering: ServiceEndpoints) -> Resource:
+    chosen = subset_endpoints(answering.of(target.port.number), target.subset)
+    return resource(load_assignment(target.name, chosen))
+
+
+def _outbound_table(outbound: Outbound, memo: Memo) -> Resource:
+    hosts = []
+    taken = _full_names(outbound)
+    for service in outbound.services.values():
+        for port in routes.routable(service.service):
+            own = routes.authorities(service.service, port, outbound.namespace, outbound.settings.domain)
+            # a full name is its owner's; a short form that spells another's full name stays with that one
+            domains = tuple(
+                each for each in own if each not in taken or each.startswith(service.service.host)
+            )
+            taken.update(domains)
+            hosts.append(virtual_host(outbound, service, port.number, domains, memo))
+    hosts += [
+        routes.routed_host(routed, outbound) for host, routed in outbound.hosts.items() if host not in taken
+    ]
+    if "*" not in outbound.hosts:
+        hosts.append(routes.block_all())
+    return resource(routes.route_table(names.OUTBOUND_ROUTES, hosts))
+
+
+def _full_names(outbound: Outbound) -> set[str]:
+    found = set(outbound.services)
+    for host, service in outbound.services.items():
+        found.update(f"{host}:{port.number}" for port in service.service.ports)
+    return found
+
+
+def virtual_host(
+    outbound: Outbound, service: OutboundService, number: int, domains: tuple[str, ...], memo: Memo
+) -> Any:
+    """The virtual host of one service port, answering to `domains`."""
+
+    def build() -> Any:
+        port = service.service.port(number)
+        assert port is not None
+        found = routes.http_routes(service.http, (service.service, port), outbound)
+        return routes.virtual_host(names.virtual_host(service.service.host, number), list(domains), found)
+
+    inputs = (service, *destinations(service.http, outbound))
+    return memo.get(("virtual host", number, domains), inputs, build)
+
+
+def destinations(
+    rules: Iterable[BoundRule | BoundConnectionRule], outbound: Outbound
+) -> tuple[OutboundService | None, ...]:
+    """The services that rules send to: what else a route depends on (hash policy, ports)."""
+    hosts: dict[str, None] = {}
+    for bound in rules:
+        if isinstance(bound, BoundConnectionRule):
+            hosts.update(dict.fromkeys(each.host for each in bound.rule.destinations))
+            continue
+        if isinstance(bound.rule.action, Forward):
+            hosts.update(dict.fromkeys(each.host for each in bound.rule.action.destinations))
+        hosts.update(dict.fromkeys(mirror.destination.host for mirror in bound.rule.mirrors))
+    return tuple(outbound.services.get(host) for host in hosts)

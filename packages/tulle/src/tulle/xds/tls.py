@@ -1,0 +1,118 @@
+"""Transport sockets: mTLS between sidecars with identities from SDS, and TLS that a policy asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tulle.model.policies import ClientTls, TlsMode
+from tulle.xds import names
+from tulle.xds.wire import NO_TIMEOUT, extension
+
+TLS = "envoy.extensions.transport_sockets.tls.v3"
+ONLY_TLS_1_3: Mapping[str, str] = {
+    "tls_minimum_protocol_version": "TLSv1_3",
+    "tls_maximum_protocol_version": "TLSv1_3",
+}
+_SDS: Mapping[str, Any] = {
+    "resource_api_version": "V3",
+    "initial_fetch_timeout": NO_TIMEOUT,
+    "api_config_source": {
+        "api_type": "GRPC",
+        "transport_api_version": "V3",
+        "set_node_on_first_message_only": True,
+        "grpc_services": [{"envoy_grpc": {"cluster_name": names.SDS_CLUSTER}}],
+    },
+}
+
+
+def plaintext() -> dict[str, Any]:
+    """The raw buffer transport socket."""
+    return extension(
+        "envoy.transport_sockets.raw_buffer", "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
+    )
+
+
+def mesh_server(trust_domain: str, alpn: Sequence[str]) -> dict[str, Any]:
+    """What an inbound filter chain speaks: TLS 1.3, a client certificate of the mesh's trust domain."""
+    peers = [{"san_type": "URI", "matcher": {"prefix": f"spiffe://{trust_domain}/"}}]
+    return extension(
+        "envoy.transport_sockets.tls",
+        f"{TLS}.DownstreamTlsContext",
+        common_tls_context=_mesh_context(peers, alpn),
+        require_client_certificate={"value": True},
+    )
+
+
+def mesh_client(sni: str, accounts: Sequence[str], alpn: Sequence[str]) -> dict[str, Any]:
+    """How a sidecar calls another: only the service's own accounts are accepted.
+
+    Without known accounts no peer could be told from another, and none is accepted but the one that cannot
+    exist; an empty list would mean that any certificate of the mesh will do.
+    """
+    wanted = accounts or ("spiffe://no-account-of-this-service-is-known",)
+    peers = [{"san_type": "URI", "matcher": {"exact": account}} for account in wanted]
+    return extension(
+        "envoy.transport_sockets.tls",
+        f"{TLS}.UpstreamTlsContext",
+        common_tls_context=_mesh_context(peers, alpn),
+        sni=sni,
+    )
+
+
+def control_plane_client(server_name: str) -> dict[str, Any]:
+    """How a proxy calls its control plane: with its own identity, checking the name of the server."""
+    names_wanted = [{"san_type": "DNS", "matcher": {"exact": server_name}}]
+    return extension(
+        "envoy.transport_sockets.tls",
+        f"{TLS}.UpstreamTlsContext",
+        common_tls_context=_mesh_context(names_wanted, ("h2",)),
+        sni=server_name,
+    )
+
+
+def _mesh_context(peers: list[dict[str, Any]], alpn: Sequence[str]) -> dict[str, Any]:
+    return {
+        "tls_params": ONLY_TLS_1_3,
+        "alpn_protocols": list(alpn),
+        "tls_certificate_sds_secret_configs": [{"name": names.OWN_CERTIFICATE, "sds_config": _SDS}],
+        "combined_validation_context": {
+            "default_validation_context": {"match_typed_subject_alt_names": peers},
+            "validation_context_sds_secret_config": {"name": names.TRUST_BUNDLE, "sds_config": _SDS},
+        },
+    }
+
+
+def originate(policy: ClientTls, host: str, alpn: Sequence[str]) -> dict[str, Any]:
+    """TLS to a server outside the mesh, as a policy says (SIMPLE or MUTUAL), checked against `host`."""
+    context: dict[str, Any] = {"alpn_protocols": list(alpn)}
+    if policy.mode is TlsMode.MUTUAL and policy.client_certificate and policy.private_key:
+        context["tls_certificates"] = [
+            {
+                "certificate_chain": {"filename": policy.client_certificate},
+                "private_key": {"filename": policy.private_key},
+            }
+        ]
+    if not policy.insecure_skip_verify:
+        context["validation_context"] = _server_check(policy, host)
+    return extension(
+        "envoy.transport_sockets.tls",
+        f"{TLS}.UpstreamTlsContext",
+        common_tls_context=context,
+        sni=policy.sni or host,
+    )
+
+
+def _server_check(policy: ClientTls, host: str) -> dict[str, Any]:
+    wanted = policy.subject_alt_names or (policy.sni or host,)
+    return {
+        "trusted_ca": {"filename": policy.ca} if policy.ca else None,
+        "system_root_certs": None if policy.ca else {},
+        "match_typed_subject_alt_names": [
+            {
+                "san_type": "URI" if name.startswith("spiffe://") else "DNS",
+                "matcher": {"exact": name},
+            }
+            for name in wanted
+        ],
+    }
