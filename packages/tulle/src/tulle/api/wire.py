@@ -5,25 +5,25 @@ from __future__ import annotations
 import msgspec
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """Base of all messages: immutable, camelCase on the wire, unknown fields refused."""
+class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all messages: immutable, unknown fields refused."""
 
 
-class Document(Message):
+class Document(Message, frozen=True):
     """One configuration text; ``file`` is the name its positions are reported with."""
 
     file: str
     text: str
 
 
-class ApplyRequest(Message):
+class ApplyRequest(Message, frozen=True):
     """Objects to create or change. With ``dry_run`` everything is checked and nothing is kept."""
 
     documents: list[Document]
     dry_run: bool = False
 
 
-class Place(Message):
+class Place(Message, frozen=True):
     """A position in an input; ``line`` and ``column`` count from 1, 0 means the whole file."""
 
     file: str
@@ -31,7 +31,7 @@ class Place(Message):
     column: int = 0
 
 
-class Finding(Message):
+class Finding(Message, frozen=True):
     """A diagnostic: ``severity`` is error, warning or info, ``code`` a stable name."""
 
     severity: str
@@ -43,7 +43,7 @@ class Finding(Message):
     related: list[Place] = []
 
 
-class ObjectResult(Message):
+class ObjectResult(Message, frozen=True):
     """What became of one applied object: created, configured, unchanged or deleted."""
 
     api_version: str
@@ -53,7 +53,7 @@ class ObjectResult(Message):
     result: str
 
 
-class ApplyResponse(Message):
+class ApplyResponse(Message, frozen=True):
     """What an apply did. ``revision`` is the configuration's revision from then on."""
 
     revision: int
@@ -61,7 +61,7 @@ class ApplyResponse(Message):
     diagnostics: list[Finding]
 
 
-class Failure(Message):
+class Failure(Message, frozen=True):
     """The body of every answer with a status of 400 and above."""
 
     code: str
@@ -69,14 +69,14 @@ class Failure(Message):
     diagnostics: list[Finding] = []
 
 
-class WorkloadPort(Message):
+class WorkloadPort(Message, frozen=True):
     """A port of the application; ``number`` 0: picked when the workload is started."""
 
     number: int
     name: str = ""
 
 
-class UpstreamPort(Message):
+class UpstreamPort(Message, frozen=True):
     """127.0.0.1:``local_port`` leads to ``port`` of ``service``; 0: picked when the workload is started."""
 
     service: str
@@ -84,7 +84,7 @@ class UpstreamPort(Message):
     local_port: int
 
 
-class Readiness(Message):
+class Readiness(Message, frozen=True):
     """An HTTP probe of the application; ``port`` by number or name, ``period`` in seconds."""
 
     path: str
@@ -92,7 +92,7 @@ class Readiness(Message):
     period: float = 1.0
 
 
-class WorkloadView(Message):
+class WorkloadView(Message, frozen=True):
     """A declared workload: everything that its local processes need to know."""
 
     namespace: str
@@ -108,14 +108,14 @@ class WorkloadView(Message):
     readiness: Readiness | None = None
 
 
-class WorkloadList(Message):
+class WorkloadList(Message, frozen=True):
     """The workloads that want a local sidecar; ``generation`` differs whenever the list does, across restarts too."""
 
     generation: str
     workloads: list[WorkloadView]
 
 
-class InboundPort(Message):
+class InboundPort(Message, frozen=True):
     """The sidecar answers on ``listen`` for the application's port ``app``, called ``name``."""
 
     app: int
@@ -123,7 +123,7 @@ class InboundPort(Message):
     name: str = ""
 
 
-class PlacementView(Message):
+class PlacementView(Message, frozen=True):
     """Where the supervisor put a workload's sidecar, and whether its endpoints may get traffic."""
 
     outbound: int
@@ -135,7 +135,7 @@ class PlacementView(Message):
     proxy_pid: int | None = None
 
 
-class PlacedWorkload(Message):
+class PlacedWorkload(Message, frozen=True):
     """A workload with its placement, for `tulle status`, `tulle exec` and the live picture."""
 
     namespace: str
@@ -145,14 +145,14 @@ class PlacedWorkload(Message):
     placement: PlacementView
 
 
-class JoinToken(Message):
+class JoinToken(Message, frozen=True):
     """A one-time token; ``expires_in`` in seconds."""
 
     token: str
     expires_in: float
 
 
-class ControlPlaneView(Message):
+class ControlPlaneView(Message, frozen=True):
     """The control plane itself; ``revision`` counts accepted configurations."""
 
     pid: int
@@ -166,7 +166,7 @@ class ControlPlaneView(Message):
     data_dir: str
 
 
-class NackView(Message):
+class NackView(Message, frozen=True):
     """A refused push: which resource type, what the proxy said, seconds since the epoch."""
 
     type_url: str
@@ -174,8 +174,8 @@ class NackView(Message):
     at: float
 
 
-class ProxyView(Message):
-    """What one workload's proxy runs: ``version`` is the last configuration it acknowledged completely.
+class ProxyView(Message, frozen=True):
+    """What one workload's proxy runs: ``version_acknowledged`` is what it runs.
 
     ``target`` is the version it should run; ``synced`` says whether they are the same.
     """
@@ -185,14 +185,14 @@ class ProxyView(Message):
     node: str
     connected: bool
     client: str = ""
-    version: str | None = None
+    version_acknowledged: str | None = None
     target: str | None = None
     synced: bool = False
     acknowledged: dict[str, str] = {}
     last_nack: NackView | None = None
 
 
-class StatusView(Message):
+class StatusView(Message, frozen=True):
     """The answer to `tulle status`."""
 
     control_plane: ControlPlaneView
@@ -201,7 +201,7 @@ class StatusView(Message):
     diagnostics: list[Finding]
 
 
-class EdgeView(Message):
+class EdgeView(Message, frozen=True):
     """The traffic between two workloads since the proxies started; latencies in milliseconds."""
 
     source: str

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tulle.controlplane.accepted import Accepted, fingerprint
 from tulle.controlplane.compile import Compiled, Compiler, Objects, replace_placements
 from tulle.controlplane.files import FileContent, merge_files, read_files
-from tulle.controlplane.ledger import Ledger, fingerprint
 from tulle.controlplane.placements import Placements
 from tulle.model.diagnostics import Diagnostic, Severity
 from tulle.objects import ObjectKey, RawObject
@@ -52,7 +52,7 @@ class Configuration:
 
     paths: Sequence[Path]
     store: Store
-    ledger: Ledger
+    accepted: Accepted
     placements: Placements
     changed: Changed
     refused: tuple[Diagnostic, ...] = ()
@@ -72,11 +72,11 @@ class Configuration:
         Raises `ConfigurationRefused` when that does not make a configuration without errors.
         """
         files = read_files(self.paths)
-        draft = self._draft(files, self.store.objects(), self.ledger.overrides)
+        draft = self._draft(files, self._stored(), self.accepted.overrides)
         if draft.errors:
             refused = draft.errors
-            old = {name: FileContent(objects, ()) for name, objects in self.ledger.files.items() if name in files}
-            draft = self._draft({**files, **old}, self.store.objects(), self.ledger.overrides)
+            old = {name: FileContent(objects, ()) for name, objects in self.accepted.files.items() if name in files}
+            draft = self._draft({**files, **old}, self._stored(), self.accepted.overrides)
             if not old or draft.errors:
                 raise ConfigurationRefused(refused)
             self.refused = refused
@@ -110,7 +110,8 @@ class Configuration:
         stored = {key: obj for key, obj in current.stored.items() if key not in gone}
         overrides = {key: mark for key, mark in current.overrides.items() if key not in gone}
         for obj in put:
-            stored[obj.key] = obj
+            before = current.compiled.objects.get(obj.key)
+            stored[obj.key] = replace(obj, created=before.created) if before is not None else obj
             if obj.key in declared:
                 overrides[obj.key] = fingerprint(declared[obj.key].body)
         draft = self._draft(current.files, stored, overrides)
@@ -122,7 +123,7 @@ class Configuration:
     def commit(self, draft: Draft) -> int:
         """Puts a proposed configuration in force, durably; returns its revision."""
         self._accept(draft)
-        return self.ledger.revision
+        return self.accepted.revision
 
     def placements_changed(self) -> None:
         """The fast path: other placements, the same objects."""
@@ -149,10 +150,23 @@ class Configuration:
         known = {_identity(found) for found in self.current.errors}
         return tuple(found for found in draft.errors if _identity(found) not in known)
 
+    def _stored(self) -> Objects:
+        return {obj.key: obj for obj in self.store.objects()}
+
+    def _save(self, wanted: Objects) -> None:
+        """Makes the store hold exactly ``wanted``."""
+        kept = self._stored()
+        gone = [key for key in kept if key not in wanted]
+        if gone:
+            self.store.delete(gone)
+        changed = [obj for key, obj in wanted.items() if kept.get(key) != obj]
+        if changed:
+            self.store.apply(changed)
+
     def _accept(self, draft: Draft) -> None:
-        self.store.replace(draft.stored)
+        self._save(draft.stored)
         files = {name: content.objects for name, content in draft.files.items()}
-        self.ledger.accept(draft.compiled.objects, files, draft.overrides)
+        self.accepted.accept(draft.compiled.objects, files, draft.overrides)
         self._compiler.keep(draft.compiled.objects)
         self._current = draft
         self.changed(draft.compiled)

@@ -24,6 +24,9 @@ class FileContent:
         return any(found.severity is Severity.ERROR for found in self.findings)
 
 
+OLDEST = -1_000_000_000
+"""The age of the first object of the first file: older than everything that was ever applied."""
+
 Files = Mapping[str, FileContent]
 """File contents by path."""
 
@@ -31,7 +34,7 @@ Files = Mapping[str, FileContent]
 def read_files(paths: Sequence[Path]) -> dict[str, FileContent]:
     """Reads the files that ``paths`` name, directly or as members of a directory, numbering objects through."""
     contents: dict[str, FileContent] = {}
-    count = 0
+    count = OLDEST
     for path in paths:
         for file in files_in(path) if path.is_dir() else (path,):
             objects, findings = read_path(file, count)

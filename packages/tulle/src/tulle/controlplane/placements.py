@@ -3,40 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import msgspec
 
 from tulle.api import wire
 from tulle.controlplane.compile import Placed
-from tulle.controlplane.durable import write_atomically
 from tulle.model.workloads import InboundPort, Placement, UpstreamPort, WorkloadRef
+from tulle.sources.store_ledger import Ledger
 
-FILE = "placements.json"
 Key = tuple[str, str]
-
-
-class _Entry(msgspec.Struct):
-    namespace: str
-    name: str
-    placement: wire.PlacementView
 
 
 @dataclass(slots=True)
 class Placements:
-    """The placements by (namespace, name), kept in one file of the state directory."""
+    """The placements by (namespace, name), kept in the store."""
 
-    directory: Path
+    ledger: Ledger
     _by_key: dict[Key, wire.PlacementView] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, directory: Path) -> Placements:
-        """What was kept; nothing when there is no file. Raises `msgspec.DecodeError` for a file that is not ours."""
-        path = directory / FILE
-        if not path.exists():
-            return cls(directory)
-        entries = msgspec.json.decode(path.read_bytes(), type=list[_Entry])
-        return cls(directory, {(each.namespace, each.name): each.placement for each in entries})
+    def load(cls, ledger: Ledger) -> Placements:
+        """What was kept."""
+        kept = ledger.placements()
+        return cls(ledger, {key: msgspec.convert(kept[key], wire.PlacementView) for key in sorted(kept)})
 
     def get(self, key: Key) -> wire.PlacementView | None:
         """One workload's placement."""
@@ -47,32 +36,32 @@ class Placements:
         before = self._by_key.get(key)
         self._by_key[key] = placement
         if before != placement:
-            self._save()
+            self.ledger.place(*key, msgspec.to_builtins(placement))
         return before is None or _to_model(key, before) != _to_model(key, placement)
 
     def remove(self, key: Key) -> bool:
         """Forgets a placement; False when there was none."""
         if self._by_key.pop(key, None) is None:
             return False
-        self._save()
+        self.ledger.unplace(*key)
         return True
 
     def clear(self) -> None:
         """Forgets all placements."""
-        self._by_key.clear()
-        self._save()
+        for key in list(self._by_key):
+            self.remove(key)
 
     def items(self) -> list[tuple[Key, wire.PlacementView]]:
         """All placements, by namespace and name."""
         return sorted(self._by_key.items())
 
+    def keys(self) -> list[Key]:
+        """The workloads that have one, by namespace and name."""
+        return sorted(self._by_key)
+
     def placed(self) -> list[Placed]:
         """All placements as the model has them."""
         return [_to_model(key, view) for key, view in self.items()]
-
-    def _save(self) -> None:
-        entries = [_Entry(namespace, name, view) for (namespace, name), view in self.items()]
-        write_atomically(self.directory / FILE, msgspec.json.encode(entries))
 
 
 def _to_model(key: Key, view: wire.PlacementView) -> Placed:

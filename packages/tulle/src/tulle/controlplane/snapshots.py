@@ -46,19 +46,21 @@ class _Subscription:
 class SnapshotBook:
     """The newest snapshot of every proxy that is connected. Belongs to one event loop."""
 
-    emitter: Emitter = field(default_factory=Emitter)
     snapshots: dict[Key, Snapshot] = field(default_factory=dict)
+    _emitter: Emitter = field(default_factory=Emitter)
     _scoper: Scoper | None = None
     _open: list[_Subscription] = field(default_factory=list)
 
     def update(self, mesh: Mesh) -> None:
-        """Emits again for whoever is connected and wakes those whose snapshot is another than before."""
+        """Emits again for whoever is connected and wakes those whose snapshot is another than before.
+
+        A snapshot of equal content keeps its identity.
+        """
         self._scoper = Scoper(mesh, self._scoper)
         before = self.snapshots
         self.snapshots = {key: self._emit_or_keep(key, old) for key, old in before.items() if key[0] in mesh.workloads}
         for subscription in self._open:
-            new, old = self.snapshots.get(subscription.key), before.get(subscription.key)
-            if new is None or old is None or new.version != old.version:
+            if self.snapshots.get(subscription.key) is not before.get(subscription.key):
                 subscription.notify()
 
     def open(self, node: Node, peer: Peer, notify: Callable[[], None]) -> Subscription:
@@ -93,15 +95,16 @@ class SnapshotBook:
 
     def _emit_or_keep(self, key: Key, old: Snapshot) -> Snapshot:
         try:
-            return self._emit(key)
+            new = self._emit(key)
         except InconsistentSnapshot:
             log.exception("the snapshot for %s/%s is not consistent; its proxy keeps the old one", *_name(key))
             return old
+        return old if new.version == old.version else new
 
     def _emit(self, key: Key) -> Snapshot:
         if self._scoper is None:
             raise RuntimeError("there is no mesh yet")
-        snapshot = self.emitter.emit(self._scoper.scope(*key))
+        snapshot = self._emitter.emit(self._scoper.scope(*key))
         snapshot.check()
         return snapshot
 

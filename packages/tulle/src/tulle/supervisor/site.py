@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tulle.api import wire
+from tulle.supervisor.environment import proxy_variables
 from tulle.supervisor.ports import PortBook
 
 LOOPBACK = "127.0.0.1"
@@ -125,19 +126,6 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
         return variables.get(match[2], match[0])
 
     return _REFERENCE.sub(value, text)
-
-
-def proxy_variables(address: str, outbound: int) -> dict[str, str]:
-    """The variables by which HTTP clients use a proxy; loopback stays direct so that `upstreams` ports work."""
-    proxy = f"http://{address}:{outbound}"
-    direct = "localhost,127.0.0.1,::1"
-    return {
-        "http_proxy": proxy,
-        "HTTP_PROXY": proxy,
-        "no_proxy": direct,
-        "NO_PROXY": direct,
-        "NODE_USE_ENV_PROXY": "1",
-    }
 
 
 def _shout(name: str) -> str:

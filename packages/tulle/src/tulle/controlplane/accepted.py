@@ -24,7 +24,7 @@ class _Kept(msgspec.Struct):
 
 
 @dataclass(slots=True)
-class Ledger:
+class Accepted:
     """``revision`` counts accepted configurations; ``overrides`` has, for each stored object that replaces one of
     a file, the fingerprint of the file's object at that time: a later edit of the file wins again.
     """
@@ -36,7 +36,7 @@ class Ledger:
     files: dict[str, tuple[RawObject, ...]] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, directory: Path) -> Ledger:
+    def load(cls, directory: Path) -> Accepted:
         """What was kept. Raises `msgspec.DecodeError` for a file that is not ours."""
         path = directory / FILE
         if not path.exists():

@@ -1,0 +1,1 @@
+"""The command line. Every command's module is imported only when the command runs."""

@@ -1,0 +1,67 @@
+"""The parts by themselves: `tulle control-plane`, `proxy`, `grpc-bootstrap`, `version`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from tulle.cli.failure import FAILED, REFUSED, Failure
+from tulle.cli.state import default_state
+
+
+@click.command(name="control-plane")
+@click.option("--config", "paths", multiple=True, metavar="PATH", help="File or directory; may be repeated.")
+@click.option("--state", type=click.Path(path_type=Path), metavar="DIR", help="Where the CA and the store are.")
+@click.option("--api", default="127.0.0.1:0", metavar="ADDR", help="Admin API (loopback only).", show_default=True)
+@click.option("--xds", default="127.0.0.1:0", metavar="ADDR", help="xDS and renewals, mTLS.", show_default=True)
+@click.option("--join", default="127.0.0.1:0", metavar="ADDR", help="First certificates.", show_default=True)
+@click.option("--ready-file", type=click.Path(path_type=Path), metavar="FILE", help="Written when it serves.")
+def control_plane(
+    paths: tuple[str, ...], state: Path | None, api: str, xds: str, join: str, ready_file: Path | None
+) -> None:
+    """Run a control plane by itself until SIGTERM or Ctrl-C.
+
+    \b
+    Example:
+      tulle control-plane --config mesh/ --state /var/lib/tulle --xds 0.0.0.0:15012
+    """
+    from tulle.controlplane.main import ConfigurationRefused, Options, StateInUse, run
+
+    missing = [path for path in paths if not Path(path).exists()]
+    if missing:
+        raise Failure(f"{missing[0]}: there is no such file or directory", REFUSED)
+    try:
+        run(Options([Path(path) for path in paths], state or default_state(), api, xds, join, ready_file))
+    except ConfigurationRefused as refused:
+        raise Failure("\n".join(map(str, refused.diagnostics)), REFUSED) from refused
+    except StateInUse as error:
+        raise Failure(str(error), REFUSED) from error
+    except OSError as error:
+        raise Failure(str(error), FAILED) from error
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def proxy(arguments: tuple[str, ...]) -> None:
+    """Run tulle-proxy with these arguments, for example `tulle proxy -c envoy.yaml`."""
+    from tulle.supervisor.programs import tulle_proxy
+
+    program = tulle_proxy()
+    if program is None:
+        raise Failure("tulle-proxy is not built: run 'make build'", FAILED)
+    os.execv(program, [str(program), *arguments])
+
+
+@click.command()
+def version() -> None:
+    """Show the version.
+
+    \b
+    Example:
+      tulle version
+    """
+    from importlib.metadata import version as installed
+
+    print(f"tulle {installed('tulle')}")

@@ -1,0 +1,192 @@
+"""Starts a control plane: sources, compiler, delivery, CA and admin API, wired here and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from watchfiles import awatch
+
+from tulle.api.server import build
+from tulle.controlplane.accepted import Accepted
+from tulle.controlplane.compile import Compiled
+from tulle.controlplane.configuration import Configuration, ConfigurationRefused
+from tulle.controlplane.durable import write_atomically
+from tulle.controlplane.placements import Placements
+from tulle.controlplane.service import Addresses, Service
+from tulle.controlplane.snapshots import SnapshotBook
+from tulle.controlplane.version import version
+from tulle.delivery.server import AdsServer
+from tulle.delivery.status import StatusRegistry
+from tulle.identity.ca import Authority, utc_now
+from tulle.identity.server import (
+    CertificateService,
+    ServerCertificate,
+    TlsPort,
+    admit_by_certificate,
+    admit_by_token,
+)
+from tulle.identity.tokens import JoinTokens
+from tulle.sources.store import Store
+from tulle.sources.store_db import StoreInUseError
+
+log = logging.getLogger(__name__)
+
+TRUST_DOMAIN = "cluster.local"
+DEBOUNCE_MS = 10
+GRACE = 2.0
+API_FILE = "api.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run: the configuration's paths, the state directory, where to listen (port 0: any free one)."""
+
+    paths: Sequence[Path]
+    state: Path
+    api: str = "127.0.0.1:0"
+    xds: str = "127.0.0.1:0"
+    join: str = "127.0.0.1:0"
+    ready_file: Path | None = None
+
+
+class StateInUse(Exception):
+    """Another control plane uses the state directory."""
+
+
+def run(options: Options) -> None:
+    """Runs until SIGTERM or SIGINT. Raises `ConfigurationRefused`, `StateInUse`, or OSError for an address."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    options.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        asyncio.run(_serve(options))
+    except StoreInUseError as error:
+        raise StateInUse(f"{options.state} is in use by another control plane; say another --state") from error
+
+
+async def _serve(options: Options) -> None:
+    stop = asyncio.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(each, stop.set)
+    authority = Authority.open(options.state, TRUST_DOMAIN, utc_now())
+    store = Store.open(options.state / "store.db")
+    book = SnapshotBook()
+    configuration = Configuration(
+        options.paths, store, Accepted.load(options.state), Placements.load(store.ledger),
+        changed=lambda compiled: book.update(compiled.linked.mesh),
+    )
+    configuration.start()
+    _tell(configuration)
+    registry = StatusRegistry()
+    api_socket = _listen(options.api)
+    service = Service(configuration, book, registry, JoinTokens(store.ledger), _addresses(options, api_socket))
+    ads = AdsServer(book, book.authorize, registry)
+    ports = await _start_grpc(options, authority, service, ads)
+    configuration.changed = _publisher(book, service)
+    watcher = asyncio.create_task(_watch(configuration, service))
+    web = uvicorn.Server(_web_config(service))
+    serving = asyncio.create_task(web.serve(sockets=[api_socket]))
+    service.serving = True
+    _announce(options, service)
+    await stop.wait()
+    service.serving = False
+    watcher.cancel()
+    web.should_exit = True
+    web.force_exit = True
+    ads.close()
+    await asyncio.gather(*(port.stop(GRACE) for port in ports), serving, watcher, return_exceptions=True)
+    store.close()
+
+
+async def _start_grpc(
+    options: Options, authority: Authority, service: Service, ads: AdsServer
+) -> tuple[TlsPort, TlsPort]:
+    """Starts the mTLS port (xDS and renewals) and the join port; notes the addresses they got."""
+    certificate = ServerCertificate(authority, [options.xds.rpartition(":")[0], options.join.rpartition(":")[0]])
+    renewals = CertificateService(authority, admit_by_certificate(service))
+    joins = CertificateService(authority, admit_by_token(service.tokens, service))
+    mutual = TlsPort([ads, renewals], certificate.credentials(require_client=True))
+    join = TlsPort([joins], certificate.credentials(require_client=False))
+    xds_at, join_at = await mutual.start(options.xds), await join.start(options.join)
+    at = service.addresses
+    service.addresses = Addresses(at.api, xds_at, join_at, at.trust_domain, at.state, at.version)
+    return mutual, join
+
+
+def _publisher(book: SnapshotBook, service: Service):
+    def publish(compiled: Compiled) -> None:
+        book.update(compiled.linked.mesh)
+        service.announce()
+
+    return publish
+
+
+async def _watch(configuration: Configuration, service: Service) -> None:
+    """Follows the file sources; what is refused is said once, in the log, and stays in the status."""
+    if not configuration.paths:
+        return
+    async for _ in awatch(*configuration.paths, debounce=DEBOUNCE_MS, step=DEBOUNCE_MS, recursive=False):
+        configuration.files_changed()
+        for found in configuration.refused:
+            log.error("refused, the last good configuration stays: %s", found)
+        service.announce()
+
+
+def _tell(configuration: Configuration) -> None:
+    for found in configuration.refused:
+        log.error("refused, the last good configuration stays: %s", found)
+    for found in configuration.current.diagnostics:
+        log.warning("%s", found)
+
+
+def _listen(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    if host not in ("127.0.0.1", "localhost", "[::1]"):
+        raise OSError(f"the admin API listens on loopback only, not on {host!r}")
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host.strip("[]"), int(port)))
+    except OSError as error:
+        listener.close()
+        raise OSError(f"cannot listen at {address}: {error.strerror}") from error
+    listener.listen(128)
+    return listener
+
+
+def _addresses(options: Options, api: socket.socket) -> Addresses:
+    host = options.api.rpartition(":")[0]
+    url = f"http://{host}:{api.getsockname()[1]}"
+    return Addresses(url, options.xds, options.join, TRUST_DOMAIN, str(options.state.resolve()), version())
+
+
+def _web_config(service: Service) -> uvicorn.Config:
+    return uvicorn.Config(
+        build(service), log_level="warning", access_log=False, lifespan="off", loop="none",
+        timeout_graceful_shutdown=1, server_header=False,
+    )
+
+
+def _announce(options: Options, service: Service) -> None:
+    at = service.addresses
+    content = {"api": at.api, "xds": at.xds, "join": at.join, "pid": os.getpid()}
+    encoded = json.dumps(content).encode()
+    write_atomically(options.state / API_FILE, encoded)
+    if options.ready_file is not None:
+        write_atomically(options.ready_file, encoded)
+    log.info("ready: admin API %s, xDS %s (mTLS), join %s", at.api, at.xds, at.join)
+
+
+__all__ = ["ConfigurationRefused", "Options", "StateInUse", "run"]

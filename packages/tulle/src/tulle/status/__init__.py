@@ -1,0 +1,1 @@
+"""What a mesh looks like from outside: who calls whom, how well, how fast."""
