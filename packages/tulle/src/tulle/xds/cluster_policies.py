@@ -24,6 +24,10 @@ CONNECT_TIMEOUT = timedelta(seconds=10)
 ISTIO_RING_SIZE = 1024
 MAGLEV_TABLE_SIZE = 65537
 
+UNSET_POOL = ConnectionPool()
+HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+"""The extension's type, which is also the key it stands under."""
+
 _METHODS = {
     Balancing.ROUND_ROBIN: "ROUND_ROBIN",
     Balancing.LEAST_REQUEST: "LEAST_REQUEST",
@@ -34,7 +38,7 @@ _METHODS = {
 
 def apply_policy(cluster: Any, policy: TrafficPolicy) -> None:
     """Sets what `policy` says about balancing, limits and ejection on a Cluster under construction."""
-    pool = policy.connection_pool or ConnectionPool()
+    pool = policy.connection_pool or UNSET_POOL
     cluster.connect_timeout.FromTimedelta(pool.connect_timeout or CONNECT_TIMEOUT)
     _balance(cluster, policy.load_balancer or LoadBalancer())
     _limit(cluster, pool)
@@ -124,7 +128,7 @@ class UpstreamHttp(StrEnum):
     AS_CALLER = "as-caller"
 
 
-def http_options(speak: UpstreamHttp, pool: ConnectionPool) -> Any:
+def http_options(speak: UpstreamHttp, pool: ConnectionPool = UNSET_POOL) -> Any:
     """The `HttpProtocolOptions` extension: the protocol and the per-connection settings of `pool`."""
     http2: dict[str, Any] = {}
     if pool.max_concurrent_streams is not None:
@@ -146,7 +150,7 @@ def http_options(speak: UpstreamHttp, pool: ConnectionPool) -> Any:
     else:
         versions = {"explicit_http_config": {"http_protocol_options": {}}}
     return typed(
-        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        HTTP_OPTIONS,
         common_http_protocol_options=common or None,
         **versions,
     )

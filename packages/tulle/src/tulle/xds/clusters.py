@@ -8,7 +8,6 @@ from typing import Any
 
 from tulle.model.mesh import Inbound, LinkedPort, LinkedService, ServiceEndpoints
 from tulle.model.policies import (
-    ConnectionPool,
     Subset,
     TlsMode,
     TrafficPolicy,
@@ -17,14 +16,13 @@ from tulle.model.policies import (
 from tulle.model.services import Protocol, Resolution
 from tulle.protos import message
 from tulle.xds import names, tls
-from tulle.xds.cluster_policies import UpstreamHttp, apply_policy, http_options
+from tulle.xds.cluster_policies import HTTP_OPTIONS, UNSET_POOL, UpstreamHttp, apply_policy, http_options
 from tulle.xds.effective import at_port
 from tulle.xds.endpoints import load_assignment, subset_endpoints
 from tulle.xds.scope import OutboundService
 from tulle.xds.wire import ADS, NO_TIMEOUT, socket_address, struct, struct_list
 
 CLUSTER = "envoy.config.cluster.v3.Cluster"
-HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 _DISCOVERY = {
     Resolution.WORKLOADS: "EDS",
@@ -93,7 +91,7 @@ def outbound_cluster(target: Target, endpoints: ServiceEndpoints) -> Any:
         cluster.respect_dns_ttl = True
     _transport(cluster, target, endpoints)
     if target.port.protocol.is_http or target.port.protocol is Protocol.UNKNOWN:
-        pool = policy.connection_pool or ConnectionPool()
+        pool = policy.connection_pool or UNSET_POOL
         speak = upstream_http(target, endpoints)
         cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(http_options(speak, pool))
     return cluster
@@ -106,7 +104,7 @@ def upstream_http(target: Target, among: ServiceEndpoints) -> UpstreamHttp:
     whole cluster must speak what the application itself understands (sidecars take both).
     """
     protocol = target.port.protocol
-    pool = target.policy.connection_pool or ConnectionPool()
+    pool = target.policy.connection_pool or UNSET_POOL
     if protocol.is_http2 or pool.upgrade is UpgradePolicy.UPGRADE:
         return UpstreamHttp.HTTP2
     if protocol is Protocol.UNKNOWN or pool.use_client_protocol:
@@ -176,7 +174,7 @@ def inbound_cluster(inbound: Inbound, address: str, services: Sequence[LinkedSer
             speak = UpstreamHttp.AS_CALLER
         else:
             speak = UpstreamHttp.HTTP2 if inbound.protocol.is_http2 else UpstreamHttp.HTTP1
-        cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(http_options(speak, ConnectionPool()))
+        cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(http_options(speak))
     return cluster
 
 

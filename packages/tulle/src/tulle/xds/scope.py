@@ -30,7 +30,7 @@ class ClientKind(StrEnum):
     GRPC = "grpc"
 
 
-class UnknownWorkload(LookupError):  # noqa: N818 - it says what it is
+class UnknownWorkload(LookupError):
     """The mesh has no workload with a sidecar of that name."""
 
     def __init__(self, ref: WorkloadRef) -> None:

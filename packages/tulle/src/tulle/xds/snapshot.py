@@ -118,7 +118,7 @@ class Layered(Mapping[str, Resource]):
         return frozenset[Reference]().union(*(layer.needs for layer in self.layers))
 
 
-class InconsistentSnapshot(Exception):  # noqa: N818 - it says what it is
+class InconsistentSnapshot(Exception):
     """A snapshot refers to resources that it does not have; `missing` are those."""
 
     def __init__(self, missing: list[Reference]) -> None:
