@@ -140,7 +140,7 @@ def _outlier(written: schema.OutlierDetection, path: Path, findings: Findings) -
             hint = "delete it"
         else:
             gateway_errors = legacy
-            hint = f"write consecutiveGatewayErrors: {legacy}; consecutive5xxErrors (5 if left out) is for any 5xx"
+            hint = f"write consecutiveGatewayErrors: {legacy}; for any 5xx there is consecutive5xxErrors"
         findings.warning("deprecated", message, at, hint)
     if written.min_health_percent:
         share = written.min_health_percent

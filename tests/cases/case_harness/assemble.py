@@ -1,0 +1,109 @@
+"""A static bootstrap from a caller's snapshot, so that a proxy needs no control plane to run it.
+
+Only what ties the resources to a control plane or to this machine is replaced: discovery by inlined resources,
+listener ports by free ones, endpoint ports by those of the echo servers, mTLS by plaintext (the endpoints of
+the common mesh have no sidecar), and one more access log to read flags and routes from.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from case_harness.render import opened
+from tulle.xds.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Snapshot
+
+LOG_FORMAT = "%REQ(X-CALL)%\t%RESPONSE_FLAGS%\t%ROUTE_NAME%\t%UPSTREAM_CLUSTER%\t%RESPONSE_CODE%\n"
+
+AddEndpoint = Callable[[str], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """The bootstrap, and the port of each of its listeners by name."""
+
+    bootstrap: dict[str, Any]
+    ports: dict[str, int]
+
+
+@dataclass(slots=True)
+class Assembler:
+    """``free_port`` chooses listener ports; ``add_endpoint`` starts an upstream and says its port."""
+
+    free_port: Callable[[], int]
+    add_endpoint: AddEndpoint
+    log: Path
+    _endpoints: dict[tuple[str, int], int] = field(default_factory=dict)
+
+    def assemble(self, snapshot: Snapshot, node: str) -> Assembled:
+        """The bootstrap of one caller."""
+        routes = opened(snapshot, ROUTES)
+        assignments = opened(snapshot, ENDPOINTS)
+        ports: dict[str, int] = {}
+        listeners = []
+        for name, listener in sorted(opened(snapshot, LISTENER).items()):
+            if name.startswith("inbound"):
+                continue
+            ports[name] = self.free_port()
+            listeners.append(self._listener(copy.deepcopy(listener), ports[name], routes))
+        clusters = [
+            self._cluster(copy.deepcopy(cluster), assignments)
+            for _, cluster in sorted(opened(snapshot, CLUSTER).items())
+        ]
+        bootstrap = {
+            "node": {"id": node, "cluster": "cases"},
+            "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
+            "static_resources": {"listeners": listeners, "clusters": clusters},
+        }
+        return Assembled(bootstrap, ports)
+
+    def _listener(self, listener: dict[str, Any], port: int, routes: dict[str, Any]) -> dict[str, Any]:
+        listener["address"] = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+        chains = [*listener.get("filter_chains", ()), listener.get("default_filter_chain", {})]
+        for chain in chains:
+            for each in chain.get("filters", ()):
+                config = each.get("typed_config", {})
+                if "rds" in config:
+                    config["route_config"] = routes[config.pop("rds")["route_config_name"]]
+                if config.get("@type", "").endswith("HttpConnectionManager"):
+                    config.setdefault("access_log", []).append(self._access_log())
+        return listener
+
+    def _access_log(self) -> dict[str, Any]:
+        return {
+            "name": "envoy.access_loggers.file",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+                "path": str(self.log),
+                "log_format": {"text_format_source": {"inline_string": LOG_FORMAT}},
+            },
+        }
+
+    def _cluster(self, cluster: dict[str, Any], assignments: dict[str, Any]) -> dict[str, Any]:
+        cluster.pop("transport_socket_matches", None)
+        if "eds_cluster_config" in cluster:
+            name = cluster.pop("eds_cluster_config").get("service_name") or cluster["name"]
+            cluster["type"] = "STATIC"
+            cluster["load_assignment"] = copy.deepcopy(assignments[name])
+        self._replace_ports(cluster.get("load_assignment", {}))
+        return cluster
+
+    def _replace_ports(self, assignment: dict[str, Any]) -> None:
+        for locality in assignment.get("endpoints", ()):
+            for each in locality.get("lb_endpoints", ()):
+                address = each["endpoint"]["address"]["socket_address"]
+                key = (address["address"], address["port_value"])
+                if key not in self._endpoints:
+                    self._endpoints[key] = self.add_endpoint(_name(each, key))
+                address["address"] = "127.0.0.1"
+                address["port_value"] = self._endpoints[key]
+
+
+def _name(endpoint: dict[str, Any], address: tuple[str, int]) -> str:
+    """The workload's name from Istio's endpoint metadata, or else the address."""
+    istio = endpoint.get("metadata", {}).get("filter_metadata", {}).get("istio", {})
+    workload: str = istio.get("workload", "").split(";")[0]
+    return workload or f"{address[0]}:{address[1]}"
