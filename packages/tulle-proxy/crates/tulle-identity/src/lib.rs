@@ -1,1 +1,14 @@
-//! (being built)
+//! Who this process is and who its peers are: certificates, TLS contexts, verification.
+//!
+//! * [`peer`] reads names out of certificates; [`verify`] checks chains and SPIFFE ids for both directions.
+//! * [`material`] resolves configured certificates, keys and trust from files, inline data, secrets and the own identity.
+//! * [`contexts`] makes and caches rustls configurations per TLS setting, remade when material rotates.
+//! * [`join`] (key, CSR, join token, renewal, persistence) keeps the own identity alive on the control thread.
+
+pub mod contexts;
+pub mod material;
+pub mod peer;
+pub mod verify;
+
+pub use contexts::TlsContexts;
+pub use material::{Identity, IdentityCell, MaterialError};

@@ -1,0 +1,137 @@
+//! Makes rustls configurations from TLS settings. Callers cache them and ask again when the generation moves.
+
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::server::NoServerSessionStorage;
+use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
+use tulle_config::store::Resources;
+use tulle_config::tls::{ClientCert, CommonTls, SanMatcher, TlsVersion};
+use tulle_config::{DownstreamTls, Secret, UpstreamTls};
+
+use crate::material::{IdentityCell, MaterialError, Sources, Trust};
+use crate::verify::{CheckServerName, PeerVerifier, Requirements, Spiffe, Unverified, anchors};
+
+/// Makes TLS configurations for the whole process.
+///
+/// Sessions are not resumed: connections between sidecars live long, and a full handshake checks the peer's identity
+/// against today's roots every time.
+#[derive(Debug)]
+pub struct TlsContexts {
+    identity: Arc<IdentityCell>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl TlsContexts {
+    pub fn new(identity: Arc<IdentityCell>) -> Self {
+        TlsContexts { identity, provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()) }
+    }
+
+    /// Grows whenever configurations made earlier hold an outdated identity.
+    pub fn generation(&self) -> u64 {
+        self.identity.generation()
+    }
+
+    /// The configuration for accepting connections with `settings`.
+    ///
+    /// # Errors
+    /// When material is missing or unusable; the connection must then be refused.
+    pub fn server(
+        &self,
+        settings: &DownstreamTls,
+        secrets: &Resources<Secret>,
+    ) -> Result<Arc<ServerConfig>, MaterialError> {
+        let sources = Sources { identity: &self.identity, secrets };
+        let builder = ServerConfig::builder_with_provider(self.provider.clone())
+            .with_protocol_versions(versions(&settings.common))?;
+        let builder = match (settings.client_cert, sources.trust(&settings.common.validation)?) {
+            (ClientCert::Ignored, _) => builder.with_no_client_auth(),
+            (wanted, Some(trust)) => {
+                let mandatory = wanted == ClientCert::Required;
+                let requirements =
+                    requirements(&trust, sources.names(&settings.common.validation), CheckServerName::No);
+                builder.with_client_cert_verifier(self.verifier(requirements, mandatory))
+            }
+            // Asking for a certificate that nothing could verify: nobody may pass.
+            (_, None) => return Err(MaterialError::SecretMissing("a validation context".into())),
+        };
+        let source = settings.common.certificates.first();
+        let source = source.ok_or_else(|| MaterialError::SecretMissing("a server certificate".into()))?;
+        let (chain, key) = sources.certificate(source)?;
+        let mut config = builder.with_single_cert(chain, key)?;
+        config.alpn_protocols = settings.common.alpn.iter().map(|name| name.to_vec()).collect();
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.max_early_data_size = 0;
+        Ok(Arc::new(config))
+    }
+
+    /// The configuration for dialing with `settings`. `alpn` is offered instead of the settings' own list, when not
+    /// empty.
+    ///
+    /// # Errors
+    /// When material is missing or unusable; the connection must then not be made.
+    pub fn client(
+        &self,
+        settings: &UpstreamTls,
+        alpn: &[&[u8]],
+        secrets: &Resources<Secret>,
+    ) -> Result<Arc<ClientConfig>, MaterialError> {
+        let sources = Sources { identity: &self.identity, secrets };
+        let builder = ClientConfig::builder_with_provider(self.provider.clone())
+            .with_protocol_versions(versions(&settings.common))?
+            .dangerous();
+        let builder = match sources.trust(&settings.common.validation)? {
+            None => builder.with_custom_certificate_verifier(Arc::new(Unverified(self.algorithms()))),
+            Some(trust) => {
+                let check = if settings.auto_sni_san_validation { CheckServerName::Yes } else { CheckServerName::No };
+                let requirements = requirements(&trust, sources.names(&settings.common.validation), check);
+                builder.with_custom_certificate_verifier(self.verifier(requirements, true))
+            }
+        };
+        let mut config = match settings.common.certificates.first() {
+            None => builder.with_no_client_auth(),
+            Some(source) => {
+                let (chain, key) = sources.certificate(source)?;
+                builder.with_client_auth_cert(chain, key)?
+            }
+        };
+        config.alpn_protocols = match alpn {
+            [] => settings.common.alpn.iter().map(|name| name.to_vec()).collect(),
+            chosen => chosen.iter().map(|name| name.to_vec()).collect(),
+        };
+        config.resumption = Resumption::disabled();
+        config.enable_early_data = false;
+        Ok(Arc::new(config))
+    }
+
+    fn algorithms(&self) -> WebPkiSupportedAlgorithms {
+        self.provider.signature_verification_algorithms
+    }
+
+    fn verifier(&self, requirements: Requirements, mandatory: bool) -> Arc<PeerVerifier> {
+        Arc::new(PeerVerifier { requirements, algorithms: self.algorithms(), mandatory })
+    }
+}
+
+fn requirements(trust: &Trust, sans: Vec<SanMatcher>, server_name: CheckServerName) -> Requirements {
+    let (roots, spiffe) = match trust {
+        Trust::Mesh(roots) => (anchors(roots), Spiffe::Required),
+        Trust::Roots(roots) => (anchors(roots), Spiffe::NotRequired),
+        Trust::System => (anchors(&rustls_native_certs::load_native_certs().certs), Spiffe::NotRequired),
+    };
+    Requirements { roots, spiffe, sans, server_name }
+}
+
+static ONLY_13: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
+static ONLY_12: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12];
+static BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
+
+fn versions(common: &CommonTls) -> &'static [&'static SupportedProtocolVersion] {
+    match (common.min, common.max) {
+        (TlsVersion::V1_3, _) => ONLY_13,
+        (TlsVersion::V1_2, TlsVersion::V1_2) => ONLY_12,
+        (TlsVersion::V1_2, TlsVersion::V1_3) => BOTH,
+    }
+}

@@ -1,0 +1,257 @@
+//! Verifies a peer's chain and names, the same way for servers and clients (RFC 5280 by webpki; SPIFFE X509-SVID by us).
+
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
+use tulle_config::tls::{SanKind, SanMatcher};
+use webpki::{EndEntityCert, KeyUsage};
+
+use crate::peer::{self, PeerNames};
+
+/// What a peer must show.
+#[derive(Debug)]
+pub struct Requirements {
+    pub roots: Vec<TrustAnchor<'static>>,
+    /// The peer must have exactly one URI SAN, a SPIFFE id of the mesh's form. Set whenever the mesh's roots are used.
+    pub spiffe: Spiffe,
+    /// Any one must match; empty takes every name.
+    pub sans: Vec<SanMatcher>,
+    /// Servers only: the certificate must be valid for the name that was asked for.
+    pub server_name: CheckServerName,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spiffe {
+    Required,
+    NotRequired,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckServerName {
+    Yes,
+    No,
+}
+
+fn refused(why: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::InvalidCertificate(CertificateError::Other(rustls::OtherError(Arc::new(why))))
+}
+
+/// A certificate whose names fit nothing that was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("none of the peer's names {found:?} is one that was configured")]
+struct NoNameMatches {
+    found: Vec<String>,
+}
+
+impl Requirements {
+    fn check(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        usage: KeyUsage,
+        algorithms: &WebPkiSupportedAlgorithms,
+    ) -> Result<(), Error> {
+        let certificate = EndEntityCert::try_from(leaf).map_err(pki_error)?;
+        certificate
+            .verify_for_usage(algorithms.all, &self.roots, intermediates, now, usage, None, None)
+            .map_err(pki_error)?;
+        let names = peer::names(leaf).map_err(refused)?;
+        if self.spiffe == Spiffe::Required {
+            names.spiffe().map_err(refused)?;
+        }
+        if self.sans.is_empty() || self.sans.iter().any(|matcher| matches(matcher, &names)) {
+            return Ok(());
+        }
+        let found = names.uris.into_iter().chain(names.dns).collect();
+        Err(refused(NoNameMatches { found }))
+    }
+}
+
+fn matches(matcher: &SanMatcher, names: &PeerNames) -> bool {
+    let any = |values: &[String]| values.iter().any(|value| matcher.value.matches(value.as_bytes()));
+    let ip = || names.ips.iter().any(|ip| matcher.value.matches(ip.to_string().as_bytes()));
+    match matcher.kind {
+        SanKind::Uri => any(&names.uris),
+        SanKind::Dns => any(&names.dns),
+        SanKind::Email => any(&names.emails),
+        SanKind::Ip => ip(),
+        SanKind::Any => any(&names.uris) || any(&names.dns) || any(&names.emails) || ip(),
+    }
+}
+
+/// webpki's reasons in rustls's words, so that the right TLS alert is sent.
+fn pki_error(error: webpki::Error) -> Error {
+    use CertificateError as Reason;
+    match error {
+        webpki::Error::CertExpired { .. } => Error::InvalidCertificate(Reason::Expired),
+        webpki::Error::CertNotValidYet { .. } => Error::InvalidCertificate(Reason::NotValidYet),
+        webpki::Error::UnknownIssuer => Error::InvalidCertificate(Reason::UnknownIssuer),
+        webpki::Error::InvalidSignatureForPublicKey => Error::InvalidCertificate(Reason::BadSignature),
+        webpki::Error::BadDer | webpki::Error::TrailingData(_) => Error::InvalidCertificate(Reason::BadEncoding),
+        other => refused(other),
+    }
+}
+
+/// Checks servers that this process dials, and clients that dial it.
+#[derive(Debug)]
+pub struct PeerVerifier {
+    pub requirements: Requirements,
+    pub algorithms: WebPkiSupportedAlgorithms,
+    /// Whether clients must show a certificate at all.
+    pub mandatory: bool,
+}
+
+impl PeerVerifier {
+    fn tls12(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, signed, &self.algorithms)
+    }
+
+    fn tls13(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, signed, &self.algorithms)
+    }
+}
+
+impl ServerCertVerifier for PeerVerifier {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.requirements.check(leaf, intermediates, now, KeyUsage::server_auth(), &self.algorithms)?;
+        if self.requirements.server_name == CheckServerName::Yes {
+            let certificate = EndEntityCert::try_from(leaf).map_err(pki_error)?;
+            certificate.verify_is_valid_for_subject_name(server_name).map_err(pki_error)?;
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.tls12(message, cert, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.tls13(message, cert, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+impl ClientCertVerifier for PeerVerifier {
+    /// None are named: a list of roots tells strangers who runs this mesh and helps nobody.
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.requirements.check(leaf, intermediates, now, KeyUsage::client_auth(), &self.algorithms)?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.tls12(message, cert, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.tls13(message, cert, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// Takes any server certificate: for clusters configured without validation, which Envoy allows and the decoder warns
+/// about. The handshake's signature is still checked.
+#[derive(Debug)]
+pub struct Unverified(pub WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _leaf: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, signed, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, signed, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}
+
+/// Anchors from DER certificates; those that cannot be read are left out, and none at all is an error of the caller's.
+pub fn anchors(roots: &[CertificateDer<'static>]) -> Vec<TrustAnchor<'static>> {
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(roots.iter().cloned());
+    store.roots
+}
