@@ -27,7 +27,7 @@ def status(output: str, api: str | None) -> None:
         print(json.dumps(told, indent=2))
         return
     plane = told["control_plane"]
-    print(f"control plane  {plane['api']}, pid {plane['pid']}, version {plane['version']}, revision {plane['revision']}")
+    print(f"control plane  {plane['api']}, revision {plane['revision']}, {plane['version']}, pid {plane['pid']}")
     print(f"xDS            {plane['xds']} (mTLS), join {plane['join']}, trust domain {plane['trust_domain']}")
     ready = {(each["namespace"], each["name"]): each["placement"] for each in told["workloads"]}
     if told["proxies"]:

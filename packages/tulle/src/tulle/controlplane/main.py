@@ -19,7 +19,7 @@ from watchfiles import awatch
 from tulle.api.server import build
 from tulle.controlplane.accepted import Accepted
 from tulle.controlplane.compile import Compiled
-from tulle.controlplane.configuration import Configuration, ConfigurationRefused
+from tulle.controlplane.configuration import Changed, Configuration, ConfigurationRefused
 from tulle.controlplane.durable import write_atomically
 from tulle.controlplane.placements import Placements
 from tulle.controlplane.service import Addresses, Service
@@ -124,7 +124,7 @@ async def _start_grpc(
     return mutual, join
 
 
-def _publisher(book: SnapshotBook, service: Service):
+def _publisher(book: SnapshotBook, service: Service) -> Changed:
     def publish(compiled: Compiled) -> None:
         book.update(compiled.linked.mesh)
         service.announce()

@@ -55,7 +55,7 @@ class Placements:
         """All placements, by namespace and name."""
         return sorted(self._by_key.items())
 
-    def keys(self) -> list[Key]:
+    def workloads(self) -> list[Key]:
         """The workloads that have one, by namespace and name."""
         return sorted(self._by_key)
 

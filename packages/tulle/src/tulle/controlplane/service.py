@@ -252,7 +252,7 @@ class Service:
             if (ref := workload_of(each.node.id)) is not None
         }
         shown = []
-        for (namespace, name) in self.configuration.placements.keys():
+        for namespace, name in self.configuration.placements.workloads():
             for proxyless in (False, True):
                 stream = streams.get((namespace, name, proxyless))
                 if stream is not None:

@@ -1,0 +1,68 @@
+"""`tulle up`: a mesh on this machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tulle.cli.failure import FAILED, REFUSED, Failure
+from tulle.cli.state import default_state
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))
+@click.option("--net", type=click.Choice(["auto", "host", "ns"]), default="auto", show_default=True,
+              help="host: sidecars are HTTP proxies on loopback.")
+@click.option("--data-plane", type=click.Choice(["tulle", "envoy"]), default="tulle", show_default=True)
+@click.option("--state", type=click.Path(path_type=Path), metavar="DIR", help="Where CA, store and logs are.")
+@click.option("--ready-file", type=click.Path(path_type=Path), metavar="FILE",
+              help="Appears when every workload is ready.")
+def up(paths: tuple[Path, ...], net: str, data_plane: str, state: Path | None, ready_file: Path | None) -> None:
+    """Run workloads as a mesh until Ctrl-C or SIGTERM.
+
+    Starts a control plane, a sidecar per declared workload and the workloads' own commands, in one supervised tree;
+    what dies is started again. PATHs are files or directories with objects of any supported dialect; edit them and
+    the mesh follows.
+
+    \b
+    Examples:
+      tulle up samples/bookshop/mesh
+      tulle up mesh/ --state /tmp/shop --ready-file /tmp/shop.json
+    """
+    from tulle.supervisor.up import Setup, run
+
+    if net == "ns":
+        raise Failure("--net ns is not available in this version: use --net host", REFUSED)
+    for path in paths:
+        if not path.exists():
+            raise Failure(f"{path}: there is no such file or directory", REFUSED)
+    execute_setup(run, Setup(paths, data_plane, state or default_state(), ready_file, announce))
+
+
+def execute_setup(run: Any, setup: Any) -> None:
+    """Runs a mesh; its failures become the command's."""
+    from tulle.supervisor.dataplane import DataPlaneMissing
+    from tulle.supervisor.mesh import MeshFailed
+    from tulle.supervisor.up import StateInUse
+
+    try:
+        run(setup)
+    except MeshFailed as error:
+        raise Failure(f"tulle up: {error}", REFUSED) from error
+    except (DataPlaneMissing, StateInUse, OSError) as error:
+        raise Failure(f"tulle up: {error}", FAILED) from error
+
+
+def announce(ready: dict[str, Any]) -> None:
+    """Says what runs where, and what to try."""
+    rows = [("WORKLOAD", "PORTS", "OUTBOUND", "ADMIN")]
+    for each in ready["workloads"]:
+        ports = ", ".join(f"{port['name'] or port['port']}:{port['port']}" for port in each["ports"])
+        rows.append((f"{each['namespace']}/{each['name']}", ports or "-", str(each["outbound"]), str(each["admin"])))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines += ["", f"The mesh is ready. Admin API: {ready['api']}"]
+    print("\n".join(lines), file=sys.stderr, flush=True)
