@@ -1,13 +1,17 @@
 //! The balancer of one cluster on one worker.
 
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tulle_core::{Nanos, Rng, Str};
+use tulle_core::{Address, Nanos, Rng, Str};
 
 use crate::config::LbConfig;
-use crate::endpoints::EndpointSet;
+use crate::endpoints::{Endpoint, EndpointSet};
 use crate::host::{Host, HostId};
+use crate::pool::Draw;
+use crate::subset::{Found, Subsets};
+use crate::view::{Group, View};
 
 /// What a pick may depend on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,26 +41,86 @@ pub enum NoHost {
 #[derive(Debug)]
 pub struct Balancer {
     config: Arc<LbConfig>,
+    overprovisioning: u32,
+    seed: u64,
+    next_id: u64,
+    groups: Vec<Group>,
     hosts: Vec<Rc<Host>>,
+    whole: View,
+    subsets: Option<Subsets>,
 }
 
 impl Balancer {
     /// `seed` decides where rotations start, so that many proxies do not start on the same host.
     pub fn new(config: Arc<LbConfig>, set: &EndpointSet, now: Nanos, seed: u64) -> Self {
-        let _ = (set, now, seed);
-        Balancer { config, hosts: Vec::new() }
+        let mut balancer = Balancer {
+            whole: View::new(&config, &[], set.overprovisioning, seed),
+            config,
+            overprovisioning: set.overprovisioning,
+            seed,
+            next_id: 0,
+            groups: Vec::new(),
+            hosts: Vec::new(),
+            subsets: None,
+        };
+        balancer.update(set, now);
+        balancer
     }
 
-    /// Takes over new endpoints; hosts whose address stays keep their id, counters and state. Returns the hosts that left.
+    /// Takes over new endpoints. Hosts whose address and transport stay keep their id, counters and state. Returns the
+    /// hosts that left.
     pub fn update(&mut self, set: &EndpointSet, now: Nanos) -> Vec<Rc<Host>> {
-        let _ = (set, now);
-        Vec::new()
+        self.whole.retire();
+        let mut earlier: HashMap<Address, Rc<Host>> =
+            self.hosts.drain(..).map(|host| (host.endpoint.address.clone(), host)).collect();
+        let mut seen = HashSet::new();
+        let groups = set
+            .localities
+            .iter()
+            .map(|locality| Group {
+                priority: locality.priority,
+                weight: locality.weight,
+                hosts: locality
+                    .endpoints
+                    .iter()
+                    // An address counts once, as in Envoy.
+                    .filter(|endpoint| seen.insert(endpoint.address.clone()))
+                    .map(|endpoint| take_over(&mut earlier, &mut self.next_id, endpoint, now))
+                    .collect(),
+            })
+            .collect();
+        self.groups = groups;
+        self.hosts = self.groups.iter().flat_map(|group| &group.hosts).cloned().collect();
+        self.overprovisioning = set.overprovisioning;
+        self.rebuild();
+        let gone: Vec<Rc<Host>> = earlier.into_values().collect();
+        gone.iter().for_each(|host| host.set_removed());
+        gone
     }
 
-    /// Picks a host; allocation-free.
+    /// Picks a host; allocates nothing.
     pub fn pick(&mut self, context: &PickContext<'_>, rng: &mut Rng, now: Nanos) -> Result<Rc<Host>, NoHost> {
-        let _ = (context, rng, now, &self.config);
-        self.hosts.first().cloned().ok_or(NoHost::Empty)
+        if self.hosts.is_empty() {
+            return Err(NoHost::Empty);
+        }
+        let view = match &mut self.subsets {
+            None => &mut self.whole,
+            Some(subsets) => match subsets.find(context.subset) {
+                Found::View(view) => view,
+                Found::Any => &mut self.whole,
+                Found::Nothing => return Err(NoHost::NoSubset),
+            },
+        };
+        let mut last = None;
+        for attempt in 0..=context.attempts {
+            let draw = Draw { hash: context.hash, attempt, now };
+            let host = view.pick(draw, rng).ok_or(NoHost::NoneHealthy)?;
+            if !context.tried.contains(&host.id) {
+                return Ok(host.clone());
+            }
+            last = Some(host.clone());
+        }
+        last.ok_or(NoHost::NoneHealthy)
     }
 
     /// All hosts, for `/clusters` and health checks.
@@ -66,11 +130,49 @@ impl Balancer {
 
     /// Tells the result of a host's active health check.
     pub fn set_check_failed(&mut self, host: HostId, failed: bool) {
-        let _ = (host, failed);
+        self.change_health(host, |host| host.set_check_failed(failed));
     }
 
     /// Tells that outlier detection ejected or returned a host.
     pub fn set_ejected(&mut self, host: HostId, ejected: bool) {
-        let _ = (host, ejected);
+        self.change_health(host, |host| host.set_ejected(ejected));
+    }
+
+    fn change_health(&mut self, id: HostId, change: impl FnOnce(&Host)) {
+        let Some(host) = self.hosts.iter().find(|host| host.id == id) else { return };
+        let before = host.health();
+        change(host);
+        if host.health() != before {
+            self.whole.retire();
+            self.rebuild();
+        }
+    }
+
+    fn rebuild(&mut self) {
+        // Another start each time: under frequent updates a fixed one would favour the same host.
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let build = |groups: &[Group]| View::new(&self.config, groups, self.overprovisioning, self.seed);
+        self.whole = build(&self.groups);
+        self.subsets = self.config.subsets.as_ref().map(|subsets| Subsets::new(subsets, &self.groups, &build));
+    }
+}
+
+/// The host for `endpoint`: the earlier one when nothing changed, its successor when only settings did, else a new one.
+/// Another transport (TLS or not) makes another host, since its connections cannot be used on.
+fn take_over(
+    earlier: &mut HashMap<Address, Rc<Host>>,
+    next_id: &mut u64,
+    endpoint: &Endpoint,
+    now: Nanos,
+) -> Rc<Host> {
+    let same_transport = |host: &Host| host.endpoint.metadata.transport == endpoint.metadata.transport;
+    let found = earlier.get(&endpoint.address).is_some_and(|host| same_transport(host));
+    match found.then(|| earlier.remove(&endpoint.address)).flatten() {
+        Some(host) if host.endpoint == *endpoint => host,
+        Some(host) => Rc::new(host.succeeded_by(endpoint.clone())),
+        None => {
+            *next_id += 1;
+            Rc::new(Host::new(HostId(*next_id), endpoint.clone(), now))
+        }
     }
 }

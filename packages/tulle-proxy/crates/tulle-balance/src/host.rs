@@ -18,79 +18,80 @@ pub struct Host {
     pub endpoint: Endpoint,
     /// When this worker first saw it (slow start).
     pub since: Nanos,
+    /// Shared with the host that replaces this one when an update changes its settings but not its address, so that
+    /// requests in flight count for both.
+    state: Rc<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
     active: Cell<u32>,
     ejected: Cell<bool>,
     check_failed: Cell<bool>,
     removed: Cell<bool>,
+    /// Place in a weighted schedule, between two pools.
+    schedule: Cell<Option<f64>>,
 }
 
 impl Host {
     pub(crate) fn new(id: HostId, endpoint: Endpoint, since: Nanos) -> Self {
-        Host {
-            id,
-            endpoint,
-            since,
-            active: Cell::new(0),
-            ejected: Cell::new(false),
-            check_failed: Cell::new(false),
-            removed: Cell::new(false),
-        }
+        Host { id, endpoint, since, state: Rc::default() }
     }
 
-    /// The host that replaces `earlier` after an update that kept its address: same id and state, new settings.
-    pub(crate) fn succeed(earlier: &Host, endpoint: Endpoint) -> Self {
-        Host {
-            id: earlier.id,
-            endpoint,
-            since: earlier.since,
-            active: earlier.active.clone(),
-            ejected: earlier.ejected.clone(),
-            check_failed: earlier.check_failed.clone(),
-            removed: Cell::new(false),
-        }
+    /// The host that replaces this one after an update: same id and state, new settings.
+    pub(crate) fn succeeded_by(&self, endpoint: Endpoint) -> Self {
+        Host { id: self.id, endpoint, since: self.since, state: self.state.clone() }
+    }
+
+    pub(crate) fn schedule(&self) -> Option<f64> {
+        self.state.schedule.get()
+    }
+
+    pub(crate) fn set_schedule(&self, left: f64) {
+        self.state.schedule.set(Some(left));
     }
 
     /// Requests in flight.
     pub fn active(&self) -> u32 {
-        self.active.get()
+        self.state.active.get()
     }
 
     /// Counts a request as in flight until the guard is dropped.
     pub fn begin(self: &Rc<Self>) -> ActiveRequest {
-        self.active.set(self.active.get() + 1);
+        self.state.active.set(self.state.active.get() + 1);
         ActiveRequest { host: self.clone() }
     }
 
     /// Whether outlier detection has taken it out.
     pub fn ejected(&self) -> bool {
-        self.ejected.get()
+        self.state.ejected.get()
     }
 
     pub(crate) fn set_ejected(&self, ejected: bool) {
-        self.ejected.set(ejected);
+        self.state.ejected.set(ejected);
     }
 
     /// Whether active health checks fail.
     pub fn check_failed(&self) -> bool {
-        self.check_failed.get()
+        self.state.check_failed.get()
     }
 
     pub(crate) fn set_check_failed(&self, failed: bool) {
-        self.check_failed.set(failed);
+        self.state.check_failed.set(failed);
     }
 
     /// Whether an update took it out of the cluster; its connections may be drained.
     pub fn removed(&self) -> bool {
-        self.removed.get()
+        self.state.removed.get()
     }
 
     pub(crate) fn set_removed(&self) {
-        self.removed.set(true);
+        self.state.removed.set(true);
     }
 
     /// What balancing should think of it: configured health, checks and ejection together.
     pub fn health(&self) -> Health {
-        if self.ejected.get() || self.check_failed.get() { Health::Unhealthy } else { self.endpoint.health }
+        if self.state.ejected.get() || self.state.check_failed.get() { Health::Unhealthy } else { self.endpoint.health }
     }
 }
 
@@ -108,6 +109,7 @@ impl ActiveRequest {
 
 impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        self.host.active.set(self.host.active.get() - 1);
+        let active = &self.host.state.active;
+        active.set(active.get() - 1);
     }
 }

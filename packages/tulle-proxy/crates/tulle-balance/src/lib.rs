@@ -5,9 +5,15 @@
 
 pub mod balancer;
 pub mod config;
+pub mod consistent;
+pub mod edf;
 pub mod endpoints;
 pub mod host;
+pub mod load;
 pub mod outlier;
+mod pool;
+mod subset;
+mod view;
 
 pub use balancer::{Balancer, NoHost, PickContext};
 pub use config::{LbConfig, LbPolicy, LocalityMode, SlowStart, SubsetConfig, SubsetFallback, SubsetSelector};

@@ -1,0 +1,159 @@
+//! A pool of eligible hosts with the state of the policy that picks among them.
+
+use std::rc::Rc;
+
+use tulle_core::{Nanos, Rng};
+
+use crate::config::{LbConfig, LbPolicy, SlowStart};
+use crate::consistent::{Maglev, Ring, Share, hash_key};
+use crate::edf::Edf;
+use crate::host::Host;
+
+/// Hosts that are equal in health and locality, and how to pick one.
+#[derive(Debug)]
+pub struct Pool {
+    hosts: Box<[Rc<Host>]>,
+    picker: Picker,
+}
+
+#[derive(Debug)]
+enum Picker {
+    /// Equal weights: a plain rotation.
+    Rotation { next: usize },
+    Weighted { edf: Edf, slow_start: Option<SlowStart> },
+    WeightedLeastRequest { edf: Edf, bias: f64, slow_start: Option<SlowStart> },
+    LeastRequest { choices: u32 },
+    Random,
+    Ring(Ring),
+    Maglev(Maglev),
+}
+
+/// One draw's inputs.
+#[derive(Clone, Copy, Debug)]
+pub struct Draw {
+    pub hash: Option<u64>,
+    pub attempt: u32,
+    pub now: Nanos,
+}
+
+impl Pool {
+    pub fn new(config: &LbConfig, hosts: Vec<Rc<Host>>, seed: u64) -> Self {
+        let picker = Picker::new(config, &hosts, seed);
+        Pool { hosts: hosts.into(), picker }
+    }
+
+    pub fn len(&self) -> usize {
+        self.hosts.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.hosts.is_empty()
+    }
+
+    /// Picks a host; `None` when there are none.
+    pub fn pick(&mut self, draw: Draw, rng: &mut Rng) -> Option<&Rc<Host>> {
+        let hosts = &self.hosts;
+        let hash = |rng: &mut Rng| draw.hash.unwrap_or_else(|| rng.next_u64());
+        let at = match &mut self.picker {
+            Picker::Rotation { next } => {
+                let at = next.checked_rem(hosts.len())?;
+                *next = at + 1;
+                at
+            }
+            Picker::Weighted { edf, slow_start } => {
+                edf.pick(|item| weight(&hosts[item as usize], *slow_start, draw.now))? as usize
+            }
+            Picker::WeightedLeastRequest { edf, bias, slow_start } => edf.pick(|item| {
+                let host = &hosts[item as usize];
+                weight(host, *slow_start, draw.now) / f64::from(host.active() + 1).powf(*bias)
+            })? as usize,
+            Picker::LeastRequest { choices } => least_of(hosts, *choices, rng)?,
+            Picker::Random => rng.below(hosts.len() as u64) as usize,
+            Picker::Ring(ring) => ring.pick(hash(rng), draw.attempt)? as usize,
+            Picker::Maglev(maglev) => maglev.pick(hash(rng), draw.attempt)? as usize,
+        };
+        hosts.get(at)
+    }
+
+    /// Leaves each host's place in the schedule with the host, for the pool that replaces this one.
+    pub fn retire(&self) {
+        let (Picker::Weighted { edf, .. } | Picker::WeightedLeastRequest { edf, .. }) = &self.picker else { return };
+        for (item, left) in edf.left() {
+            self.hosts[item as usize].set_schedule(left);
+        }
+    }
+}
+
+/// Draws `choices` hosts (the same may come twice, as in Envoy) and takes the one with the fewest requests.
+fn least_of(hosts: &[Rc<Host>], choices: u32, rng: &mut Rng) -> Option<usize> {
+    let mut best = None;
+    for _ in 0..choices.max(1) {
+        let at = rng.below(hosts.len() as u64) as usize;
+        let active = hosts.get(at)?.active();
+        if best.is_none_or(|(fewest, _)| active < fewest) {
+            best = Some((active, at));
+        }
+    }
+    best.map(|(_, at)| at)
+}
+
+/// A host's weight, lowered while it starts.
+fn weight(host: &Host, slow_start: Option<SlowStart>, now: Nanos) -> f64 {
+    let full = f64::from(host.endpoint.weight.max(1));
+    let Some(slow) = slow_start else { return full };
+    let age = now.since(host.since);
+    if age >= slow.window {
+        return full;
+    }
+    let progress = (age.as_secs_f64() / slow.window.as_secs_f64()).max(f64::MIN_POSITIVE);
+    full * progress.powf(1.0 / slow.aggression).max(slow.min_weight_percent / 100.0)
+}
+
+impl Picker {
+    fn new(config: &LbConfig, hosts: &[Rc<Host>], seed: u64) -> Self {
+        let first = hosts.first().map_or(1, |host| host.endpoint.weight);
+        let equal = config.slow_start.is_none() && hosts.iter().all(|host| host.endpoint.weight == first);
+        let slow_start = config.slow_start;
+        match &config.policy {
+            LbPolicy::RoundRobin if equal => {
+                Picker::Rotation { next: seed.checked_rem(hosts.len() as u64).unwrap_or(0) as usize }
+            }
+            LbPolicy::RoundRobin => Picker::Weighted { edf: schedule(hosts, seed), slow_start },
+            LbPolicy::LeastRequest { choices, .. } if equal => Picker::LeastRequest { choices: *choices },
+            LbPolicy::LeastRequest { active_request_bias, .. } => {
+                Picker::WeightedLeastRequest { edf: schedule(hosts, seed), bias: *active_request_bias, slow_start }
+            }
+            LbPolicy::Random | LbPolicy::OriginalDestination => Picker::Random,
+            LbPolicy::RingHash { minimum_ring_size, maximum_ring_size, use_hostname } => {
+                Picker::Ring(Ring::new(&shares(hosts, *use_hostname), *minimum_ring_size, *maximum_ring_size))
+            }
+            LbPolicy::Maglev { table_size, use_hostname } => {
+                Picker::Maglev(Maglev::new(&shares(hosts, *use_hostname), *table_size))
+            }
+        }
+    }
+}
+
+fn schedule(hosts: &[Rc<Host>], seed: u64) -> Edf {
+    let weight_of = |host: &Rc<Host>| f64::from(host.endpoint.weight.max(1));
+    let fresh = hosts.iter().all(|host| host.schedule().is_none());
+    let items = hosts.iter().enumerate().map(|(item, host)| (item as u32, weight_of(host), host.schedule()));
+    let mut edf = Edf::new(items);
+    if fresh {
+        // As Envoy: start somewhere else than the other proxies with the same endpoints.
+        for _ in 0..seed.checked_rem(hosts.len() as u64).unwrap_or(0) {
+            edf.pick(|item| weight_of(&hosts[item as usize]));
+        }
+    }
+    edf
+}
+
+fn shares(hosts: &[Rc<Host>], use_hostname: bool) -> Vec<Share> {
+    let total: f64 = hosts.iter().map(|host| f64::from(host.endpoint.weight)).sum();
+    let share = |(item, host): (usize, &Rc<Host>)| Share {
+        item: item as u32,
+        key: hash_key(host, use_hostname),
+        weight: f64::from(host.endpoint.weight) / total,
+    };
+    hosts.iter().enumerate().map(share).collect()
+}
