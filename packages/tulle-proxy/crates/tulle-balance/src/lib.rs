@@ -19,4 +19,4 @@ pub use balancer::{Balancer, NoHost, PickContext};
 pub use config::{LbConfig, LbPolicy, LocalityMode, SlowStart, SubsetConfig, SubsetFallback, SubsetSelector};
 pub use endpoints::{Endpoint, EndpointMetadata, EndpointSet, Health, Labels, Locality, LocalityEndpoints};
 pub use host::{ActiveRequest, Host, HostId};
-pub use outlier::{OutlierConfig, OutlierDetector, OutlierEvent};
+pub use outlier::{EjectionReason, HostResult, OutlierConfig, OutlierDetector, OutlierEvent};
