@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tulle_core::Str;
-use tulle_telemetry::TextFormat;
+use tulle_telemetry::{JsonFormat, TextFormat};
 
 #[derive(Clone, Debug)]
 pub struct AccessLog {
@@ -27,26 +27,7 @@ pub enum LogFormat {
     /// Ends with whatever the format ends with; no newline is added.
     Text(TextFormat),
     /// One JSON object a line.
-    Json(JsonObject),
-}
-
-/// A JSON object whose string values are formats. A value that is one operator alone keeps its type (number, null).
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct JsonObject {
-    /// In order of name.
-    pub fields: Vec<(Str, JsonNode)>,
-    /// Leave out fields whose operator yields nothing.
-    pub omit_empty: bool,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum JsonNode {
-    Format(TextFormat),
-    Number(f64),
-    Bool(bool),
-    Null,
-    List(Vec<JsonNode>),
-    Object(JsonObject),
+    Json(JsonFormat),
 }
 
 /// Which requests are logged.

@@ -85,10 +85,6 @@ pub struct Validation {
     pub trust: Option<TrustSource>,
     /// Any one must match. Empty: every name is taken.
     pub sans: Vec<SanMatcher>,
-    /// Base64 SHA-256 of the SPKI; any one must match. Empty: not checked.
-    pub spki_pins: Vec<[u8; 32]>,
-    /// SHA-256 of the leaf certificate; any one must match. Empty: not checked.
-    pub certificate_pins: Vec<[u8; 32]>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

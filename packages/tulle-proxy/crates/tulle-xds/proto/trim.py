@@ -1,0 +1,127 @@
+"""Writes config.bin: descriptors of the Envoy messages that tulle-proxy reads, trimmed from the envoy-types crate's own.
+
+Run it again (`python trim.py`, needs the `protobuf` package and `cargo`) whenever the envoy-types version moves: the
+file must describe exactly the generated types. Comments and options that decoding does not need are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import subprocess
+
+from google.protobuf import descriptor_pb2
+
+EXT = "envoy/extensions"
+ROOTS = [
+    "envoy/config/bootstrap/v3/bootstrap.proto",
+    "envoy/config/cluster/v3/cluster.proto",
+    "envoy/config/endpoint/v3/endpoint.proto",
+    "envoy/config/listener/v3/listener.proto",
+    "envoy/config/route/v3/route.proto",
+    "envoy/config/trace/v3/opentelemetry.proto",
+    "envoy/config/trace/v3/zipkin.proto",
+    f"{EXT}/access_loggers/file/v3/file.proto",
+    f"{EXT}/access_loggers/stream/v3/stream.proto",
+    f"{EXT}/clusters/dns/v3/dns_cluster.proto",
+    f"{EXT}/filters/http/cors/v3/cors.proto",
+    f"{EXT}/filters/http/ext_authz/v3/ext_authz.proto",
+    f"{EXT}/filters/http/fault/v3/fault.proto",
+    f"{EXT}/filters/http/grpc_stats/v3/config.proto",
+    f"{EXT}/filters/http/header_mutation/v3/header_mutation.proto",
+    f"{EXT}/filters/http/jwt_authn/v3/config.proto",
+    f"{EXT}/filters/http/local_ratelimit/v3/local_rate_limit.proto",
+    f"{EXT}/filters/http/rbac/v3/rbac.proto",
+    f"{EXT}/filters/http/router/v3/router.proto",
+    f"{EXT}/filters/listener/http_inspector/v3/http_inspector.proto",
+    f"{EXT}/filters/listener/original_dst/v3/original_dst.proto",
+    f"{EXT}/filters/listener/proxy_protocol/v3/proxy_protocol.proto",
+    f"{EXT}/filters/listener/tls_inspector/v3/tls_inspector.proto",
+    f"{EXT}/filters/network/http_connection_manager/v3/http_connection_manager.proto",
+    f"{EXT}/filters/network/rbac/v3/rbac.proto",
+    f"{EXT}/filters/network/tcp_proxy/v3/tcp_proxy.proto",
+    f"{EXT}/load_balancing_policies/least_request/v3/least_request.proto",
+    f"{EXT}/load_balancing_policies/maglev/v3/maglev.proto",
+    f"{EXT}/load_balancing_policies/random/v3/random.proto",
+    f"{EXT}/load_balancing_policies/ring_hash/v3/ring_hash.proto",
+    f"{EXT}/load_balancing_policies/round_robin/v3/round_robin.proto",
+    f"{EXT}/load_balancing_policies/wrr_locality/v3/wrr_locality.proto",
+    f"{EXT}/path/match/uri_template/v3/uri_template_match.proto",
+    f"{EXT}/path/rewrite/uri_template/v3/uri_template_rewrite.proto",
+    f"{EXT}/request_id/uuid/v3/uuid.proto",
+    f"{EXT}/retry/host/previous_hosts/v3/previous_hosts.proto",
+    f"{EXT}/transport_sockets/raw_buffer/v3/raw_buffer.proto",
+    f"{EXT}/transport_sockets/tls/v3/secret.proto",
+    f"{EXT}/transport_sockets/tls/v3/tls.proto",
+    f"{EXT}/upstreams/http/v3/http_protocol_options.proto",
+]
+
+
+def envoy_types_descriptors(crate: pathlib.Path) -> bytes:
+    command = ["cargo", "metadata", "--format-version", "1", "--manifest-path", str(crate / "Cargo.toml")]
+    packages = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["packages"]
+    (manifest,) = [package["manifest_path"] for package in packages if package["name"] == "envoy-types"]
+    return (pathlib.Path(manifest).parent / "src/generated/types.bin").read_bytes()
+
+
+def strip(message: descriptor_pb2.DescriptorProto) -> None:
+    for field in message.field:
+        field.ClearField("options")
+    for oneof in message.oneof_decl:
+        oneof.ClearField("options")
+    for enum in message.enum_type:
+        strip_enum(enum)
+    for nested in message.nested_type:
+        strip(nested)
+    is_map_entry = message.options.map_entry
+    message.ClearField("options")
+    if is_map_entry:
+        message.options.map_entry = True
+
+
+def strip_enum(enum: descriptor_pb2.EnumDescriptorProto) -> None:
+    enum.ClearField("options")
+    for value in enum.value:
+        value.ClearField("options")
+
+
+def needed(files: dict[str, descriptor_pb2.FileDescriptorProto]) -> set[str]:
+    found: set[str] = set()
+    pending = list(ROOTS)
+    while pending:
+        name = pending.pop()
+        if name not in found:
+            found.add(name)
+            pending.extend(dependency for dependency in files[name].dependency if not annotations_only(dependency))
+    return found
+
+
+def annotations_only(name: str) -> bool:
+    return "annotations/" in name or name in ("validate/validate.proto", "google/protobuf/descriptor.proto")
+
+
+def main() -> None:
+    crate = pathlib.Path(__file__).resolve().parent.parent
+    whole = descriptor_pb2.FileDescriptorSet.FromString(envoy_types_descriptors(crate))
+    keep = needed({file.name: file for file in whole.file})
+    trimmed = descriptor_pb2.FileDescriptorSet()
+    for file in whole.file:
+        if file.name not in keep:
+            continue
+        file.ClearField("source_code_info")
+        file.ClearField("options")
+        kept = [dependency for dependency in file.dependency if not annotations_only(dependency)]
+        del file.dependency[:]
+        file.dependency.extend(kept)
+        del file.public_dependency[:]
+        del file.service[:]
+        for message in file.message_type:
+            strip(message)
+        for enum in file.enum_type:
+            strip_enum(enum)
+        trimmed.file.append(file)
+    (crate / "proto/config.bin").write_bytes(trimmed.SerializeToString(deterministic=True))
+
+
+if __name__ == "__main__":
+    main()

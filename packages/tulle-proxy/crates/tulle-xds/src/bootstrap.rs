@@ -1,0 +1,225 @@
+//! A bootstrap file: YAML or JSON text to the typed bootstrap.
+
+// Deprecated fields are destructured like all others, so that none is skipped.
+#![allow(deprecated)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::bootstrap::v3 as boot_pb;
+use envoy_types::pb::envoy::config::core::v3 as core_pb;
+use tulle_config::{AdsConfig, Bootstrap, Node, StaticResources};
+use tulle_core::{Address, Str};
+
+use crate::decode::statics::{self, refuse, without_effect};
+use crate::decode::{Cx, Finding, Kind};
+use crate::json::{JsonError, Messages, pack};
+
+/// Why a bootstrap was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum BootstrapError {
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    #[error("{}", list(.0))]
+    Invalid(Vec<Finding>),
+}
+
+fn list(findings: &[Finding]) -> String {
+    findings.iter().map(Finding::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// A bootstrap with its static resources in packed form, which `/config_dump` shows.
+#[derive(Debug)]
+pub struct Loaded {
+    pub bootstrap: Bootstrap,
+    /// The whole message, packed.
+    pub packed: Packed,
+    /// Each static listener and cluster, packed.
+    pub statics: Vec<(Kind, Packed)>,
+}
+
+/// A serialized message and its type.
+#[derive(Clone, Debug)]
+pub struct Packed {
+    pub type_url: Str,
+    pub bytes: Arc<[u8]>,
+}
+
+impl Packed {
+    pub fn new<M: prost::Message + prost::Name>(message: &M) -> Packed {
+        let any = pack(message);
+        Packed { type_url: any.type_url.into(), bytes: any.value.into() }
+    }
+}
+
+/// Reads and checks a bootstrap.
+pub fn load(text: &str) -> Result<Loaded, BootstrapError> {
+    let message: boot_pb::Bootstrap = Messages::load().parse(text)?;
+    let packed = Packed::new(&message);
+    let statics = packed_statics(&message);
+    let mut cx = Cx::new();
+    let bootstrap = bootstrap(&mut cx, message);
+    let (mut bootstrap, warnings) = cx.finish(bootstrap).map_err(BootstrapError::Invalid)?;
+    bootstrap.warnings = warnings.iter().map(Finding::to_string).collect();
+    Ok(Loaded { bootstrap, packed, statics })
+}
+
+fn packed_statics(message: &boot_pb::Bootstrap) -> Vec<(Kind, Packed)> {
+    let Some(resources) = &message.static_resources else { return Vec::new() };
+    let clusters = resources.clusters.iter().map(|cluster| (Kind::Cluster, Packed::new(cluster)));
+    let listeners = resources.listeners.iter().map(|listener| (Kind::Listener, Packed::new(listener)));
+    clusters.chain(listeners).collect()
+}
+
+fn bootstrap(cx: &mut Cx, message: boot_pb::Bootstrap) -> Option<Bootstrap> {
+    let message = supported(cx, message);
+    let resources = message.static_resources.unwrap_or_default();
+    let resources = cx.field("static_resources", |cx| StaticResources {
+        listeners: cx.each("listeners", resources.listeners, |cx, one| statics::listener(cx, one).map(Arc::new)),
+        clusters: cx.each("clusters", resources.clusters, |cx, one| statics::cluster(cx, one).map(Arc::new)),
+        secrets: cx.each("secrets", resources.secrets, |cx, one| {
+            statics::secret(cx, one).map(|(name, secret)| (name, Arc::new(secret)))
+        }),
+    });
+    unique(cx, "static_resources.clusters", resources.clusters.iter().map(|cluster| &cluster.name));
+    unique(cx, "static_resources.listeners", resources.listeners.iter().map(|listener| &listener.name));
+    let ads = match message.dynamic_resources {
+        Some(dynamic) => cx.field("dynamic_resources", |cx| ads(cx, dynamic)),
+        None => None,
+    };
+    if let Some(ads) = &ads
+        && !resources.clusters.iter().any(|cluster| cluster.name == ads.cluster)
+    {
+        let message = format!("the static cluster {:?} does not exist", ads.cluster);
+        cx.error_at("dynamic_resources.ads_config", message);
+    }
+    Some(Bootstrap {
+        node: cx.field("node", |cx| node(cx, message.node.unwrap_or_default())),
+        admin: match message.admin {
+            Some(admin) => cx.field("admin", |cx| admin_address(cx, admin)),
+            None => None,
+        },
+        resources,
+        ads,
+        warnings: Vec::new(),
+    })
+}
+
+fn unique<'a>(cx: &mut Cx, field: &str, names: impl Iterator<Item = &'a Str>) {
+    let mut seen = std::collections::HashSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            cx.error_at(field, format!("{name:?} appears twice"));
+        }
+    }
+}
+
+/// Reports every field that is set and has no effect here, and gives the message back.
+#[rustfmt::skip]
+fn supported(cx: &mut Cx, message: boot_pb::Bootstrap) -> boot_pb::Bootstrap {
+    let boot_pb::Bootstrap {
+        node: _, static_resources: _, dynamic_resources: _, admin: _,
+        node_context_params, cluster_manager, hds_config, flags_path, stats_sinks, deferred_stat_options,
+        stats_config, stats_flush_interval, watchdog, watchdogs, tracing, layered_runtime, overload_manager,
+        enable_dispatcher_stats, header_prefix, stats_server_version_override, use_tcp_for_dns_lookups,
+        dns_resolution_config, typed_dns_resolver_config, bootstrap_extensions, fatal_actions, config_sources,
+        default_config_source, default_socket_interface, certificate_provider_instances, inline_headers,
+        perf_tracing_file_path, default_regex_engine, xds_delegate_extension, xds_config_tracker_extension,
+        listener_manager, application_log_config, grpc_async_client_manager_config, memory_allocator_manager,
+        enable_worker_cpu_affinity, stats_flush, stats_eviction,
+    } = &message;
+    let stats_server_version_override = stats_server_version_override.as_ref();
+    refuse!(cx; hds_config, tracing, header_prefix, config_sources, default_config_source,
+        certificate_provider_instances, xds_delegate_extension, default_socket_interface);
+    without_effect!(cx; node_context_params, cluster_manager, flags_path, stats_sinks, deferred_stat_options, stats_config,
+        stats_flush_interval, watchdog, watchdogs, layered_runtime, overload_manager, enable_dispatcher_stats,
+        stats_server_version_override, use_tcp_for_dns_lookups, dns_resolution_config, typed_dns_resolver_config,
+        bootstrap_extensions, fatal_actions, inline_headers, perf_tracing_file_path, default_regex_engine,
+        xds_config_tracker_extension, listener_manager, application_log_config, grpc_async_client_manager_config,
+        memory_allocator_manager, enable_worker_cpu_affinity, stats_flush, stats_eviction);
+    message
+}
+
+fn node(cx: &mut Cx, message: core_pb::Node) -> Node {
+    let core_pb::Node {
+        id,
+        cluster,
+        metadata,
+        dynamic_parameters: _,
+        locality,
+        user_agent_name: _,
+        extensions: _,
+        client_features: _,
+        listening_addresses: _,
+        user_agent_version_type: _,
+    } = message;
+    Node {
+        id: cx.intern(&id),
+        cluster: cx.intern(&cluster),
+        metadata: metadata.map_or_else(BTreeMap::new, statics::struct_to_map),
+        locality: statics::locality(cx, locality),
+    }
+}
+
+fn admin_address(cx: &mut Cx, message: boot_pb::Admin) -> Option<Address> {
+    let boot_pb::Admin {
+        access_log,
+        access_log_path,
+        profile_path,
+        address,
+        socket_options,
+        ignore_global_conn_limit,
+        allow_paths,
+    } = message;
+    refuse!(cx; socket_options, allow_paths);
+    without_effect!(cx; access_log, access_log_path, profile_path, ignore_global_conn_limit);
+    let address = cx.required("address", address)?;
+    cx.field("address", |cx| statics::address(cx, Some(address), statics::Names::Refused))
+}
+
+fn ads(cx: &mut Cx, message: boot_pb::bootstrap::DynamicResources) -> Option<AdsConfig> {
+    use core_pb::api_config_source::ApiType;
+    use core_pb::grpc_service::TargetSpecifier;
+    let boot_pb::bootstrap::DynamicResources {
+        lds_config,
+        lds_resources_locator,
+        cds_config,
+        cds_resources_locator,
+        ads_config,
+    } = message;
+    refuse!(cx; lds_resources_locator, cds_resources_locator);
+    let timeout = |cx: &mut Cx, name: &str, source: &Option<core_pb::ConfigSource>| {
+        let given = source.as_ref().and_then(|source| source.initial_fetch_timeout);
+        cx.field(name, |cx| cx.limit("initial_fetch_timeout", given, Some(std::time::Duration::from_secs(15))))
+    };
+    let initial_fetch_timeout = timeout(cx, "lds_config", &lds_config);
+    let (listeners, clusters) = (lds_config.is_some(), cds_config.is_some());
+    for (name, source) in [("lds_config", lds_config), ("cds_config", cds_config)] {
+        if source.is_some() {
+            statics::require_ads(cx, name, source);
+        }
+    }
+    let api = cx.required("ads_config", ads_config)?;
+    cx.field("ads_config", |cx| {
+        let api_type = cx.enumeration::<ApiType>("api_type", api.api_type)?;
+        if !matches!(api_type, ApiType::DeltaGrpc | ApiType::AggregatedDeltaGrpc) {
+            cx.field("api_type", |cx| cx.warn("the delta protocol is spoken whatever this says"));
+        }
+        let service = cx.required("grpc_services", api.grpc_services.into_iter().next())?;
+        let Some(TargetSpecifier::EnvoyGrpc(target)) = service.target_specifier else {
+            cx.error_at("grpc_services[0].envoy_grpc", "is required");
+            return None;
+        };
+        Some(AdsConfig {
+            cluster: cx.name("grpc_services[0].envoy_grpc.cluster_name", &target.cluster_name)?,
+            initial_metadata: service
+                .initial_metadata
+                .iter()
+                .map(|header| (cx.intern(&header.key), cx.intern(&header.value)))
+                .collect(),
+            listeners,
+            clusters,
+            initial_fetch_timeout,
+        })
+    })
+}

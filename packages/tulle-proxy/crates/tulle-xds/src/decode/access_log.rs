@@ -1,0 +1,184 @@
+//! Access logs: file and standard streams, text and JSON formats, filters.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::accesslog::v3 as log_pb;
+use envoy_types::pb::envoy::config::core::v3 as core_pb;
+use envoy_types::pb::envoy::extensions::access_loggers::file::v3 as file_pb;
+use envoy_types::pb::envoy::extensions::access_loggers::stream::v3 as stream_pb;
+use prost::Name as _;
+use tulle_config::access_log::{Comparison, ComparisonOp, LogFilter};
+use tulle_config::{AccessLog, AccessLogSink, LogFormat};
+use tulle_core::metadata::{Struct, Value};
+use tulle_telemetry::json::Absent;
+use tulle_telemetry::{JsonFormat, JsonTemplate, TextFormat};
+
+use super::common::struct_to_map;
+use super::cx::{Cx, refuse, type_name, without_effect};
+
+/// Envoy's format when none is configured.
+const DEFAULT_FORMAT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" \
+%RESPONSE_CODE% %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \
+\"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\"\n";
+
+/// `Some(None)` for a log that writes nowhere (`/dev/null`).
+pub fn access_log(cx: &mut Cx, message: log_pb::AccessLog) -> Option<Option<AccessLog>> {
+    use log_pb::access_log::ConfigType;
+    let log_pb::AccessLog { name, filter, config_type } = message;
+    let filter = match filter {
+        Some(filter) => Some(cx.field("filter", |cx| log_filter(cx, filter))?),
+        None => None,
+    };
+    let Some(ConfigType::TypedConfig(any)) = config_type else {
+        cx.error_at("typed_config", format!("is required for {name:?}"));
+        return None;
+    };
+    let typed = type_name(&any.type_url);
+    let (sink, format) = cx.field("typed_config", |cx| {
+        if typed == file_pb::FileAccessLog::full_name() {
+            let message = cx.unpack::<file_pb::FileAccessLog>(&any)?;
+            file(cx, message)
+        } else if typed == stream_pb::StdoutAccessLog::full_name() {
+            use stream_pb::stdout_access_log::AccessLogFormat::LogFormat as Given;
+            let message = cx.unpack::<stream_pb::StdoutAccessLog>(&any)?;
+            let given = message.access_log_format.map(|Given(format)| format);
+            Some((Some(AccessLogSink::Stdout), substitution(cx, given)?))
+        } else if typed == stream_pb::StderrAccessLog::full_name() {
+            use stream_pb::stderr_access_log::AccessLogFormat::LogFormat as Given;
+            let message = cx.unpack::<stream_pb::StderrAccessLog>(&any)?;
+            let given = message.access_log_format.map(|Given(format)| format);
+            Some((Some(AccessLogSink::Stderr), substitution(cx, given)?))
+        } else {
+            cx.error(format!("the access logger {typed} is not supported"));
+            None
+        }
+    })?;
+    Some(sink.map(|sink| AccessLog { sink, format: Arc::new(format), filter }))
+}
+
+fn file(cx: &mut Cx, message: file_pb::FileAccessLog) -> Option<(Option<AccessLogSink>, LogFormat)> {
+    use file_pb::file_access_log::AccessLogFormat as Given;
+    let file_pb::FileAccessLog { path, access_log_format } = message;
+    let format = match access_log_format {
+        None => substitution(cx, None)?,
+        Some(Given::Format(text)) => LogFormat::Text(cx.field("format", |cx| text_format(cx, &text))?),
+        Some(Given::JsonFormat(fields)) => {
+            cx.field("json_format", |cx| json(cx, struct_to_map(fields), Absent::Null))?
+        }
+        Some(Given::TypedJsonFormat(fields)) => {
+            cx.field("typed_json_format", |cx| json(cx, struct_to_map(fields), Absent::Null))?
+        }
+        Some(Given::LogFormat(format)) => cx.field("log_format", |cx| substitution(cx, Some(format)))?,
+    };
+    cx.name("path", &path)?;
+    let sink = match path.as_str() {
+        "/dev/null" => None,
+        "/dev/stdout" => Some(AccessLogSink::Stdout),
+        "/dev/stderr" => Some(AccessLogSink::Stderr),
+        path => Some(AccessLogSink::File(Path::new(path).into())),
+    };
+    Some((sink, format))
+}
+
+fn substitution(cx: &mut Cx, message: Option<core_pb::SubstitutionFormatString>) -> Option<LogFormat> {
+    use core_pb::substitution_format_string::Format;
+    let Some(message) = message else { return text_format(cx, DEFAULT_FORMAT).map(LogFormat::Text) };
+    let core_pb::SubstitutionFormatString { omit_empty_values, content_type, formatters, json_format_options, format } =
+        message;
+    refuse!(cx; formatters);
+    without_effect!(cx; content_type, json_format_options);
+    match cx.required("format", format)? {
+        Format::TextFormat(text) => cx.field("text_format", |cx| text_format(cx, &text)).map(LogFormat::Text),
+        Format::JsonFormat(fields) => {
+            let absent = if omit_empty_values { Absent::Omit } else { Absent::Null };
+            cx.field("json_format", |cx| json(cx, struct_to_map(fields), absent))
+        }
+        Format::TextFormatSource(source) => {
+            let source = cx.field("text_format_source", |cx| super::common::data_source(cx, source))?;
+            match source {
+                tulle_config::tls::DataSource::Inline(bytes) => {
+                    text_format(cx, &String::from_utf8_lossy(&bytes)).map(LogFormat::Text)
+                }
+                _ => {
+                    cx.error_at("text_format_source", "must be inline");
+                    None
+                }
+            }
+        }
+    }
+}
+
+fn text_format(cx: &mut Cx, text: &str) -> Option<TextFormat> {
+    match TextFormat::parse(text) {
+        Ok(format) => Some(format),
+        Err(error) => {
+            cx.error(error.to_string());
+            None
+        }
+    }
+}
+
+fn json(cx: &mut Cx, fields: Struct, absent: Absent) -> Option<LogFormat> {
+    match JsonFormat::compile(&template(&Value::Struct(fields)), absent) {
+        Ok(format) => Some(LogFormat::Json(format)),
+        Err(error) => {
+            cx.error(error.to_string());
+            None
+        }
+    }
+}
+
+fn template(value: &Value) -> JsonTemplate {
+    match value {
+        Value::Null => JsonTemplate::Null,
+        Value::Bool(truth) => JsonTemplate::Bool(*truth),
+        Value::Number(number) => JsonTemplate::Number(*number),
+        Value::String(text) => JsonTemplate::Text(text.to_string()),
+        Value::List(items) => JsonTemplate::List(items.iter().map(template).collect()),
+        Value::Struct(fields) => {
+            JsonTemplate::Object(fields.iter().map(|(key, value)| (key.to_string(), template(value))).collect())
+        }
+    }
+}
+
+fn log_filter(cx: &mut Cx, message: log_pb::AccessLogFilter) -> Option<LogFilter> {
+    use log_pb::access_log_filter::FilterSpecifier as Specifier;
+    Some(match cx.required("filter_specifier", message.filter_specifier)? {
+        Specifier::StatusCodeFilter(filter) => LogFilter::Status(comparison(cx, filter.comparison)?),
+        Specifier::DurationFilter(filter) => LogFilter::Duration(comparison(cx, filter.comparison)?),
+        Specifier::NotHealthCheckFilter(_) => LogFilter::NotHealthCheck,
+        Specifier::AndFilter(and) => LogFilter::And(cx.each("and_filter.filters", and.filters, log_filter)),
+        Specifier::OrFilter(or) => LogFilter::Or(cx.each("or_filter.filters", or.filters, log_filter)),
+        Specifier::ResponseFlagFilter(flags) => {
+            LogFilter::ResponseFlag(flags.flags.iter().map(|flag| cx.intern(flag)).collect())
+        }
+        Specifier::GrpcStatusFilter(grpc) => LogFilter::GrpcStatus {
+            statuses: grpc.statuses.iter().filter_map(|status| u16::try_from(*status).ok()).collect(),
+            exclude: grpc.exclude,
+        },
+        Specifier::TraceableFilter(_)
+        | Specifier::RuntimeFilter(_)
+        | Specifier::HeaderFilter(_)
+        | Specifier::ExtensionFilter(_)
+        | Specifier::MetadataFilter(_)
+        | Specifier::LogTypeFilter(_) => {
+            cx.error("this kind of access log filter is not supported");
+            return None;
+        }
+    })
+}
+
+fn comparison(cx: &mut Cx, message: Option<log_pb::ComparisonFilter>) -> Option<Comparison> {
+    use log_pb::comparison_filter::Op;
+    let log_pb::ComparisonFilter { op, value } = cx.required("comparison", message)?;
+    Some(Comparison {
+        op: match cx.enumeration::<Op>("comparison.op", op)? {
+            Op::Eq => ComparisonOp::Eq,
+            Op::Ge => ComparisonOp::Ge,
+            Op::Le => ComparisonOp::Le,
+            Op::Ne => ComparisonOp::Ne,
+        },
+        value: cx.required("comparison.value", value)?.default_value,
+    })
+}

@@ -1,0 +1,172 @@
+//! Filter chains: their match, their transport socket and their network filter.
+
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::core::v3 as core_pb;
+use envoy_types::pb::envoy::config::listener::v3 as listener_pb;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
+use envoy_types::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::DownstreamTlsContext;
+use prost::Name as _;
+use tulle_config::listener::{ChainMatch, SourceMatch, SourceType, TransportProtocol};
+use tulle_config::{DownstreamTls, FilterChain, NetworkFilter};
+
+use super::address::{cidr, lower_case};
+use super::common::{metadata, truth, uint};
+use super::cx::{Cx, refuse, type_name};
+use super::hcm::hcm;
+use super::tcp_proxy::tcp_proxy;
+use super::tls::downstream;
+
+pub fn filter_chain(cx: &mut Cx, message: listener_pb::FilterChain) -> Option<FilterChain> {
+    let listener_pb::FilterChain {
+        filter_chain_match,
+        mut filters,
+        use_proxy_proto,
+        metadata: about,
+        transport_socket,
+        transport_socket_connect_timeout,
+        name,
+    } = message;
+    if truth(use_proxy_proto, false) {
+        cx.refuse("use_proxy_proto");
+    }
+    let matches = cx.field("filter_chain_match", |cx| chain_match(cx, filter_chain_match.unwrap_or_default()));
+    let tls = match transport_socket {
+        Some(socket) => cx.field("transport_socket", |cx| transport(cx, socket)),
+        None => Some(None),
+    };
+    let filter = match (filters.pop(), filters.len()) {
+        (Some(filter), 0) => cx.field("filters[0]", |cx| network_filter(cx, filter)),
+        (Some(_), _) => {
+            cx.error_at("filters", "more than one network filter is not supported");
+            None
+        }
+        (None, _) => {
+            cx.error_at("filters", "is required");
+            None
+        }
+    };
+    Some(FilterChain {
+        name: cx.intern(&name),
+        matches: matches?,
+        tls: tls?,
+        transport_connect_timeout: cx.limit("transport_socket_connect_timeout", transport_socket_connect_timeout, None),
+        filter: filter?,
+        metadata: metadata(cx, about),
+    })
+}
+
+fn chain_match(cx: &mut Cx, message: listener_pb::FilterChainMatch) -> Option<ChainMatch> {
+    use listener_pb::filter_chain_match::ConnectionSourceType;
+    let listener_pb::FilterChainMatch {
+        destination_port,
+        prefix_ranges,
+        address_suffix,
+        suffix_len,
+        direct_source_prefix_ranges,
+        source_type,
+        source_prefix_ranges,
+        source_ports,
+        server_names,
+        transport_protocol,
+        application_protocols,
+    } = message;
+    refuse!(cx; address_suffix, suffix_len);
+    for name in &server_names {
+        if name.contains('*') && !(name.starts_with("*.") && !name[2..].contains('*')) {
+            cx.error_at("server_names", format!("{name:?}: a wildcard may only be the first label"));
+        }
+    }
+    Some(ChainMatch {
+        destination_port: match uint(destination_port) {
+            Some(number) => Some(port(cx, number)?),
+            None => None,
+        },
+        destination_ranges: cx.each("prefix_ranges", prefix_ranges, cidr),
+        server_names: lower_case(cx, server_names),
+        transport_protocol: match transport_protocol.as_str() {
+            "" => None,
+            "tls" => Some(TransportProtocol::Tls),
+            "raw_buffer" => Some(TransportProtocol::RawBuffer),
+            other => {
+                cx.error_at("transport_protocol", format!("{other:?} is not supported"));
+                None
+            }
+        },
+        application_protocols: application_protocols.iter().map(|name| cx.intern(name)).collect(),
+        source: SourceMatch {
+            kind: match cx.enumeration::<ConnectionSourceType>("source_type", source_type)? {
+                ConnectionSourceType::Any => SourceType::Any,
+                ConnectionSourceType::SameIpOrLoopback => SourceType::SameIpOrLoopback,
+                ConnectionSourceType::External => SourceType::External,
+            },
+            ranges: cx.each("source_prefix_ranges", source_prefix_ranges, cidr),
+            ports: cx.each("source_ports", source_ports, port),
+            direct_ranges: cx.each("direct_source_prefix_ranges", direct_source_prefix_ranges, cidr),
+        },
+    })
+}
+
+fn port(cx: &mut Cx, value: u32) -> Option<u16> {
+    let valid = u16::try_from(value).ok().filter(|port| *port != 0);
+    if valid.is_none() {
+        cx.error(format!("{value} is not a port"));
+    }
+    valid
+}
+
+/// `None` after an error; `Some(None)` is plaintext.
+fn transport(cx: &mut Cx, message: core_pb::TransportSocket) -> Option<Option<Arc<DownstreamTls>>> {
+    use core_pb::transport_socket::ConfigType;
+    let core_pb::TransportSocket { name, config_type } = message;
+    let Some(ConfigType::TypedConfig(any)) = config_type else {
+        if name == "envoy.transport_sockets.raw_buffer" {
+            return Some(None);
+        }
+        cx.error_at("typed_config", "is required");
+        return None;
+    };
+    let typed = type_name(&any.type_url);
+    cx.field("typed_config", |cx| {
+        if typed == RawBuffer::full_name() {
+            Some(None)
+        } else if typed == DownstreamTlsContext::full_name() {
+            let context = cx.unpack::<DownstreamTlsContext>(&any)?;
+            downstream(cx, context).map(|tls| Some(Arc::new(tls)))
+        } else {
+            cx.error(format!("the transport socket {typed} is not supported for listeners"));
+            None
+        }
+    })
+}
+
+fn network_filter(cx: &mut Cx, message: listener_pb::Filter) -> Option<NetworkFilter> {
+    use listener_pb::filter::ConfigType;
+    let listener_pb::Filter { name, config_type } = message;
+    let any = match config_type {
+        Some(ConfigType::TypedConfig(any)) => any,
+        Some(ConfigType::ConfigDiscovery(_)) => {
+            cx.refuse("config_discovery");
+            return None;
+        }
+        None => {
+            cx.error_at("typed_config", format!("is required for {name:?}"));
+            return None;
+        }
+    };
+    let typed = type_name(&any.type_url);
+    cx.field("typed_config", |cx| {
+        if typed == HttpConnectionManager::full_name() {
+            let message = cx.unpack::<HttpConnectionManager>(&any)?;
+            hcm(cx, message).map(|hcm| NetworkFilter::Http(Arc::new(hcm)))
+        } else if typed == TcpProxy::full_name() {
+            let message = cx.unpack::<TcpProxy>(&any)?;
+            tcp_proxy(cx, message).map(|proxy| NetworkFilter::Tcp(Arc::new(proxy)))
+        } else {
+            cx.error(format!("the network filter {typed} is not supported"));
+            None
+        }
+    })
+}

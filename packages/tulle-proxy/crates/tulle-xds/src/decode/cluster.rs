@@ -1,0 +1,303 @@
+//! Clusters: discovery, protocol, limits, transport.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::cluster::v3 as cluster_pb;
+use envoy_types::pb::envoy::config::core::v3 as core_pb;
+use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use envoy_types::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext;
+use cluster_pb::cluster as inner_pb;
+use prost::Name as _;
+use tulle_balance::{EndpointSet, Labels};
+use tulle_config::cluster::{DnsDiscovery, DnsEndpoint, DnsFamily, TcpKeepAlive, TransportMatch, UpstreamTransport};
+use tulle_config::{Cluster, Discovery};
+use tulle_core::Address;
+
+use super::address::{Names, address};
+use super::common::{labels, metadata, struct_to_map, uint};
+use super::cx::{Cx, refuse, type_name, without_effect};
+use super::endpoint::assignment;
+use super::health::health_check;
+use super::lb::{Parts, lb_config};
+use super::outlier::{circuit_breakers, outlier_detection};
+use super::protocol::{Protocol, protocol};
+use super::tls::upstream;
+
+/// Envoy's defaults.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const BUFFER_LIMIT: u32 = 1 << 20;
+const DNS_REFRESH: Duration = Duration::from_secs(5);
+
+pub fn cluster(cx: &mut Cx, message: cluster_pb::Cluster) -> Option<Cluster> {
+    let mut message = supported(cx, message);
+    let name = cx.name("name", &message.name)?;
+    let Protocol { protocol, limits } = protocol(cx, &mut message)?;
+    let discovery = discovery(cx, &mut message);
+    let transport = match message.transport_socket.take() {
+        Some(socket) => cx.field("transport_socket", |cx| transport(cx, socket)),
+        None => Some(UpstreamTransport::Plaintext),
+    };
+    let matches = std::mem::take(&mut message.transport_socket_matches);
+    let transport_matches = cx.each("transport_socket_matches", matches, transport_match);
+    let lb = lb_config(
+        cx,
+        Parts {
+            policy: message.lb_policy,
+            config: message.lb_config.take(),
+            extension: message.load_balancing_policy.take(),
+            common: message.common_lb_config.take(),
+            subsets: message.lb_subset_config.take(),
+        },
+    );
+    let health_checks = cx.each("health_checks", std::mem::take(&mut message.health_checks), health_check);
+    let outlier = message.outlier_detection.take();
+    let breakers = message.circuit_breakers.take().unwrap_or_default();
+    Some(Cluster {
+        stat_name: if message.alt_stat_name.is_empty() { name.clone() } else { cx.intern(&message.alt_stat_name) },
+        name,
+        discovery: discovery?,
+        lb: lb?,
+        connect_timeout: connect_timeout(cx, &message)?,
+        protocol,
+        limits,
+        circuit_breakers: cx.field("circuit_breakers", |cx| circuit_breakers(cx, breakers)),
+        outlier: outlier.map(|outlier| cx.field("outlier_detection", |cx| outlier_detection(cx, outlier))),
+        health_checks,
+        transport: transport?,
+        transport_matches,
+        metadata: metadata(cx, message.metadata.take()),
+        bind: bind(cx, message.upstream_bind_config.take())?,
+        tcp_keepalive: keepalive(cx, message.upstream_connection_options.take()),
+        buffer_limit: uint(message.per_connection_buffer_limit_bytes).unwrap_or(BUFFER_LIMIT),
+        close_connections_on_host_health_failure: message.close_connections_on_host_health_failure,
+        ignore_health_on_host_removal: message.ignore_health_on_host_removal,
+    })
+}
+
+/// Reports every field that is set and has no place in [`Cluster`], and gives the message back.
+#[rustfmt::skip]
+fn supported(cx: &mut Cx, message: cluster_pb::Cluster) -> cluster_pb::Cluster {
+    let cluster_pb::Cluster {
+        // Decoded by the functions of this file and of protocol.rs.
+        transport_socket_matches: _, name: _, alt_stat_name: _, eds_cluster_config: _, connect_timeout: _,
+        per_connection_buffer_limit_bytes: _, lb_policy: _, load_assignment: _, health_checks: _,
+        max_requests_per_connection: _, circuit_breakers: _, common_http_protocol_options: _,
+        http_protocol_options: _, http2_protocol_options: _, typed_extension_protocol_options: _,
+        dns_refresh_rate: _, dns_failure_refresh_rate: _, respect_dns_ttl: _, dns_lookup_family: _,
+        outlier_detection: _, upstream_bind_config: _, lb_subset_config: _, common_lb_config: _,
+        transport_socket: _, metadata: _, protocol_selection: _, upstream_connection_options: _,
+        close_connections_on_host_health_failure: _, ignore_health_on_host_removal: _, load_balancing_policy: _,
+        cluster_discovery_type: _, lb_config: _,
+        // Reported below.
+        transport_socket_matcher, stats_matcher, per_connection_buffer_high_watermark_timeout,
+        upstream_http_protocol_options, dns_jitter, dns_resolvers, use_tcp_for_dns_lookups, dns_resolution_config,
+        typed_dns_resolver_config, wait_for_warm_on_init, cleanup_interval, filters, lrs_server,
+        lrs_report_endpoint_metrics, track_timeout_budgets, upstream_config, track_cluster_stats, preconnect_policy,
+        connection_pool_per_downstream_connection, queuing_policies,
+    } = &message;
+    refuse!(cx; transport_socket_matcher, upstream_http_protocol_options, dns_resolvers, use_tcp_for_dns_lookups,
+        dns_resolution_config, typed_dns_resolver_config, filters, upstream_config,
+        connection_pool_per_downstream_connection, queuing_policies);
+    without_effect!(cx; stats_matcher, per_connection_buffer_high_watermark_timeout, dns_jitter, wait_for_warm_on_init,
+        cleanup_interval, lrs_server, lrs_report_endpoint_metrics, track_timeout_budgets, track_cluster_stats,
+        preconnect_policy);
+    message
+}
+
+fn connect_timeout(cx: &mut Cx, message: &cluster_pb::Cluster) -> Option<Duration> {
+    match message.connect_timeout {
+        None => Some(CONNECT_TIMEOUT),
+        some => {
+            let timeout = cx.duration("connect_timeout", some)?;
+            if timeout.is_zero() {
+                cx.error_at("connect_timeout", "must be greater than 0");
+            }
+            Some(timeout)
+        }
+    }
+}
+
+fn discovery(cx: &mut Cx, message: &mut cluster_pb::Cluster) -> Option<Discovery> {
+    use inner_pb::{ClusterDiscoveryType, DiscoveryType};
+    let kind = match message.cluster_discovery_type.take() {
+        None => DiscoveryType::Static,
+        Some(ClusterDiscoveryType::Type(kind)) => cx.enumeration::<DiscoveryType>("type", kind)?,
+        Some(ClusterDiscoveryType::ClusterType(custom)) => {
+            cx.error_at("cluster_type", format!("{:?} is not supported", custom.name));
+            return None;
+        }
+    };
+    let endpoints = message.load_assignment.take();
+    if endpoints.is_some() && matches!(kind, DiscoveryType::Eds | DiscoveryType::OriginalDst) {
+        cx.error_at("load_assignment", "has no place in a cluster of this type");
+    }
+    match kind {
+        DiscoveryType::Static => {
+            let set = static_endpoints(cx, endpoints, Names::Refused)?;
+            Some(Discovery::Static(Arc::new(set)))
+        }
+        DiscoveryType::StrictDns => dns(cx, message, endpoints).map(|dns| Discovery::StrictDns(Arc::new(dns))),
+        DiscoveryType::LogicalDns => {
+            let dns = dns(cx, message, endpoints)?;
+            if dns.endpoints.len() != 1 {
+                cx.error_at("load_assignment", "a LOGICAL_DNS cluster has exactly one endpoint");
+            }
+            Some(Discovery::LogicalDns(Arc::new(dns)))
+        }
+        DiscoveryType::Eds => {
+            let config = cx.required("eds_cluster_config", message.eds_cluster_config.take())?;
+            cx.field("eds_cluster_config", |cx| require_ads(cx, "eds_config", config.eds_config));
+            let name = if config.service_name.is_empty() { &message.name } else { &config.service_name };
+            Some(Discovery::Eds(cx.intern(name)))
+        }
+        DiscoveryType::OriginalDst => Some(Discovery::OriginalDst),
+    }
+}
+
+fn static_endpoints(cx: &mut Cx, message: Option<ClusterLoadAssignment>, names: Names) -> Option<EndpointSet> {
+    match message {
+        Some(message) => cx.field("load_assignment", |cx| assignment(cx, message, names)),
+        None => Some(EndpointSet::default()),
+    }
+}
+
+/// Everything is discovered through the one aggregated stream.
+pub fn require_ads(cx: &mut Cx, field: &str, source: Option<core_pb::ConfigSource>) {
+    use core_pb::config_source::ConfigSourceSpecifier as Specifier;
+    match source.and_then(|source| source.config_source_specifier) {
+        Some(Specifier::Ads(_) | Specifier::Self_(_)) => {}
+        Some(_) => cx.error_at(field, "must be ads: other sources are not supported"),
+        None => cx.error_at(field, "is required"),
+    }
+}
+
+fn dns(
+    cx: &mut Cx,
+    message: &cluster_pb::Cluster,
+    endpoints: Option<ClusterLoadAssignment>,
+) -> Option<DnsDiscovery> {
+    use inner_pb::DnsLookupFamily as Family;
+    let set = static_endpoints(cx, endpoints, Names::Resolved)?;
+    let failure = message.dns_failure_refresh_rate.and_then(|rate| {
+        cx.field("dns_failure_refresh_rate", |cx| {
+            let base = cx.duration("base_interval", rate.base_interval)?;
+            Some((base, cx.duration("max_interval", rate.max_interval).unwrap_or(base * 10)))
+        })
+    });
+    let refresh = cx.duration("dns_refresh_rate", message.dns_refresh_rate).unwrap_or(DNS_REFRESH);
+    if refresh < Duration::from_millis(1) {
+        cx.error_at("dns_refresh_rate", "must be at least 1 ms");
+    }
+    Some(DnsDiscovery {
+        endpoints: dns_endpoints(cx, &set),
+        family: match cx.enumeration::<Family>("dns_lookup_family", message.dns_lookup_family)? {
+            Family::Auto => DnsFamily::Auto,
+            Family::V4Only => DnsFamily::V4Only,
+            Family::V6Only => DnsFamily::V6Only,
+            Family::V4Preferred => DnsFamily::V4Preferred,
+            Family::All => DnsFamily::All,
+        },
+        refresh,
+        failure_refresh: failure,
+        respect_ttl: message.respect_dns_ttl,
+    })
+}
+
+fn dns_endpoints(cx: &mut Cx, set: &EndpointSet) -> Vec<DnsEndpoint> {
+    let groups = set.localities.iter();
+    let pairs = groups.flat_map(|group| group.endpoints.iter().map(move |endpoint| (group, endpoint)));
+    pairs
+        .map(|(group, endpoint)| DnsEndpoint {
+            address: endpoint.address.clone(),
+            hostname: match (&endpoint.hostname, &endpoint.address) {
+                (Some(name), _) => name.clone(),
+                (None, Address::Name { host, .. }) => host.clone(),
+                (None, other) => cx.intern(&other.to_string()),
+            },
+            weight: endpoint.weight,
+            priority: group.priority,
+            locality: group.locality.clone(),
+            locality_weight: group.weight,
+            metadata: endpoint.metadata.clone(),
+        })
+        .collect()
+}
+
+fn transport_match(cx: &mut Cx, message: inner_pb::TransportSocketMatch) -> Option<TransportMatch> {
+    let inner_pb::TransportSocketMatch { name, r#match, transport_socket } = message;
+    let criteria = match r#match {
+        Some(fields) => cx.field("match", |cx| labels(cx, &struct_to_map(fields))),
+        None => Labels::default(),
+    };
+    let socket = cx.required("transport_socket", transport_socket)?;
+    Some(TransportMatch {
+        name: cx.name("name", &name)?,
+        criteria,
+        transport: cx.field("transport_socket", |cx| transport(cx, socket))?,
+    })
+}
+
+fn transport(cx: &mut Cx, message: core_pb::TransportSocket) -> Option<UpstreamTransport> {
+    use core_pb::transport_socket::ConfigType;
+    let core_pb::TransportSocket { name, config_type } = message;
+    let Some(ConfigType::TypedConfig(any)) = config_type else {
+        if name == "envoy.transport_sockets.raw_buffer" {
+            return Some(UpstreamTransport::Plaintext);
+        }
+        cx.error_at("typed_config", "is required");
+        return None;
+    };
+    let typed = type_name(&any.type_url);
+    cx.field("typed_config", |cx| {
+        if typed == RawBuffer::full_name() {
+            Some(UpstreamTransport::Plaintext)
+        } else if typed == UpstreamTlsContext::full_name() {
+            let context = cx.unpack::<UpstreamTlsContext>(&any)?;
+            upstream(cx, context).map(|tls| UpstreamTransport::Tls(Arc::new(tls)))
+        } else {
+            cx.error(format!("the transport socket {typed} is not supported for clusters"));
+            None
+        }
+    })
+}
+
+/// `None` after an error.
+fn bind(cx: &mut Cx, message: Option<core_pb::BindConfig>) -> Option<Option<std::net::SocketAddr>> {
+    let Some(message) = message else { return Some(None) };
+    let core_pb::BindConfig {
+        source_address,
+        freebind,
+        socket_options,
+        extra_source_addresses,
+        additional_source_addresses,
+        local_address_selector,
+        validate_network_namespaces,
+    } = message;
+    cx.field("upstream_bind_config", |cx| {
+        refuse!(cx; freebind, socket_options, extra_source_addresses, additional_source_addresses,
+            local_address_selector, validate_network_namespaces);
+        let Some(source) = source_address else { return Some(None) };
+        let source = core_pb::Address { address: Some(core_pb::address::Address::SocketAddress(source)) };
+        cx.field("source_address", |cx| address(cx, Some(source), Names::Refused)).map(|source| source.socket())
+    })
+}
+
+fn keepalive(cx: &mut Cx, message: Option<cluster_pb::UpstreamConnectionOptions>) -> Option<TcpKeepAlive> {
+    let cluster_pb::UpstreamConnectionOptions {
+        tcp_keepalive,
+        set_local_interface_name_on_upstream_connections,
+        happy_eyeballs_config,
+    } = message?;
+    cx.field("upstream_connection_options", |cx| {
+        without_effect!(cx; set_local_interface_name_on_upstream_connections, happy_eyeballs_config);
+    });
+    let core_pb::TcpKeepalive { keepalive_probes, keepalive_time, keepalive_interval } = tcp_keepalive?;
+    let seconds = |value: Option<u32>| value.map(|seconds| Duration::from_secs(u64::from(seconds)));
+    Some(TcpKeepAlive {
+        probes: uint(keepalive_probes),
+        time: seconds(uint(keepalive_time)),
+        interval: seconds(uint(keepalive_interval)),
+    })
+}

@@ -1,0 +1,145 @@
+//! Small shared messages: metadata, structs, percentages, localities, data sources, wrapped numbers.
+
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::core::v3 as core_pb;
+use envoy_types::pb::envoy::r#type::v3 as type_pb;
+use envoy_types::pb::google::protobuf;
+use tulle_balance::{EndpointMetadata, Labels, Locality};
+use tulle_config::tls::DataSource;
+use tulle_core::metadata::{Metadata, Struct, Value};
+use tulle_core::{FractionalPercent, Str};
+
+use super::cx::{Cx, refuse};
+
+/// A protobuf struct as an ordered map.
+pub fn struct_to_map(fields: protobuf::Struct) -> Struct {
+    fields.fields.into_iter().map(|(key, value)| (Str::from(key), value_of(value))).collect()
+}
+
+fn value_of(value: protobuf::Value) -> Value {
+    use protobuf::value::Kind;
+    match value.kind {
+        None | Some(Kind::NullValue(_)) => Value::Null,
+        Some(Kind::NumberValue(number)) => Value::Number(number),
+        Some(Kind::StringValue(text)) => Value::String(text.into()),
+        Some(Kind::BoolValue(truth)) => Value::Bool(truth),
+        Some(Kind::StructValue(fields)) => Value::Struct(struct_to_map(fields)),
+        Some(Kind::ListValue(list)) => Value::List(list.values.into_iter().map(value_of).collect()),
+    }
+}
+
+/// Metadata; typed metadata has no reader here and is left out with a warning.
+pub fn metadata(cx: &mut Cx, message: Option<core_pb::Metadata>) -> Arc<Metadata> {
+    let Some(core_pb::Metadata { filter_metadata, typed_filter_metadata }) = message else {
+        return Arc::default();
+    };
+    super::cx::without_effect!(cx; typed_filter_metadata);
+    let filters = filter_metadata.into_iter().map(|(name, fields)| (Str::from(name), struct_to_map(fields)));
+    Arc::new(Metadata { filters: filters.collect() })
+}
+
+/// A struct's entries as labels; values that are not strings are written as JSON would.
+pub fn labels(cx: &mut Cx, fields: &Struct) -> Labels {
+    let mut pairs = Vec::with_capacity(fields.len());
+    for (key, value) in fields {
+        let text = match value {
+            Value::String(text) => text.clone(),
+            Value::Number(number) => cx.intern(&number.to_string()),
+            Value::Bool(truth) => cx.intern(if *truth { "true" } else { "false" }),
+            Value::Null | Value::List(_) | Value::Struct(_) => {
+                cx.error_at(key, "must be a string, number or boolean");
+                continue;
+            }
+        };
+        pairs.push((key.clone(), text));
+    }
+    Labels::new(pairs)
+}
+
+/// The labels of a `metadata_match`: what it has under `envoy.lb`.
+pub fn subset(cx: &mut Cx, message: Option<core_pb::Metadata>) -> Box<[(Str, Str)]> {
+    let metadata = metadata(cx, message);
+    let Some(fields) = metadata.filter("envoy.lb") else { return Box::default() };
+    cx.field("envoy.lb", |cx| labels(cx, fields)).iter().cloned().collect()
+}
+
+/// The parts of an endpoint's metadata that anything reads.
+pub fn endpoint_metadata(cx: &mut Cx, message: Option<core_pb::Metadata>) -> EndpointMetadata {
+    let metadata = metadata(cx, message);
+    let pick = |cx: &mut Cx, filter: &str| match metadata.filter(filter) {
+        Some(fields) => cx.field(filter, |cx| labels(cx, fields)),
+        None => Labels::default(),
+    };
+    EndpointMetadata {
+        lb: pick(cx, "envoy.lb"),
+        transport: pick(cx, "envoy.transport_socket_match"),
+        workload: metadata
+            .filter("istio")
+            .and_then(|fields| fields.get("workload"))
+            .and_then(Value::as_str)
+            .map(|text| cx.intern(text)),
+    }
+}
+
+pub fn locality(cx: &mut Cx, message: Option<core_pb::Locality>) -> Locality {
+    let core_pb::Locality { region, zone, sub_zone } = message.unwrap_or_default();
+    Locality { region: cx.intern(&region), zone: cx.intern(&zone), sub_zone: cx.intern(&sub_zone) }
+}
+
+pub fn fraction(cx: &mut Cx, message: type_pb::FractionalPercent) -> Option<FractionalPercent> {
+    use type_pb::fractional_percent::DenominatorType;
+    let type_pb::FractionalPercent { numerator, denominator } = message;
+    let whole = match cx.enumeration::<DenominatorType>("denominator", denominator)? {
+        DenominatorType::Hundred => 100,
+        DenominatorType::TenThousand => 10_000,
+        DenominatorType::Million => 1_000_000,
+    };
+    Some(FractionalPercent::new(numerator, whole))
+}
+
+/// A fraction under a runtime key. There is no runtime: the default holds, which is 100 % when none is given.
+pub fn runtime_fraction(cx: &mut Cx, message: core_pb::RuntimeFractionalPercent) -> Option<FractionalPercent> {
+    let core_pb::RuntimeFractionalPercent { default_value, runtime_key: _ } = message;
+    match default_value {
+        Some(value) => cx.field("default_value", |cx| fraction(cx, value)),
+        None => Some(FractionalPercent::ALWAYS),
+    }
+}
+
+/// A percentage from 0 to 100.
+pub fn percent(cx: &mut Cx, name: &str, message: Option<type_pb::Percent>, default: f64) -> f64 {
+    match message.map(|percent| percent.value) {
+        None => default,
+        Some(value) if (0.0..=100.0).contains(&value) => value,
+        Some(value) => {
+            cx.error_at(name, format!("{value} is not between 0 and 100"));
+            default
+        }
+    }
+}
+
+pub fn uint(value: Option<protobuf::UInt32Value>) -> Option<u32> {
+    value.map(|wrapped| wrapped.value)
+}
+
+pub fn truth(value: Option<protobuf::BoolValue>, default: bool) -> bool {
+    value.map_or(default, |wrapped| wrapped.value)
+}
+
+/// A text that may be absent.
+pub fn optional(cx: &mut Cx, text: &str) -> Option<Str> {
+    (!text.is_empty()).then(|| cx.intern(text))
+}
+
+pub fn data_source(cx: &mut Cx, message: core_pb::DataSource) -> Option<DataSource> {
+    use core_pb::data_source::Specifier;
+    let core_pb::DataSource { watched_directory, specifier } = message;
+    refuse!(cx; watched_directory);
+    match cx.required("specifier", specifier)? {
+        Specifier::Filename(path) => Some(DataSource::File(std::path::Path::new(&path).into())),
+        Specifier::InlineBytes(bytes) => Some(DataSource::Inline(bytes.into())),
+        Specifier::InlineString(text) => Some(DataSource::Inline(text.into_bytes().into())),
+        Specifier::EnvironmentVariable(name) => Some(DataSource::Environment(name.into())),
+    }
+}

@@ -1,0 +1,126 @@
+//! Endpoints: cluster load assignments.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::core::v3 as core_pb;
+use envoy_types::pb::envoy::config::endpoint::v3 as endpoint_pb;
+use tulle_balance::{Endpoint, EndpointMetadata, EndpointSet, Health, LocalityEndpoints};
+use tulle_core::Str;
+
+use super::address::{Names, address};
+use super::common::{endpoint_metadata, locality, optional, uint};
+use super::cx::{Cx, refuse, without_effect};
+
+/// As many priorities as Envoy has.
+const MAX_PRIORITY: u32 = 128;
+
+/// An assignment received by EDS, with the name that clusters refer to.
+pub fn named_assignment(cx: &mut Cx, message: endpoint_pb::ClusterLoadAssignment) -> Option<(Str, EndpointSet)> {
+    let name = cx.name("cluster_name", &message.cluster_name)?;
+    assignment(cx, message, Names::Refused).map(|set| (name, set))
+}
+
+pub fn assignment(
+    cx: &mut Cx,
+    message: endpoint_pb::ClusterLoadAssignment,
+    names: Names,
+) -> Option<EndpointSet> {
+    let endpoint_pb::ClusterLoadAssignment { cluster_name: _, endpoints, named_endpoints, policy } = message;
+    refuse!(cx; named_endpoints);
+    // Equal metadata is shared: a thousand endpoints of one service cost one copy.
+    let shared = std::cell::RefCell::new(HashMap::new());
+    let localities = cx.each("endpoints", endpoints, |cx, group| group_of(cx, group, names, &shared));
+    let overprovisioning = match policy {
+        Some(policy) => cx.field("policy", |cx| overprovisioning(cx, policy)),
+        None => EndpointSet::DEFAULT_OVERPROVISIONING,
+    };
+    Some(EndpointSet { localities: localities.into(), overprovisioning })
+}
+
+fn overprovisioning(cx: &mut Cx, message: endpoint_pb::cluster_load_assignment::Policy) -> u32 {
+    let endpoint_pb::cluster_load_assignment::Policy {
+        drop_overloads,
+        overprovisioning_factor,
+        endpoint_stale_after,
+        weighted_priority_health,
+    } = message;
+    refuse!(cx; drop_overloads, weighted_priority_health);
+    without_effect!(cx; endpoint_stale_after);
+    uint(overprovisioning_factor).unwrap_or(EndpointSet::DEFAULT_OVERPROVISIONING).max(100)
+}
+
+type Shared = std::cell::RefCell<HashMap<EndpointMetadata, Arc<EndpointMetadata>>>;
+
+fn group_of(
+    cx: &mut Cx,
+    message: endpoint_pb::LocalityLbEndpoints,
+    names: Names,
+    shared: &Shared,
+) -> Option<LocalityEndpoints> {
+    let endpoint_pb::LocalityLbEndpoints {
+        locality: place,
+        metadata,
+        lb_endpoints,
+        load_balancing_weight,
+        priority,
+        proximity,
+        lb_config,
+    } = message;
+    refuse!(cx; lb_config);
+    without_effect!(cx; metadata, proximity);
+    if priority > MAX_PRIORITY {
+        cx.error_at("priority", format!("is beyond {MAX_PRIORITY}"));
+    }
+    Some(LocalityEndpoints {
+        locality: locality(cx, place),
+        priority,
+        weight: uint(load_balancing_weight),
+        endpoints: cx.each("lb_endpoints", lb_endpoints, |cx, one| endpoint(cx, one, names, shared)).into(),
+    })
+}
+
+fn endpoint(cx: &mut Cx, message: endpoint_pb::LbEndpoint, names: Names, shared: &Shared) -> Option<Endpoint> {
+    use endpoint_pb::lb_endpoint::HostIdentifier;
+    let endpoint_pb::LbEndpoint { health_status, metadata, load_balancing_weight, host_identifier } = message;
+    let HostIdentifier::Endpoint(host) = cx.required("endpoint", host_identifier)? else {
+        cx.refuse("endpoint_name");
+        return None;
+    };
+    let endpoint_pb::Endpoint {
+        address: place,
+        health_check_config,
+        hostname,
+        additional_addresses,
+        observability_name,
+    } = host;
+    without_effect!(cx; health_check_config, additional_addresses, observability_name);
+    let place = cx.required("endpoint.address", place)?;
+    let metadata = cx.field("metadata", |cx| endpoint_metadata(cx, metadata));
+    let metadata = shared
+        .borrow_mut()
+        .entry(metadata)
+        .or_insert_with_key(|metadata| Arc::new(metadata.clone()))
+        .clone();
+    let weight = uint(load_balancing_weight).unwrap_or(1);
+    if weight == 0 {
+        cx.error_at("load_balancing_weight", "must be at least 1");
+    }
+    Some(Endpoint {
+        address: cx.field("endpoint.address", |cx| address(cx, Some(place), names))?,
+        hostname: optional(cx, &hostname),
+        weight,
+        health: health(cx, health_status)?,
+        metadata,
+    })
+}
+
+fn health(cx: &mut Cx, value: i32) -> Option<Health> {
+    use core_pb::HealthStatus;
+    Some(match cx.enumeration::<HealthStatus>("health_status", value)? {
+        HealthStatus::Unknown | HealthStatus::Healthy => Health::Healthy,
+        HealthStatus::Degraded => Health::Degraded,
+        HealthStatus::Draining => Health::Draining,
+        HealthStatus::Unhealthy | HealthStatus::Timeout => Health::Unhealthy,
+    })
+}

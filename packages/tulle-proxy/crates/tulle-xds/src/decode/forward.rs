@@ -1,0 +1,273 @@
+//! Routes that forward: the cluster or clusters, rewrites, timeouts, hash policies, mirrors and upgrades.
+
+use envoy_types::pb::envoy::config::core::v3::RoutingPriority;
+use envoy_types::pb::envoy::config::route::v3 as route_pb;
+use route_pb::route_action as action_pb;
+use tulle_core::FractionalPercent;
+use tulle_policy::{Priority, TimeoutPolicy};
+use tulle_route::action::MirrorTarget;
+use tulle_route::{
+    ClusterTarget, Forward, HashPolicy, HashSource, HostRewrite, Mirror, PathRewrite, UpgradePolicy, WeightedCluster,
+};
+
+use super::common::{optional, runtime_fraction, subset, truth, uint};
+use super::cx::{Cx, refuse, without_effect};
+use super::matchers::regex_rewrite;
+use super::mutation::{Lists, mutations};
+use super::retry::retry_policy;
+
+/// Decodes a route action; its `cors` has been taken by the route already.
+pub fn forward(cx: &mut Cx, message: route_pb::RouteAction) -> Option<Forward> {
+    let route_pb::RouteAction {
+        cluster_not_found_response_code,
+        metadata_match,
+        prefix_rewrite,
+        regex_rewrite: rewrite,
+        path_rewrite_policy,
+        path_rewrite,
+        append_x_forwarded_host,
+        timeout,
+        idle_timeout,
+        flush_timeout,
+        early_data_policy,
+        retry_policy: retry,
+        retry_policy_typed_config,
+        request_mirror_policies,
+        priority,
+        rate_limits,
+        include_vh_rate_limits,
+        hash_policy: hash,
+        cors: _,
+        max_grpc_timeout,
+        grpc_timeout_offset,
+        upgrade_configs,
+        internal_redirect_policy,
+        internal_redirect_action,
+        max_internal_redirects,
+        hedge_policy,
+        max_stream_duration,
+        cluster_specifier,
+        host_rewrite_specifier,
+    } = message;
+    refuse!(cx; path_rewrite_policy, path_rewrite, retry_policy_typed_config, rate_limits, include_vh_rate_limits,
+        internal_redirect_policy, internal_redirect_action, max_internal_redirects, hedge_policy);
+    without_effect!(cx; flush_timeout, early_data_policy);
+    let specifier = cx.required("cluster_specifier", cluster_specifier)?;
+    let mut forward = Forward {
+        target: target(cx, specifier)?,
+        cluster_not_found_status: not_found_status(cx, cluster_not_found_response_code)?,
+        timeouts: TimeoutPolicy {
+            request: cx.limit("timeout", timeout, TimeoutPolicy::default().request),
+            idle: idle_timeout.map(|idle| cx.limit("idle_timeout", Some(idle), None)),
+            max_grpc: max_grpc_timeout.map(|max| cx.limit("max_grpc_timeout", Some(max), None)),
+            grpc_offset: cx.limit("grpc_timeout_offset", grpc_timeout_offset, None),
+            max_stream: None,
+        },
+        priority: match cx.enumeration::<RoutingPriority>("priority", priority)? {
+            RoutingPriority::Default => Priority::Default,
+            RoutingPriority::High => Priority::High,
+        },
+        ..Forward::to(cx.intern(""))
+    };
+    if let Some(durations) = max_stream_duration {
+        cx.field("max_stream_duration", |cx| stream_durations(cx, durations, &mut forward.timeouts));
+    }
+    forward.path_rewrite = match (prefix_rewrite.is_empty(), rewrite) {
+        (false, Some(_)) => {
+            cx.error_at("regex_rewrite", "cannot stand beside prefix_rewrite");
+            None
+        }
+        (false, None) => Some(PathRewrite::Prefix(cx.intern(&prefix_rewrite))),
+        (true, Some(rewrite)) => Some(PathRewrite::Regex(cx.field("regex_rewrite", |cx| regex_rewrite(cx, rewrite))?)),
+        (true, None) => None,
+    };
+    forward.host_rewrite = match host_rewrite_specifier {
+        Some(specifier) => host_rewrite(cx, specifier)?,
+        None => None,
+    };
+    forward.append_x_forwarded_host = append_x_forwarded_host;
+    forward.retry = retry.and_then(|retry| cx.field("retry_policy", |cx| retry_policy(cx, retry)));
+    forward.hash = cx.each("hash_policy", hash, hash_policy).into();
+    forward.mirrors = cx.each("request_mirror_policies", request_mirror_policies, mirror).into();
+    forward.upgrades = cx.each("upgrade_configs", upgrade_configs, upgrade).into();
+    forward.subset = cx.field("metadata_match", |cx| subset(cx, metadata_match));
+    Some(forward)
+}
+
+fn not_found_status(cx: &mut Cx, code: i32) -> Option<u16> {
+    use action_pb::ClusterNotFoundResponseCode as Code;
+    Some(match cx.enumeration::<Code>("cluster_not_found_response_code", code)? {
+        Code::ServiceUnavailable => 503,
+        Code::NotFound => 404,
+        Code::InternalServerError => 500,
+    })
+}
+
+fn stream_durations(cx: &mut Cx, message: action_pb::MaxStreamDuration, timeouts: &mut TimeoutPolicy) {
+    let action_pb::MaxStreamDuration { max_stream_duration, grpc_timeout_header_max, grpc_timeout_header_offset } =
+        message;
+    timeouts.max_stream = cx.limit("max_stream_duration", max_stream_duration, None);
+    if let Some(max) = grpc_timeout_header_max {
+        timeouts.max_grpc = Some(cx.limit("grpc_timeout_header_max", Some(max), None));
+    }
+    if let Some(offset) = grpc_timeout_header_offset {
+        timeouts.grpc_offset = cx.limit("grpc_timeout_header_offset", Some(offset), None);
+    }
+}
+
+fn target(cx: &mut Cx, specifier: action_pb::ClusterSpecifier) -> Option<ClusterTarget> {
+    use action_pb::ClusterSpecifier as Specifier;
+    match specifier {
+        Specifier::Cluster(name) => cx.name("cluster", &name).map(ClusterTarget::Single),
+        Specifier::ClusterHeader(name) => {
+            cx.name("cluster_header", &name.to_ascii_lowercase()).map(ClusterTarget::Header)
+        }
+        Specifier::WeightedClusters(clusters) => cx.field("weighted_clusters", |cx| weighted(cx, clusters)),
+        Specifier::ClusterSpecifierPlugin(_) => {
+            cx.refuse("cluster_specifier_plugin");
+            None
+        }
+        Specifier::InlineClusterSpecifierPlugin(_) => {
+            cx.refuse("inline_cluster_specifier_plugin");
+            None
+        }
+    }
+}
+
+fn weighted(cx: &mut Cx, message: route_pb::WeightedCluster) -> Option<ClusterTarget> {
+    let route_pb::WeightedCluster { clusters, total_weight, runtime_key_prefix, random_value_specifier } = message;
+    refuse!(cx; random_value_specifier);
+    // The sum is what counts (Envoy deprecated total_weight), and there is no runtime.
+    let _ = (total_weight, runtime_key_prefix);
+    let clusters = cx.each("clusters", clusters, cluster_weight);
+    let sum: u64 = clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
+    if sum == 0 || sum > u64::from(u32::MAX) {
+        cx.error_at("clusters", "weights must sum to between 1 and 4294967295");
+        return None;
+    }
+    Some(ClusterTarget::Weighted(clusters.into()))
+}
+
+fn cluster_weight(cx: &mut Cx, message: route_pb::weighted_cluster::ClusterWeight) -> Option<WeightedCluster> {
+    use route_pb::weighted_cluster::cluster_weight::HostRewriteSpecifier;
+    let route_pb::weighted_cluster::ClusterWeight {
+        name,
+        cluster_header,
+        weight,
+        metadata_match,
+        request_headers_to_add,
+        request_headers_to_remove,
+        response_headers_to_add,
+        response_headers_to_remove,
+        typed_per_filter_config,
+        host_rewrite_specifier,
+    } = message;
+    refuse!(cx; cluster_header, typed_per_filter_config);
+    let host_rewrite =
+        host_rewrite_specifier.map(|HostRewriteSpecifier::HostRewriteLiteral(host)| cx.intern(&host));
+    Some(WeightedCluster {
+        name: cx.name("name", &name)?,
+        weight: uint(weight).unwrap_or(0),
+        mutations: mutations(
+            cx,
+            Lists {
+                request_add: request_headers_to_add,
+                request_remove: request_headers_to_remove,
+                response_add: response_headers_to_add,
+                response_remove: response_headers_to_remove,
+            },
+        ),
+        host_rewrite,
+        subset: cx.field("metadata_match", |cx| subset(cx, metadata_match)),
+    })
+}
+
+/// `None` after an error; `Some(None)` for an explicit "do not rewrite".
+fn host_rewrite(cx: &mut Cx, specifier: action_pb::HostRewriteSpecifier) -> Option<Option<HostRewrite>> {
+    use action_pb::HostRewriteSpecifier as Specifier;
+    Some(match specifier {
+        Specifier::HostRewriteLiteral(host) => optional(cx, &host).map(HostRewrite::Literal),
+        Specifier::AutoHostRewrite(auto) => auto.value.then_some(HostRewrite::Auto),
+        Specifier::HostRewriteHeader(name) => {
+            Some(HostRewrite::Header(cx.name("host_rewrite_header", &name.to_ascii_lowercase())?))
+        }
+        Specifier::HostRewritePathRegex(rewrite) => {
+            Some(HostRewrite::PathRegex(cx.field("host_rewrite_path_regex", |cx| regex_rewrite(cx, rewrite))?))
+        }
+        Specifier::HostRewrite(_) => {
+            cx.refuse("host_rewrite");
+            return None;
+        }
+    })
+}
+
+fn hash_policy(cx: &mut Cx, message: action_pb::HashPolicy) -> Option<HashPolicy> {
+    use action_pb::hash_policy::PolicySpecifier as Specifier;
+    let action_pb::HashPolicy { terminal, policy_specifier } = message;
+    let source = match cx.required("policy_specifier", policy_specifier)? {
+        Specifier::Header(header) => HashSource::Header {
+            name: cx.name("header.header_name", &header.header_name.to_ascii_lowercase())?,
+            rewrite: match header.regex_rewrite {
+                Some(rewrite) => Some(cx.field("header.regex_rewrite", |cx| regex_rewrite(cx, rewrite))?),
+                None => None,
+            },
+        },
+        Specifier::Cookie(cookie) => {
+            if !cookie.attributes.is_empty() {
+                cx.refuse("cookie.attributes");
+            }
+            HashSource::Cookie {
+                name: cx.name("cookie.name", &cookie.name)?,
+                path: optional(cx, &cookie.path),
+                ttl: cx.duration("cookie.ttl", cookie.ttl),
+            }
+        }
+        Specifier::ConnectionProperties(properties) if properties.source_ip => HashSource::SourceIp,
+        Specifier::ConnectionProperties(_) => {
+            cx.error_at("connection_properties.source_ip", "must be true: there is nothing else to hash");
+            return None;
+        }
+        Specifier::QueryParameter(query) => HashSource::QueryParameter(cx.name("query_parameter.name", &query.name)?),
+        Specifier::FilterState(state) => HashSource::FilterState(cx.name("filter_state.key", &state.key)?),
+    };
+    Some(HashPolicy { source, terminal })
+}
+
+pub fn mirror(cx: &mut Cx, message: action_pb::RequestMirrorPolicy) -> Option<Mirror> {
+    let action_pb::RequestMirrorPolicy {
+        cluster,
+        cluster_header,
+        runtime_fraction: fraction,
+        trace_sampled,
+        disable_shadow_host_suffix_append,
+        request_headers_mutations,
+        host_rewrite_literal,
+    } = message;
+    refuse!(cx; disable_shadow_host_suffix_append, request_headers_mutations, host_rewrite_literal);
+    without_effect!(cx; trace_sampled);
+    Some(Mirror {
+        cluster: if cluster.is_empty() {
+            MirrorTarget::Header(cx.name("cluster", &cluster_header.to_ascii_lowercase())?)
+        } else {
+            MirrorTarget::Cluster(cx.intern(&cluster))
+        },
+        fraction: match fraction {
+            Some(fraction) => cx.field("runtime_fraction", |cx| runtime_fraction(cx, fraction))?,
+            None => FractionalPercent::ALWAYS,
+        },
+    })
+}
+
+fn upgrade(cx: &mut Cx, message: action_pb::UpgradeConfig) -> Option<UpgradePolicy> {
+    let action_pb::UpgradeConfig { upgrade_type, enabled, connect_config } = message;
+    if let Some(connect) = &connect_config
+        && (connect.proxy_protocol_config.is_some() || connect.allow_post)
+    {
+        cx.refuse("connect_config");
+    }
+    Some(UpgradePolicy {
+        kind: cx.name("upgrade_type", &upgrade_type)?,
+        enabled: truth(enabled, true),
+        terminate_connect: connect_config.is_some(),
+    })
+}

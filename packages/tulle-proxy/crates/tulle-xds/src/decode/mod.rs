@@ -1,0 +1,140 @@
+//! Envoy's messages to typed configuration, one file for each kind of resource or filter.
+//!
+//! Every decoder takes its message apart field by field (no `..`), so that a field is decoded, refused or warned about
+//! but never skipped. A resource with any error is refused whole.
+
+// Envoy's API marks fields as deprecated long before control planes stop sending them.
+#![allow(deprecated)]
+
+mod access_log;
+mod address;
+mod chain;
+mod cluster;
+mod common;
+pub(crate) mod cx;
+mod endpoint;
+mod filters;
+mod forward;
+mod hcm;
+mod health;
+mod http_options;
+mod lb;
+mod listener;
+mod matchers;
+mod mutation;
+mod outlier;
+mod protocol;
+mod redirect;
+mod retry;
+mod route;
+mod route_match;
+mod tcp_proxy;
+mod tls;
+mod tracing;
+
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::cluster::v3 as cluster_pb;
+use envoy_types::pb::envoy::config::endpoint::v3 as endpoint_pb;
+use envoy_types::pb::envoy::config::listener::v3 as listener_pb;
+use envoy_types::pb::envoy::config::route::v3 as route_pb;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls_pb;
+use envoy_types::pb::google::protobuf::Any;
+use tulle_balance::EndpointSet;
+use tulle_config::{Cluster, Listener, Secret};
+use tulle_core::Str;
+use tulle_route::RouteConfig;
+
+pub use common::struct_to_map;
+pub use cx::{Cx, Finding, type_name};
+
+/// The resource types this proxy understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    // In the order in which they are subscribed to and published: what others need comes first.
+    Cluster,
+    Endpoints,
+    Listener,
+    Route,
+    Secret,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 5] = [Kind::Cluster, Kind::Endpoints, Kind::Listener, Kind::Route, Kind::Secret];
+
+    pub fn type_url(self) -> &'static str {
+        match self {
+            Kind::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+            Kind::Endpoints => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+            Kind::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
+            Kind::Route => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+            Kind::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+        }
+    }
+
+    pub fn from_type_url(type_url: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.type_url() == type_url)
+    }
+}
+
+/// A decoded resource.
+#[derive(Clone, Debug)]
+pub enum Resource {
+    Cluster(Arc<Cluster>),
+    Endpoints(Str, Arc<EndpointSet>),
+    Listener(Arc<Listener>),
+    Route(Arc<RouteConfig>),
+    Secret(Str, Arc<Secret>),
+}
+
+impl Resource {
+    pub fn name(&self) -> &Str {
+        match self {
+            Resource::Cluster(cluster) => &cluster.name,
+            Resource::Endpoints(name, _) | Resource::Secret(name, _) => name,
+            Resource::Listener(listener) => &listener.name,
+            Resource::Route(route) => &route.name,
+        }
+    }
+}
+
+/// A decoded value with the warnings about it, or everything that was wrong.
+pub type Decoded<T> = Result<(T, Vec<Finding>), Vec<Finding>>;
+
+/// Decodes a packed resource of the given kind.
+pub fn resource(kind: Kind, any: &Any) -> Decoded<Resource> {
+    let mut cx = Cx::new();
+    let value = match kind {
+        Kind::Cluster => cx
+            .unpack::<cluster_pb::Cluster>(any)
+            .and_then(|message| cluster::cluster(&mut cx, message))
+            .map(|cluster| Resource::Cluster(Arc::new(cluster))),
+        Kind::Endpoints => cx
+            .unpack::<endpoint_pb::ClusterLoadAssignment>(any)
+            .and_then(|message| endpoint::named_assignment(&mut cx, message))
+            .map(|(name, set)| Resource::Endpoints(name, Arc::new(set))),
+        Kind::Listener => cx
+            .unpack::<listener_pb::Listener>(any)
+            .and_then(|message| listener::listener(&mut cx, message))
+            .map(|listener| Resource::Listener(Arc::new(listener))),
+        Kind::Route => cx
+            .unpack::<route_pb::RouteConfiguration>(any)
+            .and_then(|message| route::route_config(&mut cx, message))
+            .map(|route| Resource::Route(Arc::new(route))),
+        Kind::Secret => cx
+            .unpack::<tls_pb::Secret>(any)
+            .and_then(|message| tls::secret(&mut cx, message))
+            .map(|(name, secret)| Resource::Secret(name, Arc::new(secret))),
+    };
+    cx.finish(value)
+}
+
+/// Decodes the static listeners, clusters and secrets of a bootstrap; used by [`crate::bootstrap`].
+pub(crate) mod statics {
+    pub(crate) use super::address::{Names, address};
+    pub(crate) use super::cluster::{cluster, require_ads};
+    pub(crate) use super::common::{locality, struct_to_map};
+    pub(crate) use super::cx::{refuse, without_effect};
+    pub(crate) use super::listener::listener;
+    pub(crate) use super::tls::secret;
+}

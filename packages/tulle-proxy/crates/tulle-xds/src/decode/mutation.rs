@@ -1,0 +1,76 @@
+//! Header additions and removals of routes, virtual hosts and weighted clusters.
+
+use envoy_types::pb::envoy::config::core::v3 as core_pb;
+use tulle_core::Str;
+use tulle_route::{AppendAction, HeaderMutations, HeaderValue};
+use tulle_telemetry::TextFormat;
+
+use super::cx::Cx;
+
+/// The four lists as the messages carry them.
+pub struct Lists {
+    pub request_add: Vec<core_pb::HeaderValueOption>,
+    pub request_remove: Vec<String>,
+    pub response_add: Vec<core_pb::HeaderValueOption>,
+    pub response_remove: Vec<String>,
+}
+
+pub fn mutations(cx: &mut Cx, lists: Lists) -> HeaderMutations {
+    HeaderMutations {
+        request_add: cx.each("request_headers_to_add", lists.request_add, header_value).into(),
+        request_remove: cx.each("request_headers_to_remove", lists.request_remove, removed).into(),
+        response_add: cx.each("response_headers_to_add", lists.response_add, header_value).into(),
+        response_remove: cx.each("response_headers_to_remove", lists.response_remove, removed).into(),
+    }
+}
+
+fn removed(cx: &mut Cx, name: String) -> Option<Str> {
+    let name = name.to_ascii_lowercase();
+    if name.starts_with(':') || name == "host" {
+        // As Envoy: a request without these would not be a request.
+        cx.error("pseudo-headers and host cannot be removed");
+        return None;
+    }
+    header_name(cx, &name)
+}
+
+fn header_name(cx: &mut Cx, name: &str) -> Option<Str> {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let field = name.strip_prefix(':').unwrap_or(name);
+    if field.is_empty() || !field.bytes().all(token) {
+        cx.error(format!("{name:?} is not a header name"));
+        return None;
+    }
+    Some(cx.intern(name))
+}
+
+pub fn header_value(cx: &mut Cx, message: core_pb::HeaderValueOption) -> Option<HeaderValue> {
+    use core_pb::header_value_option::HeaderAppendAction as Action;
+    let core_pb::HeaderValueOption { header, append, append_action, keep_empty_value } = message;
+    let core_pb::HeaderValue { key, value, raw_value } = cx.required("header", header)?;
+    let action = match append {
+        // The deprecated wrapper wins when it is there, as in Envoy.
+        Some(append) if append.value => AppendAction::AppendIfExistsOrAdd,
+        Some(_) => AppendAction::OverwriteIfExistsOrAdd,
+        None => match cx.enumeration::<Action>("append_action", append_action)? {
+            Action::AppendIfExistsOrAdd => AppendAction::AppendIfExistsOrAdd,
+            Action::AddIfAbsent => AppendAction::AddIfAbsent,
+            Action::OverwriteIfExistsOrAdd => AppendAction::OverwriteIfExistsOrAdd,
+            Action::OverwriteIfExists => AppendAction::OverwriteIfExists,
+        },
+    };
+    let name = cx.field("header.key", |cx| header_name(cx, &key.to_ascii_lowercase()))?;
+    let text = if raw_value.is_empty() { value } else { String::from_utf8_lossy(&raw_value).into_owned() };
+    if text.bytes().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+        cx.error_at("header.value", "must not contain CR, LF or NUL");
+        return None;
+    }
+    let value = match TextFormat::parse(&text) {
+        Ok(value) => value,
+        Err(error) => {
+            cx.error_at("header.value", error.to_string());
+            return None;
+        }
+    };
+    Some(HeaderValue { name, value, action, keep_empty: keep_empty_value })
+}

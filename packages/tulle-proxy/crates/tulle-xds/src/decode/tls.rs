@@ -1,0 +1,323 @@
+//! TLS contexts and secrets.
+
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::core::v3 as core_pb;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls_pb;
+use tls_pb::common_tls_context as common_pb;
+use tulle_config::tls::{
+    CertificateSource, ClientCert, CommonTls, SanKind, SanMatcher, SecretOrigin, SecretRef, TlsCertificate, TlsVersion,
+    TrustSource, Validation,
+};
+use tulle_config::{DownstreamTls, Secret, UpstreamTls};
+use tulle_core::Str;
+
+use super::common::{data_source, optional, truth};
+use super::cx::{Cx, refuse, without_effect};
+use super::matchers::string_matcher;
+
+/// The static cluster whose secrets are the process's own identity.
+const IDENTITY_CLUSTER: &str = "sds-grpc";
+
+pub fn downstream(cx: &mut Cx, message: tls_pb::DownstreamTlsContext) -> Option<DownstreamTls> {
+    use tls_pb::downstream_tls_context::SessionTicketKeysType as Tickets;
+    let tls_pb::DownstreamTlsContext {
+        common_tls_context,
+        require_client_certificate,
+        require_sni,
+        disable_stateful_session_resumption,
+        session_timeout,
+        ocsp_staple_policy,
+        full_scan_certs_on_sni_mismatch,
+        prefer_client_ciphers,
+        session_ticket_keys_type,
+    } = message;
+    without_effect!(cx; disable_stateful_session_resumption, session_timeout, full_scan_certs_on_sni_mismatch,
+        prefer_client_ciphers);
+    refuse!(cx; ocsp_staple_policy);
+    let common = cx.required("common_tls_context", common_tls_context)?;
+    let common = cx.field("common_tls_context", |cx| common_tls(cx, common))?;
+    if common.certificates.is_empty() {
+        cx.error_at("common_tls_context", "a server needs a certificate");
+    }
+    let required = truth(require_client_certificate, false);
+    if required && common.validation.trust.is_none() {
+        cx.error_at("require_client_certificate", "needs a validation context with a trusted CA");
+    }
+    Some(DownstreamTls {
+        client_cert: match (required, common.validation.trust.is_some()) {
+            (true, _) => ClientCert::Required,
+            (false, true) => ClientCert::Optional,
+            (false, false) => ClientCert::Ignored,
+        },
+        session_tickets: match session_ticket_keys_type {
+            None => true,
+            Some(Tickets::DisableStatelessSessionResumption(disabled)) => !disabled,
+            Some(Tickets::SessionTicketKeys(_) | Tickets::SessionTicketKeysSdsSecretConfig(_)) => {
+                cx.field("session_ticket_keys", |cx| cx.warn("keys are made here and not shared"));
+                true
+            }
+        },
+        require_sni: truth(require_sni, false),
+        common,
+    })
+}
+
+pub fn upstream(cx: &mut Cx, message: tls_pb::UpstreamTlsContext) -> Option<UpstreamTls> {
+    let tls_pb::UpstreamTlsContext {
+        common_tls_context,
+        sni,
+        auto_host_sni,
+        auto_sni_san_validation,
+        allow_renegotiation,
+        max_session_keys,
+        enforce_rsa_key_usage,
+    } = message;
+    refuse!(cx; allow_renegotiation);
+    without_effect!(cx; max_session_keys, enforce_rsa_key_usage);
+    let common = cx.field("common_tls_context", |cx| common_tls(cx, common_tls_context.unwrap_or_default()))?;
+    if common.validation.trust.is_none() {
+        cx.field("common_tls_context.validation_context", |cx| cx.warn("the server's certificate is not verified"));
+    }
+    Some(UpstreamTls { common, sni: optional(cx, &sni), auto_host_sni, auto_sni_san_validation })
+}
+
+fn common_tls(cx: &mut Cx, message: tls_pb::CommonTlsContext) -> Option<CommonTls> {
+    let tls_pb::CommonTlsContext {
+        tls_params,
+        tls_certificates,
+        tls_certificate_sds_secret_configs,
+        tls_certificate_provider_instance,
+        custom_tls_certificate_selector,
+        tls_certificate_certificate_provider,
+        tls_certificate_certificate_provider_instance,
+        alpn_protocols,
+        custom_handshaker,
+        key_log,
+        validation_context_type,
+    } = message;
+    refuse!(cx; tls_certificate_provider_instance, custom_tls_certificate_selector,
+        tls_certificate_certificate_provider, tls_certificate_certificate_provider_instance, custom_handshaker, key_log);
+    let (min, max) = match tls_params {
+        Some(params) => cx.field("tls_params", |cx| versions(cx, params))?,
+        None => (TlsVersion::V1_2, TlsVersion::V1_3),
+    };
+    let inline = cx.each("tls_certificates", tls_certificates, certificate);
+    let named = cx.each("tls_certificate_sds_secret_configs", tls_certificate_sds_secret_configs, secret_ref);
+    let inline = inline.into_iter().map(|certificate| CertificateSource::Inline(Arc::new(certificate)));
+    Some(CommonTls {
+        min,
+        max,
+        alpn: alpn_protocols.into_iter().map(|protocol| protocol.into_bytes().into()).collect(),
+        certificates: inline.chain(named.into_iter().map(CertificateSource::Secret)).collect(),
+        validation: match validation_context_type {
+            Some(context) => validation_of(cx, context)?,
+            None => Validation::default(),
+        },
+    })
+}
+
+fn versions(cx: &mut Cx, message: tls_pb::TlsParameters) -> Option<(TlsVersion, TlsVersion)> {
+    use tls_pb::tls_parameters::TlsProtocol;
+    let tls_pb::TlsParameters {
+        tls_minimum_protocol_version,
+        tls_maximum_protocol_version,
+        cipher_suites,
+        ecdh_curves,
+        signature_algorithms,
+        compliance_policies,
+    } = message;
+    refuse!(cx; signature_algorithms, compliance_policies);
+    // The TLS library has only suites and curves that are safe, and no list to choose from them.
+    without_effect!(cx; cipher_suites, ecdh_curves);
+    let min = cx.enumeration::<TlsProtocol>("tls_minimum_protocol_version", tls_minimum_protocol_version)?;
+    let max = cx.enumeration::<TlsProtocol>("tls_maximum_protocol_version", tls_maximum_protocol_version)?;
+    let min = match min {
+        TlsProtocol::TlsAuto | TlsProtocol::TlSv12 => TlsVersion::V1_2,
+        TlsProtocol::TlSv13 => TlsVersion::V1_3,
+        TlsProtocol::TlSv10 | TlsProtocol::TlSv11 => {
+            cx.field("tls_minimum_protocol_version", |cx| cx.warn("TLS 1.2 is the oldest spoken"));
+            TlsVersion::V1_2
+        }
+    };
+    let max = match max {
+        TlsProtocol::TlsAuto | TlsProtocol::TlSv13 => TlsVersion::V1_3,
+        TlsProtocol::TlSv12 => TlsVersion::V1_2,
+        TlsProtocol::TlSv10 | TlsProtocol::TlSv11 => {
+            cx.error_at("tls_maximum_protocol_version", "TLS 1.2 is the oldest spoken");
+            return None;
+        }
+    };
+    if min > max {
+        cx.error("the minimum version is above the maximum");
+    }
+    Some((min, max))
+}
+
+fn certificate(cx: &mut Cx, message: tls_pb::TlsCertificate) -> Option<TlsCertificate> {
+    let tls_pb::TlsCertificate {
+        certificate_chain,
+        private_key,
+        pkcs12,
+        watched_directory,
+        private_key_provider,
+        password,
+        ocsp_staple,
+        signed_certificate_timestamp,
+        tls_params,
+    } = message;
+    refuse!(cx; pkcs12, watched_directory, private_key_provider, password, ocsp_staple, signed_certificate_timestamp,
+        tls_params);
+    let chain = cx.required("certificate_chain", certificate_chain);
+    let key = cx.required("private_key", private_key);
+    Some(TlsCertificate {
+        chain: cx.field("certificate_chain", |cx| data_source(cx, chain?))?,
+        key: cx.field("private_key", |cx| data_source(cx, key?))?,
+    })
+}
+
+fn secret_ref(cx: &mut Cx, message: tls_pb::SdsSecretConfig) -> Option<SecretRef> {
+    let tls_pb::SdsSecretConfig { name, sds_config } = message;
+    let name = cx.name("name", &name)?;
+    let origin = match sds_config {
+        None => SecretOrigin::Static,
+        Some(source) => cx.field("sds_config", |cx| secret_origin(cx, source))?,
+    };
+    Some(SecretRef { name, origin })
+}
+
+fn secret_origin(cx: &mut Cx, message: core_pb::ConfigSource) -> Option<SecretOrigin> {
+    use core_pb::config_source::ConfigSourceSpecifier as Specifier;
+    use core_pb::grpc_service::TargetSpecifier;
+    let from = match message.config_source_specifier {
+        Some(Specifier::Ads(_)) => Some(SecretOrigin::Ads),
+        Some(Specifier::ApiConfigSource(api)) => match api.grpc_services.into_iter().next().map(|grpc| grpc.target_specifier) {
+            Some(Some(TargetSpecifier::EnvoyGrpc(target))) if target.cluster_name == IDENTITY_CLUSTER => {
+                Some(SecretOrigin::Identity)
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    if from.is_none() {
+        cx.error(format!("secrets come from ads or from the cluster {IDENTITY_CLUSTER:?}"));
+    }
+    from
+}
+
+fn validation_of(cx: &mut Cx, context: common_pb::ValidationContextType) -> Option<Validation> {
+    use common_pb::ValidationContextType as Kind;
+    match context {
+        Kind::ValidationContext(context) => cx.field("validation_context", |cx| validation(cx, context)),
+        Kind::ValidationContextSdsSecretConfig(secret) => {
+            let secret = cx.field("validation_context_sds_secret_config", |cx| secret_ref(cx, secret))?;
+            Some(Validation { trust: Some(TrustSource::Secret(secret)), ..Validation::default() })
+        }
+        Kind::CombinedValidationContext(combined) => {
+            cx.field("combined_validation_context", |cx| combined_validation(cx, combined))
+        }
+        Kind::ValidationContextCertificateProvider(_) | Kind::ValidationContextCertificateProviderInstance(_) => {
+            cx.refuse("validation_context_certificate_provider");
+            None
+        }
+    }
+}
+
+/// The secret gives the roots, the inline part the names.
+fn combined_validation(
+    cx: &mut Cx,
+    message: common_pb::CombinedCertificateValidationContext,
+) -> Option<Validation> {
+    let common_pb::CombinedCertificateValidationContext {
+        default_validation_context,
+        validation_context_sds_secret_config,
+        validation_context_certificate_provider,
+        validation_context_certificate_provider_instance,
+    } = message;
+    refuse!(cx; validation_context_certificate_provider, validation_context_certificate_provider_instance);
+    let default = default_validation_context.unwrap_or_default();
+    let mut merged = cx.field("default_validation_context", |cx| validation(cx, default))?;
+    let secret = cx.required("validation_context_sds_secret_config", validation_context_sds_secret_config)?;
+    let secret = cx.field("validation_context_sds_secret_config", |cx| secret_ref(cx, secret))?;
+    if merged.trust.is_some() {
+        cx.error_at("default_validation_context.trusted_ca", "cannot stand beside the secret's");
+    }
+    merged.trust = Some(TrustSource::Secret(secret));
+    Some(merged)
+}
+
+fn validation(cx: &mut Cx, message: tls_pb::CertificateValidationContext) -> Option<Validation> {
+    let tls_pb::CertificateValidationContext {
+        trusted_ca,
+        ca_certificate_provider_instance,
+        system_root_certs,
+        watched_directory,
+        verify_certificate_spki,
+        verify_certificate_hash,
+        match_typed_subject_alt_names,
+        match_subject_alt_names,
+        require_signed_certificate_timestamp,
+        crl,
+        allow_expired_certificate,
+        trust_chain_verification,
+        custom_validator_config,
+        only_verify_leaf_cert_crl,
+        max_verify_depth,
+        suppress_client_ca_list,
+    } = message;
+    refuse!(cx; ca_certificate_provider_instance, watched_directory, require_signed_certificate_timestamp, crl,
+        allow_expired_certificate, trust_chain_verification, custom_validator_config, only_verify_leaf_cert_crl,
+        max_verify_depth, verify_certificate_spki, verify_certificate_hash);
+    without_effect!(cx; suppress_client_ca_list);
+    let trust = match (trusted_ca, system_root_certs) {
+        (Some(_), Some(_)) => {
+            cx.error_at("system_root_certs", "cannot stand beside trusted_ca");
+            return None;
+        }
+        (Some(source), None) => Some(TrustSource::Inline(cx.field("trusted_ca", |cx| data_source(cx, source))?)),
+        (None, Some(_)) => Some(TrustSource::System),
+        (None, None) => None,
+    };
+    let typed = cx.each("match_typed_subject_alt_names", match_typed_subject_alt_names, typed_san);
+    let untyped = cx.each("match_subject_alt_names", match_subject_alt_names, |cx, matcher| {
+        Some(SanMatcher { kind: SanKind::Any, value: string_matcher(cx, matcher)? })
+    });
+    Some(Validation { trust, sans: typed.into_iter().chain(untyped).collect() })
+}
+
+fn typed_san(cx: &mut Cx, message: tls_pb::SubjectAltNameMatcher) -> Option<SanMatcher> {
+    use tls_pb::subject_alt_name_matcher::SanType;
+    let tls_pb::SubjectAltNameMatcher { san_type, matcher, oid } = message;
+    refuse!(cx; oid);
+    let kind = match cx.enumeration::<SanType>("san_type", san_type)? {
+        SanType::Dns => SanKind::Dns,
+        SanType::Uri => SanKind::Uri,
+        SanType::IpAddress => SanKind::Ip,
+        SanType::Email => SanKind::Email,
+        SanType::Unspecified | SanType::OtherName => {
+            cx.error_at("san_type", "must be DNS, URI, IP_ADDRESS or EMAIL");
+            return None;
+        }
+    };
+    let matcher = cx.required("matcher", matcher)?;
+    Some(SanMatcher { kind, value: cx.field("matcher", |cx| string_matcher(cx, matcher))? })
+}
+
+pub fn secret(cx: &mut Cx, message: tls_pb::Secret) -> Option<(Str, Secret)> {
+    use tls_pb::secret::Type;
+    let tls_pb::Secret { name, r#type } = message;
+    let name = cx.name("name", &name)?;
+    let secret = match cx.required("type", r#type)? {
+        Type::TlsCertificate(message) => {
+            Secret::Certificate(Arc::new(cx.field("tls_certificate", |cx| certificate(cx, message))?))
+        }
+        Type::ValidationContext(message) => {
+            Secret::Validation(Arc::new(cx.field("validation_context", |cx| validation(cx, message))?))
+        }
+        Type::SessionTicketKeys(_) | Type::GenericSecret(_) => {
+            cx.error("only tls_certificate and validation_context are supported");
+            return None;
+        }
+    };
+    Some((name, secret))
+}

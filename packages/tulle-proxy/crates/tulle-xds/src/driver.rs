@@ -1,0 +1,1 @@
+//! The gRPC client under the state machine.

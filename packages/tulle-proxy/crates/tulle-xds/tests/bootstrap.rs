@@ -1,0 +1,203 @@
+//! Bootstrap files as people write them: YAML and JSON, snake and camel case, and what is refused with its field.
+
+use std::time::Duration;
+
+use tulle_config::{Discovery, HttpFilter, HttpProtocol, NetworkFilter, RouteSource, UpstreamTransport};
+use tulle_policy::RetryOn;
+use tulle_route::{ClusterTarget, RouteAction};
+use tulle_xds::bootstrap::load;
+
+/// A static front proxy as in the tutorials, with the router filter given by name alone.
+const SIMPLIFIED: &str = r#"
+static_resources:
+  listeners:
+  - name: listener_0
+    address:
+      socket_address:
+        address: 0.0.0.0
+        port_value: 15001
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: ingress_http
+          route_config:
+            name: local_route
+            virtual_hosts:
+            - name: backend
+              domains: ["*"]
+              routes:
+              - match:
+                  prefix: "/"
+                route:
+                  cluster: backend_cluster
+                  timeout: 5s
+                  retry_policy:
+                    retry_on: "5xx"
+                    num_retries: 3
+          http_filters:
+          - name: envoy.filters.http.router
+
+  clusters:
+  - name: backend_cluster
+    connect_timeout: 1s
+    type: STRICT_DNS
+    lb_policy: ROUND_ROBIN
+    load_assignment:
+      cluster_name: backend_cluster
+      endpoints:
+      - lb_endpoints:
+        - endpoint:
+            address:
+              socket_address:
+                address: backend-service
+                port_value: 8080
+    # Health checking
+    health_checks:
+    - timeout: 1s
+      interval: 5s
+      unhealthy_threshold: 3
+      healthy_threshold: 2
+      http_health_check:
+        path: "/health"
+    # Circuit breaking
+    circuit_breakers:
+      thresholds:
+      - priority: DEFAULT
+        max_connections: 1000
+        max_pending_requests: 100
+        max_requests: 1000
+        max_retries: 3
+"#;
+
+#[test]
+fn a_static_configuration_loads_as_printed() {
+    let loaded = load(SIMPLIFIED).unwrap();
+    let resources = &loaded.bootstrap.resources;
+    let listener = &resources.listeners[0];
+    assert_eq!(listener.address.to_string(), "0.0.0.0:15001");
+    let NetworkFilter::Http(hcm) = &listener.chains[0].filter else { panic!("not HTTP") };
+    assert!(matches!(hcm.filters.as_slice(), [HttpFilter::Router(_)]));
+    let RouteSource::Inline(routes) = &hcm.routes else { panic!("not inline") };
+    let RouteAction::Forward(forward) = &routes.hosts[0].routes[0].action else { panic!("not forwarded") };
+    assert!(matches!(&forward.target, ClusterTarget::Single(name) if &**name == "backend_cluster"));
+    assert_eq!(forward.timeouts.request, Some(Duration::from_secs(5)));
+    let retry = forward.retry.as_ref().unwrap();
+    assert!(retry.on.contains(RetryOn::SERVER_ERROR));
+    assert_eq!(retry.num_retries, 3);
+
+    let cluster = &resources.clusters[0];
+    let Discovery::StrictDns(dns) = &cluster.discovery else { panic!("not DNS") };
+    assert_eq!(dns.endpoints[0].address.to_string(), "backend-service:8080");
+    assert_eq!(cluster.connect_timeout, Duration::from_secs(1));
+    assert!(matches!(cluster.protocol, HttpProtocol::Http1(_)));
+    assert_eq!(cluster.transport, UpstreamTransport::Plaintext);
+    assert_eq!(cluster.health_checks[0].unhealthy_threshold, 3);
+    assert_eq!(cluster.circuit_breakers.default.max_pending_requests, 100);
+    assert!(loaded.bootstrap.warnings.is_empty(), "{:?}", loaded.bootstrap.warnings);
+}
+
+const DYNAMIC: &str = r#"
+node:
+  id: sidecar~127.0.0.1~backend-v1.default~default.svc.cluster.local
+  cluster: backend-v1.default
+  metadata: {NAMESPACE: default, LABELS: {app: backend, version: v1}}
+admin:
+  address: {socketAddress: {address: 127.0.0.1, portValue: 0}}
+dynamic_resources:
+  lds_config: {ads: {}, resource_api_version: V3, initial_fetch_timeout: 5s}
+  cds_config: {ads: {}, resource_api_version: V3}
+  ads_config:
+    api_type: DELTA_GRPC
+    transport_api_version: V3
+    grpc_services: [{envoy_grpc: {cluster_name: xds-grpc}}]
+static_resources:
+  clusters:
+  - name: xds-grpc
+    type: STATIC
+    connect_timeout: 0.25s
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: {http2_protocol_options: {connection_keepalive: {interval: 10s, timeout: 5s}}}
+    load_assignment:
+      cluster_name: xds-grpc
+      endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: 15012}}}}]}]
+    transport_socket:
+      name: envoy.transport_sockets.tls
+      typed_config:
+        "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+        sni: tulle-control-plane
+        common_tls_context:
+          tls_params: {tls_minimum_protocol_version: TLSv1_3}
+          tls_certificate_sds_secret_configs:
+          - name: default
+            sds_config:
+              api_config_source: {api_type: GRPC, grpc_services: [{envoy_grpc: {cluster_name: sds-grpc}}]}
+          validation_context_sds_secret_config:
+            name: ROOTCA
+            sds_config:
+              api_config_source: {api_type: GRPC, grpc_services: [{envoy_grpc: {cluster_name: sds-grpc}}]}
+"#;
+
+#[test]
+fn a_mesh_bootstrap_names_its_control_plane() {
+    let loaded = load(DYNAMIC).unwrap();
+    let bootstrap = &loaded.bootstrap;
+    assert_eq!(&*bootstrap.node.cluster, "backend-v1.default");
+    let labels = bootstrap.node.metadata["LABELS"].as_struct().unwrap();
+    assert_eq!(labels["version"].as_str(), Some("v1"));
+    let ads = bootstrap.ads.as_ref().unwrap();
+    assert_eq!((&*ads.cluster, ads.listeners, ads.clusters), ("xds-grpc", true, true));
+    assert_eq!(ads.initial_fetch_timeout, Some(Duration::from_secs(5)));
+    let UpstreamTransport::Tls(tls) = &bootstrap.resources.clusters[0].transport else { panic!("plaintext") };
+    assert_eq!(tls.sni.as_deref(), Some("tulle-control-plane"));
+    assert_eq!(tls.common.certificates.len(), 1);
+    let HttpProtocol::Http2(options) = &bootstrap.resources.clusters[0].protocol else { panic!("not h2") };
+    assert_eq!(options.keepalive.unwrap().timeout, Duration::from_secs(5));
+}
+
+#[test]
+fn json_is_read_as_well() {
+    let loaded = load(r#"{"node": {"id": "a", "cluster": "b"}, "admin": {"address": {"socket_address": {"address": "::1", "port_value": 1}}}}"#);
+    assert_eq!(loaded.unwrap().bootstrap.admin.unwrap().to_string(), "[::1]:1");
+}
+
+#[test]
+fn mistakes_name_their_field() {
+    let cases = [
+        (SIMPLIFIED.replace("stat_prefix: ingress", "stat_prefx: ingress"), "stat_prefx"),
+        (SIMPLIFIED.replace("timeout: 5s", "timeout: soon"), "static_resources.listeners[0].filter_chains[0]"),
+        (SIMPLIFIED.replace("lb_policy: ROUND_ROBIN", "lb_policy: FASTEST"), "static_resources.clusters[0].lb_policy"),
+        (
+            SIMPLIFIED.replace("type: STRICT_DNS", "type: STATIC"),
+            "static_resources.clusters[0].load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address.address: \
+             \"backend-service\" is not an IP address",
+        ),
+        (
+            SIMPLIFIED.replace("envoy.filters.http.router", "envoy.filters.http.lua"),
+            "filters[0].typed_config.http_filters[0]: the HTTP filter \"envoy.filters.http.lua\" is not supported",
+        ),
+        (
+            SIMPLIFIED.replace("prefix: \"/\"", "safe_regex: {regex: \"a(\"}"),
+            "route_config.virtual_hosts[0].routes[0].match.safe_regex: invalid regular expression",
+        ),
+        (SIMPLIFIED.replace("domains: [\"*\"]", "domains: []"), "virtual_hosts[0].domains: must not be empty"),
+        (SIMPLIFIED.replace("      interval: 5s\n", ""), "static_resources.clusters[0].health_checks[0].interval: is required"),
+        (DYNAMIC.replace("name: xds-grpc\n    type", "name: other\n    type"), "\"xds-grpc\" does not exist"),
+        (SIMPLIFIED.replace("connect_timeout: 1s", "connect_timeout: 1s\n    connect_timeout: 2s"), "connect_timeout"),
+        ("static_resources: [".to_owned(), "not valid YAML"),
+    ];
+    for (text, expected) in cases {
+        let error = load(&text).expect_err(expected).to_string();
+        assert!(error.contains(expected), "{expected:?} is not in {error:?}");
+    }
+}
+
+#[test]
+fn all_errors_are_reported_at_once() {
+    let text = SIMPLIFIED.replace("domains: [\"*\"]", "domains: []").replace("      interval: 5s\n", "");
+    let error = load(&text).unwrap_err().to_string();
+    assert_eq!(error.lines().count(), 2, "{error}");
+}
