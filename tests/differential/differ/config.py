@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from dataclasses import dataclass
@@ -102,7 +103,7 @@ def _cluster(case: Case, name: str, given: dict[str, Any]) -> dict[str, Any]:
 
 def _listener(case: Case, name: str, given: dict[str, Any], plan: Plan) -> dict[str, Any]:
     """A listener on its chosen port; `hcm` in it goes over the case's, `filter_chains` replaces everything."""
-    given = dict(given)
+    given = copy.deepcopy(given)
     manager = case.hcm | given.pop("hcm", {})
     routes = given.pop("routes", case.routes)
     made: dict[str, Any] = {"name": name, "address": address("127.0.0.1", f"${{listener:{name}}}")}

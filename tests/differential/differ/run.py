@@ -39,6 +39,7 @@ async def run(case: Case, kind: Kind, pki: Pki, folder: Path) -> Outcomes:
         ports = {name: each.port for name, each in held.items()}
         plan = config.Plan({name: server.port for name, server in servers.items()}, ports, pki, log)
         async with running(kind, config.bootstrap(case, plan), ports.values(), folder):
+            await recorder.quiet()  # The wait for the listeners may have reached TCP upstreams.
             outcomes = {call.name: await _call(case, call, ports[call.listener], pki, recorder) for call in case.calls}
     finally:
         for each in held.values():

@@ -15,6 +15,7 @@ from differ.pki import Pki
 from differ.record import Received
 
 HANG_S = 30.0
+QUIET_S = 0.15
 
 
 def behaviour_of(text: str) -> tuple[str, str]:
@@ -49,6 +50,13 @@ class Recorder:
         self.arrived.set()
         script = self.scripts.get(request.upstream)
         return script.pop(0) if script else (asked or "ok")
+
+    async def quiet(self) -> None:
+        """Return when nothing has arrived for QUIET_S."""
+        count = -1
+        while count != len(self.received):
+            count = len(self.received)
+            await asyncio.sleep(QUIET_S)
 
     async def at_least(self, count: int, patience: float) -> None:
         """Return when `count` requests of this call have arrived, or after `patience` seconds."""
@@ -112,7 +120,7 @@ class Server:
 
 
 async def serve_tcp(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Send everything back; with the script `greet` speak first, with `close` or `reset` end at once."""
+    """Send everything back; with the script `greet` speak first, with `bye` last, with `close` or `reset` end at once."""
     entry = Received(server.name, "tcp", "", "", [], connection=server.connection())
     name, value = behaviour_of(server.recorder.add(entry, None))
     if name == "reset":
@@ -124,7 +132,7 @@ async def serve_tcp(server: Server, reader: asyncio.StreamReader, writer: asynci
         entry.body += data
         writer.write(data)
         await writer.drain()
-    if name == "ok":
+    if name == "bye":
         writer.write(f"bye from {server.name}\n".encode())
         await writer.drain()
 
