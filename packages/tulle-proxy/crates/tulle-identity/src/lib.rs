@@ -3,12 +3,17 @@
 //! * [`peer`] reads names out of certificates; [`verify`] checks chains and SPIFFE ids for both directions.
 //! * [`material`] resolves configured certificates, keys and trust from files, inline data, secrets and the own identity.
 //! * [`contexts`] makes and caches rustls configurations per TLS setting, remade when material rotates.
-//! * [`join`] (key, CSR, join token, renewal, persistence) keeps the own identity alive on the control thread.
+//! * [`join`] keeps the own identity alive on the control thread: key, CSR, join token, renewal; [`ca`] asks the
+//!   authority and [`state`] remembers the identity on disk.
 
+pub mod ca;
 pub mod contexts;
+pub mod join;
 pub mod material;
 pub mod peer;
+pub mod state;
 pub mod verify;
 
 pub use contexts::TlsContexts;
+pub use join::{JoinConfig, keep_identity};
 pub use material::{Identity, IdentityCell, MaterialError};

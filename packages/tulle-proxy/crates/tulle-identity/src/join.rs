@@ -1,0 +1,187 @@
+//! Keeps this process's identity alive: joins by token once, renews by certificate at half-life, remembers on disk.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rcgen::{CertificateParams, KeyPair};
+use tulle_core::Rng;
+
+use crate::ca::{self, Authority, CaError, Proof};
+use crate::material::IdentityCell;
+use crate::state::{self, Credential, StateError, Validity};
+
+/// Where identity comes from; the content of `--identity`.
+#[derive(Clone, Debug)]
+pub struct JoinConfig {
+    /// host:port that takes join tokens (server TLS only).
+    pub join_address: String,
+    /// host:port that takes certificates (mutual TLS).
+    pub renew_address: String,
+    pub server_name: String,
+    pub trust_anchor_file: PathBuf,
+    pub join_token_file: PathBuf,
+    pub state_directory: PathBuf,
+}
+
+/// Why there is no (new) identity at the moment.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error("cannot read {0}: {1}")]
+    Read(PathBuf, std::io::Error),
+    #[error("cannot make a key or certificate request: {0}")]
+    Request(#[from] rcgen::Error),
+    #[error("the certificate issued does not belong to the key: {0}")]
+    Mismatch(rustls::Error),
+}
+
+/// What happened to the identity, for the log. Holds nothing secret.
+#[derive(Debug)]
+pub enum Event {
+    Restored(Validity),
+    Issued(Validity),
+    /// Tried again after the duration given.
+    Failed(JoinError, Duration),
+    /// The identity works but could not be kept on disk.
+    NotKept(StateError),
+}
+
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+
+/// Runs until dropped: puts each new identity into `cell`, tells `report` what happens. `seed` spreads renewals.
+pub async fn keep_identity(config: JoinConfig, cell: Arc<IdentityCell>, seed: u64, report: impl Fn(Event)) {
+    let mut rng = Rng::seeded(seed);
+    let mut current = restore(&config, &cell, &report);
+    let mut failures = 0;
+    loop {
+        if let Some((_, validity)) = &current
+            && failures == 0
+        {
+            tokio::time::sleep(until_renewal(*validity, now(), &mut rng)).await;
+        }
+        match obtain(&config, current.as_ref(), &cell).await {
+            Ok((credential, validity)) => {
+                failures = 0;
+                report(Event::Issued(validity));
+                if let Err(error) = state::save(&config.state_directory, &credential) {
+                    report(Event::NotKept(error));
+                }
+                current = Some((credential, validity));
+            }
+            Err(error) => {
+                let pause = retry_pause(failures, &mut rng);
+                failures += 1;
+                report(Event::Failed(error, pause));
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// The identity kept on disk, when it is whole and still valid.
+fn restore(config: &JoinConfig, cell: &IdentityCell, report: &impl Fn(Event)) -> Option<(Credential, Validity)> {
+    let found = state::load(&config.state_directory).and_then(|stored| match stored {
+        None => Ok(None),
+        Some(credential) => credential.parse().map(|(identity, validity)| Some((credential, identity, validity))),
+    });
+    let (credential, identity, validity) = match found {
+        Ok(found) => found.filter(|(_, _, validity)| validity.until > now())?,
+        Err(error) => {
+            report(Event::Failed(error.into(), Duration::ZERO));
+            return None;
+        }
+    };
+    if let Err(error) = fits(&identity) {
+        report(Event::Failed(error, Duration::ZERO));
+        return None;
+    }
+    cell.set(identity);
+    report(Event::Restored(validity));
+    Some((credential, validity))
+}
+
+/// Whether the key belongs to the certificate.
+fn fits(identity: &crate::Identity) -> Result<(), JoinError> {
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    rustls::sign::CertifiedKey::from_der(identity.chain.clone(), identity.key.clone_key(), &provider)
+        .map(drop)
+        .map_err(JoinError::Mismatch)
+}
+
+async fn obtain(
+    config: &JoinConfig,
+    current: Option<&(Credential, Validity)>,
+    cell: &IdentityCell,
+) -> Result<(Credential, Validity), JoinError> {
+    let read = |path: &PathBuf| std::fs::read_to_string(path).map_err(|error| JoinError::Read(path.clone(), error));
+    // An expired certificate proves nothing any more: only a new token helps then.
+    let valid = current.filter(|(_, validity)| validity.until > now());
+    let (address, trust_anchors, proof) = match valid {
+        Some((credential, _)) => {
+            let proof = Proof::Certificate { chain: credential.issued.chain.clone(), key: credential.key.clone() };
+            (&config.renew_address, credential.issued.roots.clone(), proof)
+        }
+        None => {
+            let token = read(&config.join_token_file)?.trim().to_owned();
+            (&config.join_address, read(&config.trust_anchor_file)?, Proof::Token(token))
+        }
+    };
+    let authority = Authority { address: address.clone(), server_name: config.server_name.clone(), trust_anchors };
+    let key = KeyPair::generate()?;
+    let csr = CertificateParams::default().serialize_request(&key)?.pem()?;
+    let issued = ca::create_certificate(&authority, proof, csr).await?;
+    let credential = Credential { issued, key: key.serialize_pem() };
+    let (identity, validity) = credential.parse()?;
+    fits(&identity)?;
+    cell.set(identity);
+    Ok((credential, validity))
+}
+
+/// Half of the certificate's life, give or take a tenth of it, counted from its start.
+fn until_renewal(validity: Validity, now: i64, rng: &mut Rng) -> Duration {
+    let life = (validity.until - validity.from).max(0) as f64;
+    let at = validity.from as f64 + life * (0.45 + 0.1 * rng.unit());
+    Duration::from_secs_f64((at - now as f64).max(0.0))
+}
+
+/// Doubling from the first pause to the last, with full jitter above half (so that a herd spreads).
+fn retry_pause(failures: u32, rng: &mut Rng) -> Duration {
+    let ceiling = FIRST_RETRY.saturating_mul(1 << failures.min(16)).min(LAST_RETRY);
+    ceiling.mul_f64(0.5 + 0.5 * rng.unit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renewal_falls_around_half_life() {
+        let validity = Validity { from: 1_000, until: 11_000 };
+        for seed in 0..200 {
+            let wait = until_renewal(validity, 1_000, &mut Rng::seeded(seed)).as_secs();
+            assert!((4_500..=5_500).contains(&wait), "{wait}");
+        }
+        assert_eq!(until_renewal(validity, 9_000, &mut Rng::seeded(1)), Duration::ZERO);
+    }
+
+    #[test]
+    fn pauses_grow_to_a_limit() {
+        let mut rng = Rng::seeded(7);
+        assert!(retry_pause(0, &mut rng) <= FIRST_RETRY);
+        for failures in [10, 40, u32::MAX] {
+            let pause = retry_pause(failures, &mut rng);
+            assert!(pause >= LAST_RETRY / 2 && pause <= LAST_RETRY, "{pause:?}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The last identity on disk, so that a restarted proxy needs neither a new token nor its control plane.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::ca::Issued;
+use crate::material::Identity;
+
+/// An identity with its key, in PEM. `Debug` shows no key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credential {
+    pub issued: Issued,
+    pub key: String,
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Credential({:?}, key redacted)", self.issued)
+    }
+}
+
+/// Why a stored or received identity cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    #[error("{0}: {1}")]
+    Io(PathBuf, io::Error),
+    #[error("{0} is open to others (mode {1:o}); it holds a private key and must be 0600")]
+    Exposed(PathBuf, u32),
+    #[error("the identity is damaged: no {0} in it")]
+    Damaged(&'static str),
+}
+
+const KEY: &str = "key.pem";
+const CHAIN: &str = "chain.pem";
+const ROOTS: &str = "roots.pem";
+
+/// Reads the identity kept in `directory`; `None` when there is none yet.
+///
+/// # Errors
+/// When it cannot be read, or others could have read the key.
+pub fn load(directory: &Path) -> Result<Option<Credential>, StateError> {
+    let key_file = directory.join(KEY);
+    let mode = match fs::metadata(&key_file) {
+        Ok(metadata) => metadata.permissions().mode() & 0o777,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(StateError::Io(key_file, error)),
+    };
+    if mode & 0o077 != 0 {
+        return Err(StateError::Exposed(key_file, mode));
+    }
+    let read = |name: &str| {
+        let path = directory.join(name);
+        fs::read_to_string(&path).map_err(|error| StateError::Io(path, error))
+    };
+    Ok(Some(Credential { issued: Issued { chain: read(CHAIN)?, roots: read(ROOTS)? }, key: read(KEY)? }))
+}
+
+/// Keeps `credential` in `directory` (made with mode 0700). Each file is replaced atomically, the key first, so a
+/// crash in between leaves a pair that does not fit, which `Identity` building refuses, and a new join follows.
+///
+/// # Errors
+/// Those of the file system.
+pub fn save(directory: &Path, credential: &Credential) -> Result<(), StateError> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(|error| StateError::Io(directory.to_owned(), error))?;
+    write(directory, KEY, &credential.key)?;
+    write(directory, ROOTS, &credential.issued.roots)?;
+    write(directory, CHAIN, &credential.issued.chain)
+}
+
+fn write(directory: &Path, name: &str, text: &str) -> Result<(), StateError> {
+    let (path, fresh) = (directory.join(name), directory.join(format!(".{name}.new")));
+    let written = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&fresh)
+        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&fresh, &path));
+    written.map_err(|error| StateError::Io(path, error))
+}
+
+/// When a certificate starts and ends to be valid, in seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    pub from: i64,
+    pub until: i64,
+}
+
+impl Credential {
+    /// The parsed identity and its leaf's validity.
+    ///
+    /// # Errors
+    /// [`StateError::Damaged`] when a part is missing or unreadable.
+    pub fn parse(&self) -> Result<(Identity, Validity), StateError> {
+        let chain = certificates(&self.issued.chain).ok_or(StateError::Damaged("certificate"))?;
+        let roots = certificates(&self.issued.roots).ok_or(StateError::Damaged("root"))?;
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).map_err(|_| StateError::Damaged("private key"))?;
+        let (_, leaf) =
+            X509Certificate::from_der(&chain[0]).map_err(|_| StateError::Damaged("readable certificate"))?;
+        let validity =
+            Validity { from: leaf.validity().not_before.timestamp(), until: leaf.validity().not_after.timestamp() };
+        Ok((Identity { chain, key, roots }, validity))
+    }
+}
+
+fn certificates(pem: &str) -> Option<Vec<CertificateDer<'static>>> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    found.ok().filter(|found| !found.is_empty())
+}
