@@ -120,6 +120,7 @@ class ControlPlane:
 
 @asynccontextmanager
 async def control_plane(directory: Path) -> AsyncIterator[ControlPlane]:
+    directory.mkdir(exist_ok=True)
     store = Store.open(directory / "store.sqlite")
     authority = Authority.open(directory / "state", "cluster.local", utc_now())
     tokens = JoinTokens(store.ledger)

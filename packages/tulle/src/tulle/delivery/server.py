@@ -19,7 +19,22 @@ from tulle.delivery.sotw import SotwSession
 from tulle.delivery.status import Connection, Refusal, StatusRegistry
 from tulle.delivery.wire import delta_response, parse_delta, parse_sotw, sotw_response
 
-SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A discovery service: its full name and the names of its two methods."""
+
+    name: str
+    delta: str
+    sotw: str
+
+
+ADS = Service(
+    "envoy.service.discovery.v3.AggregatedDiscoveryService",
+    "DeltaAggregatedResources",
+    "StreamAggregatedResources",
+)
+SDS = Service("envoy.service.secret.v3.SecretDiscoveryService", "DeltaSecrets", "StreamSecrets")
 
 FIRST_REQUEST_SECONDS = 30.0
 """How long a client may take to say who it is."""
@@ -42,30 +57,42 @@ _DELTA = _Variant("delta", DeltaSession, parse_delta, delta_response)
 _SOTW = _Variant("sotw", SotwSession, parse_sotw, sotw_response)
 
 
+def peer_by_certificate(context: Any) -> Peer | None:
+    """Who the client's certificate says it is. gRPC gives a SPIFFE id only for exactly one valid URI SAN."""
+    ids = context.auth_context().get("peer_spiffe_id", ())
+    return Peer(ids[0].decode(), context.peer().partition(":")[2]) if len(ids) == 1 else None
+
+
 class AdsServer:
-    """Serves snapshots to the peers that `authorize` lets in. Belongs to one event loop."""
+    """Serves snapshots to the peers that `authorize` lets in. Belongs to one event loop.
+
+    `peer_of` says from a call's gRPC context who the client has proved to be; None is refused.
+    """
 
     def __init__(
         self,
         source: SnapshotSource,
         authorize: Authorize,
         registry: StatusRegistry,
-        clock: Callable[[], float] = time.time,
+        service: Service = ADS,
+        peer_of: Callable[[Any], Peer | None] = peer_by_certificate,
     ) -> None:
         self.source = source
         self.authorize = authorize
         self.registry = registry
-        self.clock = clock
+        self.peer_of = peer_of
+        self._service = service
         self._streams: set[_Stream] = set()
         self._closed = False
 
     def add_to(self, server: grpc.aio.Server) -> None:
-        """Registers the two methods with a server (which must require client certificates)."""
+        """Registers the two methods with a server."""
         methods = {
-            "DeltaAggregatedResources": grpc.stream_stream_rpc_method_handler(self._delta),
-            "StreamAggregatedResources": grpc.stream_stream_rpc_method_handler(self._sotw),
+            self._service.delta: grpc.stream_stream_rpc_method_handler(self._delta),
+            self._service.sotw: grpc.stream_stream_rpc_method_handler(self._sotw),
         }
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
+        handler = grpc.method_handlers_generic_handler(self._service.name, methods)
+        server.add_generic_rpc_handlers((handler,))
 
     def close(self) -> None:
         """Ends all streams in order (status OK), so that the server can stop without waiting for them."""
@@ -123,9 +150,11 @@ class _Stream:
         request, node = first
         if node is None or not node.id:
             raise _StreamError(grpc.StatusCode.INVALID_ARGUMENT, "the first request needs a node with an id")
-        peer = _peer(self._context)
+        peer = self._server.peer_of(self._context)
+        if peer is None:
+            raise _StreamError(grpc.StatusCode.UNAUTHENTICATED, "a certificate with a SPIFFE id is required")
         self._authorize(node, peer)
-        connection = Connection(node, peer, self._variant.name, self._server.clock(), self._session)
+        connection = Connection(node, peer, self._variant.name, time.time(), self._session)
         subscription = self._server.source.open(node, peer, self.wake.set)
         self._server.registry.add(connection)
         self._session.receive(request)
@@ -153,7 +182,7 @@ class _Stream:
             request, _ = self._parse(data)
             nack: Nack | None = self._session.receive(request)
             if nack is not None:
-                connection.refusal = Refusal(nack, self._server.clock())
+                connection.refusal = Refusal(nack, time.time())
             if len(self._session.types) > MAX_TYPES:
                 raise _StreamError(grpc.StatusCode.RESOURCE_EXHAUSTED, f"more than {MAX_TYPES} types")
             self.wake.set()
@@ -184,11 +213,3 @@ class _Stream:
             return self._variant.parse(data)
         except DecodeError as error:
             raise _StreamError(grpc.StatusCode.INVALID_ARGUMENT, f"no discovery request: {error}") from error
-
-
-def _peer(context: Any) -> Peer:
-    """Who the client's certificate says it is. gRPC gives a SPIFFE id only for exactly one valid URI SAN."""
-    ids = context.auth_context().get("peer_spiffe_id", ())
-    if len(ids) != 1:
-        raise _StreamError(grpc.StatusCode.UNAUTHENTICATED, "a certificate with a SPIFFE id is required")
-    return Peer(spiffe_id=ids[0].decode(), address=context.peer().partition(":")[2])

@@ -1,0 +1,113 @@
+"""Keeps an identity valid: joins when there is none, renews at half-life with jitter, tells who wants to know."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from tulle.agent.ca_client import (
+    AuthorityUnavailableError,
+    CertificateClient,
+    CertificateRefusedError,
+    utc,
+)
+from tulle.agent.held import Held, load, save
+
+_LOG = logging.getLogger(__name__)
+
+JITTER = 0.1
+"""By which part of the time until renewal it is moved, so that workloads started together do not renew together."""
+
+FIRST_RETRY, LAST_RETRY = 1.0, 60.0
+"""Seconds between attempts to renew; doubled each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Time:
+    """The clock (seconds since 1970), how to wait, and how to draw from 0..1."""
+
+    now: Callable[[], float] = time.time
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    draw: Callable[[], float] = random.random
+
+
+class IdentityKeeper:
+    """One workload's identity. `start` gets it, `run` keeps it; `changed` is called with every new one."""
+
+    def __init__(
+        self,
+        client: CertificateClient,
+        state: Path,
+        token_file: Path,
+        life: timedelta = timedelta(0),
+        clock: Time | None = None,
+    ) -> None:
+        self._client = client
+        self._state = state
+        self._token_file = token_file
+        self._life = life
+        self._time = clock or Time()
+        self._held: Held | None = None
+        self.changed: list[Callable[[Held], None]] = []
+
+    async def start(self) -> Held:
+        """Takes up the identity of an earlier run, or joins, waiting for the control plane if need be.
+
+        Raises `CertificateRefusedError` when the token is not accepted.
+        """
+        held = load(self._state, self._time.now())
+        if held is not None:
+            return self._take(held)
+        return await self._persist(self._join)
+
+    async def run(self) -> None:
+        """Renews for ever. An identity that expired in spite of all attempts is joined for again."""
+        assert self._held is not None, "start first"
+        while True:
+            ahead = max(0.0, self._held.renew_at - self._time.now())
+            await self._time.sleep(ahead * (1 + JITTER * (2 * self._time.draw() - 1)))
+            await self._persist(self._renew)
+
+    async def _persist(self, attempt: Callable[[], Awaitable[Held]]) -> Held:
+        """Attempts until the control plane answers."""
+        pause = FIRST_RETRY
+        while True:
+            try:
+                held = await attempt()
+            except AuthorityUnavailableError as error:
+                _LOG.warning("no identity yet, next attempt in %.0f s: %s", pause, error)
+                await self._time.sleep(pause)
+                pause = min(2 * pause, LAST_RETRY)
+                continue
+            save(self._state, held)
+            return self._take(held)
+
+    async def _join(self) -> Held:
+        try:
+            token = self._token_file.read_text().strip()
+        except FileNotFoundError:
+            raise CertificateRefusedError(f"no join token in {self._token_file}") from None
+        return await self._client.join(token, self._life, utc(self._time.now()))
+
+    async def _renew(self) -> Held:
+        assert self._held is not None
+        now = self._time.now()
+        try:
+            if now < self._held.expires:
+                return await self._client.renew(self._held, self._life, utc(now))
+            return await self._join()
+        except CertificateRefusedError as error:
+            # The workload may be registered again, or be given a new token, before it is too late.
+            raise AuthorityUnavailableError(str(error)) from error
+
+    def _take(self, held: Held) -> Held:
+        self._held = held
+        for tell in self.changed:
+            tell(held)
+        return held

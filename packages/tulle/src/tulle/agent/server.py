@@ -1,0 +1,117 @@
+"""Serves a workload's key and certificate, and the mesh's root, to its Envoy: SDS over a Unix socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+
+from tulle.agent.held import Held
+from tulle.delivery.contract import Node, Peer
+from tulle.delivery.order import SECRET
+from tulle.delivery.server import SDS, AdsServer
+from tulle.delivery.status import StatusRegistry
+from tulle.identity.files import private_directory
+from tulle.protos import from_dict, pack_any, serialize
+
+OWN, ROOT = "default", "ROOTCA"
+"""The names of the two secrets, as in Istio."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    name: str
+    version: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """A snapshot of the two secrets."""
+
+    resources: Mapping[str, Mapping[str, Secret]]
+    version: str
+
+
+def secrets_of(held: Held) -> Secrets:
+    """What Envoy is given of an identity."""
+    chain = {"certificate_chain": {"inline_string": held.leaf}, "private_key": {"inline_string": held.key}}
+    made = [
+        _secret(OWN, {"tls_certificate": chain}),
+        _secret(ROOT, {"validation_context": {"trusted_ca": {"inline_string": held.root}}}),
+    ]
+    return Secrets({SECRET: {secret.name: secret for secret in made}}, "".join(s.version for s in made))
+
+
+def _secret(name: str, content: dict[str, Any]) -> Secret:
+    full_name = "envoy.extensions.transport_sockets.tls.v3.Secret"
+    body = serialize(pack_any(from_dict(full_name, {"name": name, **content})))
+    return Secret(name, blake2b(body, digest_size=12).hexdigest(), body)
+
+
+class SecretServer:
+    """The SDS server; also the source of its own snapshots."""
+
+    def __init__(self) -> None:
+        self._secrets: Secrets | None = None
+        self._notifiers: dict[int, Callable[[], None]] = {}
+        self._server: grpc.aio.Server | None = None
+        self._service = AdsServer(self, _anyone, StatusRegistry(), SDS, _local_peer)
+
+    def set(self, held: Held) -> None:
+        """Serves this identity from now on, also to those who have an older one."""
+        self._secrets = secrets_of(held)
+        for notify in list(self._notifiers.values()):
+            notify()
+
+    async def start(self, socket: Path) -> None:
+        """Listens on a Unix socket, in a directory that only the owner can enter: that is all its protection."""
+        private_directory(socket.parent)
+        socket.unlink(missing_ok=True)
+        server = grpc.aio.server()
+        self._service.add_to(server)
+        server.add_insecure_port(f"unix:{socket}")
+        await server.start()
+        self._server = server
+
+    async def stop(self, grace: float) -> None:
+        """Ends all streams and stops; what is still open after `grace` seconds is cut."""
+        self._service.close()
+        if self._server is not None:
+            await self._server.stop(grace)
+
+    def open(self, node: Node, peer: Peer, notify: Callable[[], None]) -> _Subscription:
+        """Part of `SnapshotSource`: everybody gets the same two secrets."""
+        subscription = _Subscription(self)
+        self._notifiers[id(subscription)] = notify
+        return subscription
+
+    @property
+    def current(self) -> Secrets | None:
+        return self._secrets
+
+    def forget(self, subscription: _Subscription) -> None:
+        del self._notifiers[id(subscription)]
+
+
+class _Subscription:
+    def __init__(self, server: SecretServer) -> None:
+        self._server = server
+
+    def current(self) -> Secrets | None:
+        return self._server.current
+
+    def close(self) -> None:
+        self._server.forget(self)
+
+
+def _anyone(node: Node, peer: Peer) -> None:
+    """Whoever can open the socket is the workload's own proxy."""
+
+
+def _local_peer(context: Any) -> Peer:
+    return Peer("", context.peer())
