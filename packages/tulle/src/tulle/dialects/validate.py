@@ -46,8 +46,8 @@ def validate(schema: type[_M], findings: Findings) -> _M | None:
     try:
         instance = schema.model_validate(body)
     except ValidationError as error:
-        for detail in error.errors(include_url=False):
-            _report(schema, detail, findings)
+        for path, details in _by_place(error, findings.obj.body).items():
+            _report(schema, details, path, findings)
         return None
     _report_unsupported(instance, (), findings)
     return instance
@@ -61,8 +61,17 @@ def _without_nulls(value: Any) -> Any:
     return value
 
 
-def _report(schema: type[BaseModel], detail: ErrorDetails, findings: Findings) -> None:
-    path = _real_path(findings.obj.body, tuple(detail["loc"]))
+def _by_place(error: ValidationError, body: Any) -> dict[Path, list[ErrorDetails]]:
+    """The errors by path; a value that fits no member of a union has one for each."""
+    found: dict[Path, list[ErrorDetails]] = {}
+    for detail in error.errors(include_url=False):
+        found.setdefault(_real_path(body, tuple(detail["loc"])), []).append(detail)
+    return found
+
+
+def _report(schema: type[BaseModel], details: list[ErrorDetails], path: Path, findings: Findings) -> None:
+    # Of a union's members, the one whose type fits says best what is wrong.
+    detail = min(details, key=lambda each: each["type"] in _WANTED)
     kind = detail["type"]
     if kind == "extra_forbidden":
         name = str(path[-1])
@@ -72,7 +81,7 @@ def _report(schema: type[BaseModel], detail: ErrorDetails, findings: Findings) -
         where = dotted(path[:-1]) or "the object"
         findings.error("missing-field", f"'{path[-1]}' is missing from {where}", path)
     elif kind in _WANTED:
-        _report_type(detail, path, findings)
+        _report_type(details, path, findings)
     elif kind in ("literal_error", "enum"):
         expected = detail["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
         choices = [choice.strip() for choice in expected.split(",")]
@@ -88,9 +97,9 @@ def _report(schema: type[BaseModel], detail: ErrorDetails, findings: Findings) -
         findings.error("wrong-value", _plain_message(detail), path)
 
 
-def _report_type(detail: ErrorDetails, path: Path, findings: Findings) -> None:
-    wanted = _WANTED[detail["type"]]
-    value = detail["input"]
+def _report_type(details: list[ErrorDetails], path: Path, findings: Findings) -> None:
+    wanted = " or ".join(dict.fromkeys(_WANTED[each["type"]] for each in details))
+    value = details[0]["input"]
     hint = None
     if wanted == "an integer" and isinstance(value, str) and value.strip().lstrip("-").isdigit():
         hint = f"without quotes: {value.strip()}"

@@ -200,7 +200,7 @@ def _scalar(event: Any, at: Position) -> Any:
 
 
 def _is_plain(event: Any) -> bool:
-    return isinstance(event, events.ScalarEvent) and bool(event.implicit[0])
+    return isinstance(event, events.ScalarEvent) and event.tag is None and bool(event.implicit[0])
 
 
 def _tagged(event: Any, text: str, at: Position) -> Any:

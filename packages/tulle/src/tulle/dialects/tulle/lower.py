@@ -7,12 +7,12 @@ from pathlib import PurePath
 
 from tulle.dialects.base import Lowered
 from tulle.dialects.fields import is_ip
-from tulle.dialects.findings import Findings, meta_of
+from tulle.dialects.findings import Findings, did_you_mean, meta_of
 from tulle.dialects.tulle import schema
 from tulle.dialects.validate import validate
 from tulle.model.meta import labels
 from tulle.model.workloads import HttpProbe, Process, Upstream, Workload, WorkloadPort, WorkloadRef
-from tulle.objects import RawObject
+from tulle.objects import Path, RawObject
 
 DEFAULT_PERIOD = timedelta(seconds=1)
 
@@ -65,8 +65,8 @@ def _check(spec: schema.WorkloadSpec, findings: Findings) -> None:
             message = f"port {port.port} is there twice"
             findings.error("duplicate-port", message, ("spec", "ports", index, "port"))
         if not port.port and not port.name:
-            message = "a picked port (0) needs a name for services to refer to it"
-            findings.error("unnamed-port", message, ("spec", "ports", index, "port"))
+            message = "a port that is picked needs a name, for services to refer to it"
+            findings.error("unnamed-port", message, ("spec", "ports", index), "add name: http")
         if port.name and port.name in names:
             message = f"port name '{port.name}' is used twice"
             findings.error("duplicate-port", message, ("spec", "ports", index, "name"))
@@ -77,7 +77,14 @@ def _check(spec: schema.WorkloadSpec, findings: Findings) -> None:
             message = f"localPort {up.local_port} is taken by a port or another upstream of this workload"
             findings.error("duplicate-port", message, ("spec", "upstreams", index, "localPort"))
         numbers.add(up.local_port)
-    known = {port.port for port in spec.ports} | {port.name for port in spec.ports}
-    if spec.readiness and spec.readiness.http_get.port not in known:
-        message = f"port {spec.readiness.http_get.port} is none of the workload's ports"
-        findings.warning("unknown-port", message, ("spec", "readiness", "httpGet", "port"))
+    if spec.readiness is not None:
+        _check_probe(spec.readiness.http_get.port, numbers, names, findings)
+
+
+def _check_probe(port: int | str, numbers: set[int], names: set[str], findings: Findings) -> None:
+    at: Path = ("spec", "readiness", "httpGet", "port")
+    message = f"port {port} is none of the workload's ports"
+    if isinstance(port, str) and port not in names:
+        findings.error("unknown-port", message, at, did_you_mean(port, names - {""}))
+    elif isinstance(port, int) and port not in numbers:
+        findings.warning("unknown-port", message, at)

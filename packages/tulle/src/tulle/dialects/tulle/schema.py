@@ -12,14 +12,14 @@ from tulle.dialects.fields import Address, Count, DnsLabel, Duration, Host, Port
 from tulle.dialects.metadata import Envelope
 
 PickedPort = Annotated[int, Field(ge=0, le=65535)]
-"""A port, or 0 for any free one, picked when the workload is started."""
+"""A port; 0, or left out, is any free one, picked when the workload is started."""
 
 
 class WorkloadPort(Schema):
     """A port the application listens on; one that is picked (0) needs a name to be referred to by."""
 
     name: DnsLabel | None = None
-    port: PickedPort
+    port: PickedPort = 0
     app_protocol: Annotated[str, Field(min_length=1)] | None = None
 
 
@@ -28,7 +28,7 @@ class Upstream(Schema):
 
     service: Host
     port: Port
-    local_port: PickedPort
+    local_port: PickedPort = 0
 
 
 class HttpGet(Schema):
