@@ -24,18 +24,18 @@ def own_listeners(scope: Scope, memo: Memo) -> list[Resource]:
     settings, workload = scope.outbound.settings, scope.workload
     made = [
         memo.get(
-            ("outbound listener", workload.outbound),
-            (settings,),
+            ("outbound listener", workload.outbound, settings),
+            (),
             lambda: resource(outbound_listener(workload, settings)),
         )
     ]
     for inbound in workload.inbound:
-        tag = ("inbound listener", inbound, workload.address)
-        made.append(memo.get(tag, (settings,), partial(_inbound_listener, workload, inbound, settings)))
+        tag = ("inbound listener", inbound, workload.address, settings)
+        made.append(memo.get(tag, (), partial(_inbound_listener, workload, inbound, settings)))
     for upstream, service, port in _known_upstreams(scope):
-        inputs = (settings, service, *destinations(service.tcp, scope.outbound))
+        inputs = (service, *destinations(service.tcp, scope.outbound))
         build = partial(_upstream_listener, upstream, service, port, scope.outbound)
-        made.append(memo.get(("upstream listener", upstream), inputs, build))
+        made.append(memo.get(("upstream listener", upstream, settings), inputs, build))
     return made
 
 
@@ -69,10 +69,8 @@ def own_clusters(scope: Scope, memo: Memo) -> list[Resource]:
     made = []
     for inbound in scope.workload.inbound:
         serving = tuple(each for each in scope.own_services if each.host in inbound.services)
-        tag = ("inbound cluster", inbound, scope.workload.address)
-        made.append(
-            memo.get(tag, serving, partial(_inbound_cluster, inbound, scope.workload.address, serving))
-        )
+        tag = ("inbound cluster", inbound, scope.workload.address, serving)
+        made.append(memo.get(tag, (), partial(_inbound_cluster, inbound, scope.workload.address, serving)))
     return made
 
 

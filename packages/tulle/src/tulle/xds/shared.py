@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from tulle.model.mesh import BoundConnectionRule, BoundRule, ServiceEndpoints
+from tulle.model.mesh import BoundConnectionRule, BoundRule, Endpoint, ServiceEndpoints
 from tulle.model.routes import Forward
 from tulle.model.services import Resolution
 from tulle.xds import names, routes
@@ -42,8 +42,9 @@ def _build(outbound: Outbound, endpoints: Mapping[str, ServiceEndpoints], memo: 
         for target in targets(service):
             clusters.append(_cluster(service, target, answering, memo))
             if service.service.resolution in _EDS:
-                build = partial(_endpoints, target, answering)
-                assignments.append(memo.get(("endpoints", target.name), (service, answering), build))
+                chosen = subset_endpoints(answering.of(target.port.number), target.subset)
+                tag = ("endpoints", target.name, chosen)
+                assignments.append(memo.get(tag, (), partial(_endpoints, target.name, chosen)))
     table = memo.get("outbound table", (outbound,), partial(_outbound_table, outbound, memo))
     return Shared(layer(clusters, memo), layer(assignments, memo), layer([table], memo))
 
@@ -60,9 +61,8 @@ def _cluster(service: OutboundService, target: Target, answering: ServiceEndpoin
     return memo.get(tag, inputs, lambda: resource(outbound_cluster(target, answering)))
 
 
-def _endpoints(target: Target, answering: ServiceEndpoints) -> Resource:
-    chosen = subset_endpoints(answering.of(target.port.number), target.subset)
-    return resource(load_assignment(target.name, chosen))
+def _endpoints(name: str, chosen: tuple[Endpoint, ...]) -> Resource:
+    return resource(load_assignment(name, chosen))
 
 
 def _outbound_table(outbound: Outbound, memo: Memo) -> Resource:
@@ -82,7 +82,9 @@ def _outbound_table(outbound: Outbound, memo: Memo) -> Resource:
     ]
     if "*" not in outbound.hosts:
         hosts.append(routes.block_all())
-    return resource(routes.route_table(names.OUTBOUND_ROUTES, hosts))
+    made = resource(routes.route_table(names.OUTBOUND_ROUTES, hosts))
+    # another `Outbound` may well make the same table: then it stays the same object
+    return memo.get(("outbound table", made.version), (), lambda: made)
 
 
 def _full_names(outbound: Outbound) -> set[str]:

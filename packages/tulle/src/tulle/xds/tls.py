@@ -14,6 +14,9 @@ ONLY_TLS_1_3: Mapping[str, str] = {
     "tls_minimum_protocol_version": "TLSv1_3",
     "tls_maximum_protocol_version": "TLSv1_3",
 }
+SYSTEM_ROOTS = "/etc/ssl/certs/ca-certificates.crt"
+"""Where Linux distributions keep the public roots; Envoy has no other name for them."""
+
 _SDS: Mapping[str, Any] = {
     "resource_api_version": "V3",
     "initial_fetch_timeout": NO_TIMEOUT,
@@ -106,8 +109,7 @@ def originate(policy: ClientTls, host: str, alpn: Sequence[str]) -> dict[str, An
 def _server_check(policy: ClientTls, host: str) -> dict[str, Any]:
     wanted = policy.subject_alt_names or (policy.sni or host,)
     return {
-        "trusted_ca": {"filename": policy.ca} if policy.ca else None,
-        "system_root_certs": None if policy.ca else {},
+        "trusted_ca": {"filename": policy.ca or SYSTEM_ROOTS},
         "match_typed_subject_alt_names": [
             {
                 "san_type": "URI" if name.startswith("spiffe://") else "DNS",
