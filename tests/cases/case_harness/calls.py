@@ -32,6 +32,8 @@ from case_harness.echo import Received, Upstreams
 
 WAIT_SECONDS = 10.0
 SIGMAS = 5.0
+LOGGED = frozenset({"flag", "route", "cluster"})
+"""Expectations that are read from the access log."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import OrderedDict
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import Enum
@@ -19,6 +18,8 @@ from tulle.protos import message, to_dict
 from tulle.xds.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Snapshot
 
 SECTIONS = {"clusters": CLUSTER, "endpoints": ENDPOINTS, "listeners": LISTENER, "routes": ROUTES}
+
+FIRST = ("@type", "name", "cluster_name")
 
 
 def model_text(compilation: Compilation) -> str:
@@ -52,9 +53,19 @@ def opened(snapshot: Snapshot, type_url: str) -> dict[str, dict[str, Any]]:
     kind = message(type_url.rpartition("/")[2])
     any_type = message("google.protobuf.Any")
     return {
-        name: to_dict(kind.FromString(any_type.FromString(resource.body).value))
+        name: _ordered(to_dict(kind.FromString(any_type.FromString(resource.body).value)))
         for name, resource in snapshot.resources[type_url].items()
     }
+
+
+def _ordered(value: Any) -> Any:
+    """Keys by name, after what names the thing: a Struct's fields have no order of their own."""
+    if isinstance(value, Mapping):
+        keys = sorted(value, key=lambda key: (key not in FIRST, key))
+        return {key: _ordered(value[key]) for key in keys}
+    if isinstance(value, list):
+        return [_ordered(item) for item in value]
+    return value
 
 
 def plain(value: Any) -> Any:
@@ -101,6 +112,3 @@ class _Dumper(yaml.SafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
-
-
-_Dumper.add_representer(OrderedDict, lambda dumper, data: dumper.represent_dict(data.items()))

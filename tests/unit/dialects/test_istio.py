@@ -153,7 +153,8 @@ def test_warnings(rule: str, codes: list[str]) -> None:
 
 def test_faults_without_percentage_never_happen() -> None:
     fault = _one(_rule(f"{{fault: {{abort: {{grpcStatus: unavailable}}}}, {ROUTE}}}"), RouteSet).http[0].fault
-    assert fault is not None and fault.abort is not None
+    assert fault is not None
+    assert fault.abort is not None
     assert (fault.abort.percent, fault.abort.grpc_status) == (Percent(0), 14)
 
 
@@ -163,9 +164,11 @@ def test_weights() -> None:
     assert isinstance(action, Forward)
     assert [each.weight for each in action.destinations] == [0, 3]
     none = _rule("{route: [{destination: {host: a}, weight: 0}, {destination: {host: b}, weight: 0}]}")
-    assert "weights" in _codes(none) and none.has_errors
+    assert "weights" in _codes(none)
+    assert none.has_errors
     over = _rule("{route: [" + ", ".join(["{destination: {host: a}, weight: 2147483647}"] * 3) + "]}")
-    assert "weights" in _codes(over) and over.has_errors
+    assert "weights" in _codes(over)
+    assert over.has_errors
 
 
 def test_host_header_that_is_set_is_an_authority_rewrite() -> None:
@@ -197,7 +200,8 @@ def test_newer_outlier_fields_win_over_the_legacy_one() -> None:
 def test_min_health_percent_is_the_panic_threshold() -> None:
     lowered = _policy("{outlierDetection: {minHealthPercent: 50}}")
     outlier = _one(lowered, DestinationPolicy).policy.outlier
-    assert outlier is not None and outlier.min_health_percent == 50
+    assert outlier is not None
+    assert outlier.min_health_percent == 50
     assert _codes(lowered) == ["panic-threshold"]
 
 
@@ -242,11 +246,15 @@ def test_port_settings_and_subsets() -> None:
         " subsets: [{name: v1, labels: {version: v1}, trafficPolicy: {loadBalancer: {simple: RANDOM}}}]}"
     )
     policy = _one(_lower("DestinationRule", spec), DestinationPolicy)
-    assert policy.visibility.namespaces == ("shop",) and not policy.visibility.public
+    assert policy.visibility.namespaces == ("shop",)
+    assert not policy.visibility.public
     assert policy.workload_selector == (("app", "x"),)
-    assert policy.policy.tls is not None and policy.policy.tls.mode is TlsMode.ISTIO_MUTUAL
+    assert policy.policy.tls is not None
+    assert policy.policy.tls.mode is TlsMode.ISTIO_MUTUAL
     ((port, settings),) = [(each.port, each.policy) for each in policy.policy.ports]
-    assert port == 80 and settings.tls is not None and settings.tls.mode is TlsMode.DISABLE
+    assert port == 80
+    assert settings.tls is not None
+    assert settings.tls.mode is TlsMode.DISABLE
     (subset,) = policy.subsets
     assert subset.policy.load_balancer is not None
     assert subset.policy.load_balancer.method is Balancing.RANDOM

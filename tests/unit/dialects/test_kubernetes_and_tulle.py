@@ -119,7 +119,8 @@ def test_workload() -> None:
     )
     assert lowered.diagnostics == ()
     workload, process = lowered.fragments
-    assert isinstance(workload, Workload) and isinstance(process, Process)
+    assert isinstance(workload, Workload)
+    assert isinstance(process, Process)
     assert [(port.number, port.name) for port in workload.ports] == [(9001, "http"), (0, "admin")]
     assert (workload.address, workload.service_account, workload.labels) == (
         "127.0.0.1",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tulle.dialects import Lowered, lower
+from tulle.dialects import Lowered, conditions, lower
 from tulle.model.diagnostics import Severity
 from tulle.sources.yaml_reader import read_yaml
 
@@ -74,8 +74,10 @@ def test_null_counts_as_left_out() -> None:
         ("match: {uri: {exact: /}}", "must be a list, not a mapping"),
         ("match: [{uri: /}]", 'must be a mapping, not "/"'),
         ("match: [{uri: {exact: a, regex: b}}]", "must say only one of exact, regex"),
-        ("match: [{uri: {regex: '('}}]", "must be a regular expression: missing ), unterminated subpattern at position 0"),
-        ("match: [{uri: {regex: '(a)\\1'}}]", "must be RE2, which has no look-around, back-reference or possessive repetition: '\\\\1'"),
+        ("match: [{uri: {regex: '('}}]",
+         "must be a regular expression: missing ), unterminated subpattern at position 0"),
+        ("match: [{uri: {regex: '(a)\\1'}}]",
+         "must be RE2, which has no look-around, back-reference or possessive repetition: '\\\\1'"),
         ("match: [{uri: {regex: 'a{2000}'}}]", "must not repeat more than 1000 times (RE2)"),
         ("match: [{port: 70000}]", "must be at most 65535, not 70000"),
         ("match: [{headers: {'a b': {exact: x}}}]", 'must be a header name, not "a b"'),
@@ -108,11 +110,13 @@ def test_names_cannot_reach_resource_names_unchecked(name: str) -> None:
 def test_kinds_and_versions_that_are_not_read() -> None:
     (kind,) = _lower("apiVersion: v1\nkind: Servce\nmetadata: {name: a}\n").diagnostics
     assert (kind.code, kind.source.line) == ("unknown-kind", 2)
-    assert kind.hint is not None and "did you mean Service?" in kind.hint
+    assert kind.hint is not None
+    assert "did you mean Service?" in kind.hint
     (version,) = _lower("apiVersion: v2\nkind: Service\nmetadata: {name: a}\n").diagnostics
     assert (version.code, version.hint) == ("unknown-api-version", "Service is read as v1")
     (neither,) = _lower("apiVersion: acme/v1\nkind: Rocket\nmetadata: {name: a}\n").diagnostics
-    assert neither.hint is not None and "VirtualService" in neither.hint
+    assert neither.hint is not None
+    assert "VirtualService" in neither.hint
 
 
 def test_a_value_that_fits_no_alternative_is_one_error() -> None:
@@ -120,3 +124,15 @@ def test_a_value_that_fits_no_alternative_is_one_error() -> None:
     (wrong,) = _lower(head + "{ports: [{port: 80, targetPort: [web]}]}\n").diagnostics
     assert wrong.message == "must be an integer or a string, not a list"
     assert wrong.field == "spec.ports[0].targetPort"
+
+
+def test_conditions_tell_the_owner() -> None:
+    head = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec: "
+    for spec, status, reason in (
+        ("{hosts: [a], http: [{redirect: {uri: /}}]}", "True", "Accepted"),
+        ("{hosts: [a, a], http: [{redirect: {uri: /}}]}", "True", "AcceptedWithWarnings"),
+        ("{hosts: [a], htp: []}", "False", "Invalid"),
+    ):
+        (obj,), _ = read_yaml(f"{head}{spec}\n", "x.yaml")
+        (condition,) = conditions(obj, lower(obj).diagnostics)
+        assert (condition.type, condition.status, condition.reason) == ("Reconciled", status, reason)

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from tulle.dialects.base import Dialect, KindInfo, Lowered
-from tulle.dialects.registry import DIALECTS, known_kinds, lower, lower_all
+from tulle.dialects.registry import DIALECTS, conditions, known_kinds, lower, lower_all
 
-__all__ = ["DIALECTS", "Dialect", "KindInfo", "Lowered", "known_kinds", "lower", "lower_all"]
+__all__ = ["DIALECTS", "Dialect", "KindInfo", "Lowered", "conditions", "known_kinds", "lower", "lower_all"]

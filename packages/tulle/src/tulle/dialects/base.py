@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tulle.dialects.status import Condition
 from tulle.model.diagnostics import Diagnostic, Severity
 from tulle.model.fragments import Fragment
 from tulle.objects import RawObject
@@ -49,10 +50,11 @@ class KindInfo:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """A configuration language: its name and its kinds."""
+    """A configuration language: its name, its kinds, and what its objects' owners are told."""
 
     name: str
     kinds: tuple[KindInfo, ...]
+    conditions: Callable[[Sequence[Diagnostic]], tuple[Condition, ...]]
 
     def by_type(self) -> Mapping[tuple[str, str], KindInfo]:
         """The kinds by (apiVersion, kind)."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tulle.dialects import istio, kubernetes, tulle
 from tulle.dialects.base import Dialect, KindInfo, Lowered
+from tulle.dialects.status import Condition
 from tulle.model.diagnostics import Diagnostic, Severity
 from tulle.objects import RawObject
 
@@ -18,6 +19,14 @@ _BY_TYPE = {key: info for dialect in DIALECTS for key, info in dialect.by_type()
 def known_kinds() -> tuple[KindInfo, ...]:
     """Every kind of every dialect, in the order of the dialects."""
     return tuple(info for dialect in DIALECTS for info in dialect.kinds)
+
+
+def conditions(obj: RawObject, diagnostics: Sequence[Diagnostic]) -> tuple[Condition, ...]:
+    """What the owner of ``obj`` is told, given everything that was found about it; nothing for unknown kinds."""
+    for dialect in DIALECTS:
+        if (obj.api_version, obj.kind) in dialect.by_type():
+            return dialect.conditions(diagnostics)
+    return ()
 
 
 def lower(obj: RawObject) -> Lowered:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tulle.dialects.base import Dialect, KindInfo
+from tulle.dialects.istio.conditions import conditions
 from tulle.dialects.istio.lower.destination_rule import destination_rule
 from tulle.dialects.istio.lower.gateway import gateway
 from tulle.dialects.istio.lower.service_entry import service_entry, workload_entry
@@ -20,4 +21,5 @@ DIALECT = Dialect(
         KindInfo(_GROUP, "WorkloadEntry", _VERSIONS, "workloadentries", workload_entry, ("we",)),
         KindInfo(_GROUP, "Gateway", _VERSIONS, "gateways", gateway, ("gw",)),
     ),
+    conditions,
 )

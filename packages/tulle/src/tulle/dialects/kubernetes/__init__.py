@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tulle.dialects.base import Dialect, KindInfo
+from tulle.dialects.kubernetes.conditions import conditions
 from tulle.dialects.kubernetes import lower
 
 DIALECT = Dialect(
@@ -16,4 +17,5 @@ DIALECT = Dialect(
             "discovery.k8s.io", "EndpointSlice", ("v1",), "endpointslices", lower.endpoint_slice, ("eps",)
         ),
     ),
+    conditions,
 )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from tulle.dialects.base import Dialect, KindInfo
+from tulle.dialects.tulle.conditions import conditions
 from tulle.dialects.tulle import lower
 
 DIALECT = Dialect(
     "tulle",
     (KindInfo("tulle.dev", "Workload", ("v1alpha1",), "workloads", lower.workload, ("wl",)),),
+    conditions,
 )
