@@ -64,8 +64,8 @@ def started(**types: str) -> Client:
 def test_a_start_goes_cluster_endpoint_listener_route() -> None:
     client = Client(CDS="a1", EDS="a1", LDS="l1", RDS="r1")
     assert client.ask(CDS) == "CDS a1"
-    assert client.ask(EDS, "a") is None, "the clusters are still in flight"
-    assert client.ack() == "EDS a1"
+    assert client.ack() is None
+    assert client.ask(EDS, "a") == "EDS a1"
     assert client.ack() is None
     assert client.ask(LDS) == "LDS l1"
     assert client.ask(RDS, "r") is None
@@ -161,6 +161,18 @@ def test_changes_are_made_before_and_broken_after_what_refers_to_them() -> None:
     assert client.ack() == "LDS -m"
     assert client.ack() == "CDS -old"
     client.session.receive(DeltaRequest(EDS, unsubscribe=("old",)))
+    assert client.ack() is None
+    assert client.session.synced
+
+
+def test_a_changed_cluster_gets_its_endpoints_again_before_it_is_acknowledged() -> None:
+    client = started(CDS="a1 b1", EDS="a1 b1", RDS="r1")
+    assert client.change(CDS="a2 b1", EDS="a1 b1", RDS="r2") == "CDS a2"
+    clusters = client.last
+    assert client.next() == "EDS a1"
+    assert client.ack() is None, "routes wait for the clusters, which are warming"
+    client.last = clusters
+    assert client.ack() == "RDS r2"
     assert client.ack() is None
     assert client.session.synced
 

@@ -57,5 +57,5 @@ class Backend(Protocol):
     async def edges(self) -> Sequence[wire.EdgeView]:
         """Who calls whom, from the proxies' own counters. Waits for the proxies' answers."""
 
-    async def changed(self, known: int) -> int:
-        """Waits until the revision is not ``known``; returns it."""
+    async def changed(self, known: int) -> int | None:
+        """Waits until the revision is not ``known``; returns it, or None when there will be no more."""

@@ -94,9 +94,9 @@ class _Api:
 
     async def _revisions(self) -> AsyncIterator[str]:
         known = -1
-        while True:
-            known = await self.backend.changed(known)
-            yield f"event: revision\ndata: {json.dumps({'revision': known})}\n\n"
+        while (revision := await self.backend.changed(known)) is not None:
+            known = revision
+            yield f"event: revision\ndata: {json.dumps({'revision': revision})}\n\n"
 
     async def workloads(self, request: Request) -> Response:
         wait = _seconds(request.query_params.get("wait", "0"))

@@ -177,7 +177,8 @@ class NackView(Message, frozen=True):
 class ProxyView(Message, frozen=True):
     """What one workload's proxy runs: ``version_acknowledged`` is what it runs.
 
-    ``target`` is the version it should run; ``synced`` says whether they are the same.
+    ``target`` is the version it should run; ``synced`` says whether they are the same; ``pending`` are the resource
+    types of which a push awaits its answer.
     """
 
     namespace: str
@@ -189,6 +190,7 @@ class ProxyView(Message, frozen=True):
     target: str | None = None
     synced: bool = False
     acknowledged: dict[str, str] = {}
+    pending: list[str] = []
     last_nack: NackView | None = None
 
 

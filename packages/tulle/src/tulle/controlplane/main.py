@@ -100,10 +100,9 @@ async def _serve(options: Options) -> None:
     service.serving = True
     _announce(options, service)
     await stop.wait()
-    service.serving = False
+    service.stop_serving()
     watcher.cancel()
     web.should_exit = True
-    web.force_exit = True
     ads.close()
     await asyncio.gather(*(port.stop(GRACE) for port in ports), serving, watcher, return_exceptions=True)
     store.close()

@@ -62,6 +62,11 @@ class Service:
         """Whether proxies are served."""
         return self.serving
 
+    def stop_serving(self) -> None:
+        """Lets go of everybody who waits."""
+        self.serving = False
+        self.announce()
+
     def announce(self) -> None:
         """Wakes whoever waits for a change."""
         self._changed.set()
@@ -168,18 +173,18 @@ class Service:
             changed = self._changed
             listed = self._listed()
             left = until - asyncio.get_running_loop().time()
-            if listed.generation != known or left <= 0:
+            if listed.generation != known or left <= 0 or not self.serving:
                 return listed
             try:
                 await asyncio.wait_for(changed.wait(), left)
             except TimeoutError:
                 continue
 
-    async def changed(self, known: int) -> int:
-        """Waits for another revision than ``known``."""
-        while self.configuration.accepted.revision == known:
+    async def changed(self, known: int) -> int | None:
+        """Waits for another revision than ``known``; None when the control plane stops."""
+        while self.serving and self.configuration.accepted.revision == known:
             await self._changed.wait()
-        return self.configuration.accepted.revision
+        return self.configuration.accepted.revision if self.serving else None
 
     async def edges(self) -> Sequence[wire.EdgeView]:
         """Asks every sidecar for its counters and adds them up by edge."""
@@ -273,6 +278,7 @@ class Service:
             target=target.version if target is not None else None,
             synced=stream.synced and settled is not None and settled is target,
             acknowledged={url.rpartition(".")[2]: each.version for url, each in stream.types.items()},
+            pending=[url.rpartition(".")[2] for url, each in stream.types.items() if each.in_flight],
             last_nack=wire.NackView(
                 type_url=nack.nack.type_url, message=nack.nack.detail, at=nack.at
             ) if nack is not None else None,

@@ -5,7 +5,7 @@ Source: the "Incremental xDS" section of Envoy's xDS protocol documentation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from tulle.delivery.contract import Resource
 from tulle.delivery.order import BY_NAME_ONLY, Step
@@ -107,6 +107,12 @@ class DeltaType:
 
     def held(self) -> Mapping[str, str]:
         return {name: version for name, version in self._has.items() if version}
+
+    def again(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name in self._names:
+                self._forget(name)
+                self._matches = None
 
     def push(self, step: Step, wanted: Mapping[str, Resource], nonce: str) -> Push | None:
         if self._matches is wanted and not self._answer_due:

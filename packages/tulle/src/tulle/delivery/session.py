@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tulle.delivery.contract import Resource, Snapshot
-from tulle.delivery.order import CLUSTER, Step, steps
+from tulle.delivery.order import CLUSTER, ENDPOINT, Step, steps
 
 NOTHING: Mapping[str, Resource] = {}
 
@@ -77,6 +77,9 @@ class TypeState(Protocol):
     def held(self) -> Mapping[str, str]:
         """Name → version of what the client has acknowledged."""
 
+    def again(self, names: Iterable[str]) -> None:
+        """Has those of these resources that the client asked for sent once more, changed or not."""
+
 
 class Session:
     """The pushing half of an ADS stream. Pure: no I/O, no clock; the caller feeds requests and sends pushes.
@@ -84,6 +87,9 @@ class Session:
     The order of `order.steps` is kept by finishing one step before the next begins: while a push of an
     earlier step is in flight, nothing of a later step is sent. A type has at most one push in flight;
     changes that arrive meanwhile are merged into its next one.
+
+    Endpoints alone do not wait for clusters: Envoy acknowledges a changed cluster only when it has warmed up,
+    for which it must be sent the cluster's endpoints again without asking. (A cluster's assignment has its name.)
     """
 
     def __init__(self) -> None:
@@ -104,14 +110,22 @@ class Session:
         self._synced = False
         if self._snapshot is None:
             return None
+        warming = False
         for type_url, step in steps(list(self._types)):
             state = self._types[type_url]
-            if state.in_flight:
+            if warming and (type_url, step) != (ENDPOINT, Step.MAKE):
                 return None
+            if state.in_flight:
+                if (type_url, step) != (CLUSTER, Step.MAKE):
+                    return None
+                warming = True
+                continue
             wanted = self._snapshot.resources.get(type_url, NOTHING)
             push = state.push(step, wanted, str(self._nonce + 1))
             if push is not None:
                 self._nonce += 1
+                if type_url == CLUSTER and ENDPOINT in self._types:
+                    self._types[ENDPOINT].again(_replaced(push.resources, state.held()))
                 return push
             # New routes over clusters that were refused would break requests that work now.
             if type_url == CLUSTER and state.holds_back:
@@ -135,6 +149,10 @@ class Session:
     def synced(self) -> bool:
         """Whether the client has all of the newest snapshot that it asked for."""
         return self._synced
+
+
+def _replaced(pushed: Iterable[Resource], held: Mapping[str, str]) -> list[str]:
+    return [each.name for each in pushed if held.get(each.name) not in (None, each.version)]
 
 
 def differing(

@@ -101,6 +101,11 @@ class SotwType:
     def held(self) -> Mapping[str, str]:
         return self._has
 
+    def again(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._has.pop(name, None)
+            self._bodies.pop(name, None)
+
     def push(self, step: Step, wanted: Mapping[str, Resource], nonce: str) -> Push | None:
         asked = self._asked(wanted)
         if self._brought:

@@ -15,7 +15,7 @@ from tulle.status.metrics import samples
 from tulle.supervisor.child import Child, Command
 from tulle.supervisor.dataplane import NewToken, Sidecar
 from tulle.supervisor.logs import Show
-from tulle.supervisor.sidecar_files import node_of, write_bootstrap, write_identity, xds_address
+from tulle.supervisor.sidecar_files import node_of, prepare_joining, write_bootstrap, xds_address
 from tulle.supervisor.site import LOOPBACK, Site
 from tulle.xds.bootstrap import envoy_bootstrap
 
@@ -38,8 +38,12 @@ class EnvoyPlane:
         socket = _socket(site)
 
         async def agent_command() -> Command:
-            identity = await write_identity(site, self.new_token)
-            argv = [sys.executable, "-m", "tulle.agent", "--identity", str(identity), "--socket", socket]
+            joining = await prepare_joining(site, self.new_token)
+            argv = [
+                sys.executable, "-m", "tulle.agent", "--socket", socket,
+                "--ca", site.mesh.join, "--renew", site.mesh.xds, "--trust-anchor", str(site.mesh.trust_anchor),
+                "--token-file", str(joining.token_file), "--state", str(joining.keys),
+            ]
             return Command(argv, site.mesh.base_env)
 
         async def envoy_command() -> Command:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tulle.supervisor.child import Child, Command
 from tulle.supervisor.dataplane import MARGIN, NewToken, Sidecar
 from tulle.supervisor.logs import Show
-from tulle.supervisor.sidecar_files import node_of, write_bootstrap, write_identity, xds_address
+from tulle.supervisor.sidecar_files import node_of, prepare_joining, write_bootstrap, write_identity, xds_address
 from tulle.supervisor.site import Site
 from tulle.xds.bootstrap import proxy_bootstrap
 
@@ -25,7 +25,7 @@ class TullePlane:
 
         async def prepare() -> Command:
             bootstrap = write_bootstrap(site, proxy_bootstrap(node_of(site), site.admin, xds_address(site)))
-            identity = await write_identity(site, self.new_token)
+            identity = write_identity(site, await prepare_joining(site, self.new_token))
             argv = [
                 str(self.program), "-c", str(bootstrap), "--identity", str(identity),
                 "--drain-time-s", str(site.mesh.drain_seconds),

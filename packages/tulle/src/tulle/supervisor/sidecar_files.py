@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,24 +33,36 @@ def write_bootstrap(site: Site, bootstrap: dict[str, Any]) -> Path:
     return write_private(site.folder / "bootstrap.json", json.dumps(bootstrap, indent=1))
 
 
-async def write_identity(site: Site, new_token: NewToken) -> Path:
-    """Writes `identity.yaml` (JSON, which is YAML) and a fresh token. Raises `StartRefused` when none is given."""
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """What a sidecar gets its certificates with."""
+
+    token_file: Path
+    keys: Path
+
+
+async def prepare_joining(site: Site, new_token: NewToken) -> Joining:
+    """Writes a fresh join token and makes the folder for the keys. Raises `StartRefused` when no token is given."""
     try:
         token = await new_token(site.view.namespace, site.view.name)
     except Unreachable as error:
         raise StartRefused(f"no join token: {error}") from error
-    token_file = write_private(site.folder / "join-token", token)
     keys = site.folder / "identity"
     keys.mkdir(mode=0o700, exist_ok=True)
+    return Joining(write_private(site.folder / "join-token", token), keys)
+
+
+def write_identity(site: Site, joining: Joining) -> Path:
+    """Writes tulle-proxy's `identity.yaml` (as JSON, which is YAML)."""
     identity = {
         "ca_address": site.mesh.join,
         "renew_address": site.mesh.xds,
         "trust_anchor_file": str(site.mesh.trust_anchor),
-        "join_token_file": str(token_file),
+        "join_token_file": str(joining.token_file),
         "server_name": SERVER_NAME,
         "trust_domain": site.mesh.trust_domain,
         "key_algorithm": "ec-p256",
-        "state_dir": str(keys),
+        "state_dir": str(joining.keys),
     }
     return write_private(site.folder / "identity.yaml", json.dumps(identity, indent=1))
 
