@@ -86,7 +86,7 @@ pub enum PathRewrite {
     /// Replaces the matched prefix or exact path.
     Prefix(Str),
     Regex(RegexRewrite),
-    Template(crate::template::PathTemplate),
+    Template(crate::template::TemplateRewrite),
 }
 
 /// `RegexMatchAndSubstitute`: every match in the path (without query) is replaced; `\0`…`\9` are captures.

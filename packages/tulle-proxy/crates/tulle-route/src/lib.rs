@@ -2,6 +2,7 @@
 
 pub mod action;
 pub mod config;
+pub mod hashing;
 pub mod hosts;
 pub mod matching;
 pub mod mutation;
@@ -14,8 +15,9 @@ pub use action::{
     RedirectPath, RegexRewrite, RouteAction, UpgradePolicy, WeightedCluster,
 };
 pub use config::{CorsPolicy, RateLimitSlot, Route, RouteConfig, VirtualHost};
+pub use hashing::{hash_of, missing_cookie};
 pub use hosts::HostIndex;
 pub use matching::{PathMatch, QueryMatcher, QueryTest, RouteMatch};
 pub use mutation::{AppendAction, HeaderMutations, HeaderValue, apply_request, apply_response};
 pub use select::{Selected, select};
-pub use template::PathTemplate;
+pub use template::{PathTemplate, TemplateRewrite};
