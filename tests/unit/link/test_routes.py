@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from mesh_builders import BACKEND, at, canary, codes, linked, policy, routes, rule, service, to, when_header
 
-from tulle.link.hosts import Hosts, most_specific
+from tulle.link.hosts import Hosts
 from tulle.model.matching import MatchKind, PathKind, PathMatch, RouteMatch, StringMatch
 from tulle.model.routes import Forward, Precedence
 
@@ -28,12 +28,6 @@ def subsets_in_order(found) -> list[tuple[str | None, ...]]:
 )
 def test_hosts_are_resolved_as_in_istio(written: str, means: str) -> None:
     assert Hosts({BACKEND}, "cluster.local").resolve(written, "shop") == means
-
-
-def test_the_longest_pattern_wins() -> None:
-    patterns = ["*", "*.com", "*.example.com"]
-    assert most_specific(patterns, "a.example.com") == "*.example.com"
-    assert most_specific(patterns, "example.com") == "*.com"
 
 
 def test_destinations_get_full_hosts_and_the_only_port() -> None:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from tulle.link.hosts import pattern_covers
 from tulle.link.matches import rule_covers
 from tulle.model.diagnostics import Diagnostic, Severity
+from tulle.model.hosts import pattern_covers, patterns_of
 from tulle.model.mesh import BoundRule, HostRoutes, LinkedPolicy, LinkedService
 from tulle.model.routes import Destination, Forward
 from tulle.model.source import SourceRef
@@ -55,9 +55,8 @@ class References:
     def _subsets(self, host: str) -> set[str]:
         return {
             subset.name
-            for pattern, policies in self.policies.items()
-            if pattern_covers(pattern, host)
-            for policy in policies
+            for pattern in patterns_of(host)
+            for policy in self.policies.get(pattern, ())
             for subset in policy.subsets
         }
 
@@ -112,7 +111,7 @@ def check_policies(
     policies: Mapping[str, tuple[LinkedPolicy, ...]], places: Mapping[str, SourceRef], services: Iterable[str]
 ) -> list[Diagnostic]:
     """Policies for hosts that nobody declares; `places` says where each host is written."""
-    known = list(services)
+    known = frozenset(services)
     return [
         _warning(
             "unknown-host",
@@ -122,7 +121,7 @@ def check_policies(
             _near(host, known),
         )
         for host in policies
-        if not any(pattern_covers(host, service) for service in known)
+        if host not in known and not any(pattern_covers(host, service) for service in known)
     ]
 
 

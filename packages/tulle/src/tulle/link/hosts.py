@@ -1,4 +1,4 @@
-"""What a host written in an object means: Istio's rule for short names, and wildcard patterns."""
+"""What a host written in an object means: Istio's rule for short names."""
 
 from __future__ import annotations
 
@@ -30,20 +30,3 @@ class Hosts:
             if host + suffix in self.known:
                 return host + suffix
         return host
-
-
-def pattern_covers(pattern: str, host: str) -> bool:
-    """Whether `pattern` (exact, `*.suffix` or `*`) covers `host`, which may itself be a pattern."""
-    if pattern == "*":
-        return True
-    if pattern.startswith("*"):
-        return host.endswith(pattern[1:]) and len(host) >= len(pattern)
-    return pattern == host
-
-
-def most_specific(patterns: Collection[str], host: str) -> str | None:
-    """The pattern that covers `host` best: exact, then the longest suffix."""
-    if host in patterns:
-        return host
-    covering = [pattern for pattern in patterns if pattern.startswith("*") and pattern_covers(pattern, host)]
-    return max(covering, key=len, default=None)

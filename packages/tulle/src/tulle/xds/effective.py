@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
+from tulle.model.hosts import patterns_of
 from tulle.model.mesh import LinkedPolicy, LinkedService, Mesh
 from tulle.model.meta import Labels, Visibility, selects
 from tulle.model.policies import Subset, TrafficPolicy
@@ -31,16 +32,6 @@ def policy_for(mesh: Mesh, service: LinkedService, namespace: str, labels: Label
 def _candidates(policies: Mapping[str, tuple[LinkedPolicy, ...]], host: str) -> Iterable[LinkedPolicy]:
     for pattern in patterns_of(host):
         yield from policies.get(pattern, ())
-
-
-def patterns_of(host: str) -> Iterator[str]:
-    """The host itself and every pattern that covers it, most specific first."""
-    yield host
-    rest = host
-    while "." in rest:
-        rest = rest.partition(".")[2]
-        yield f"*.{rest}"
-    yield "*"
 
 
 def _applies(policy: LinkedPolicy, namespace: str, labels: Labels) -> bool:

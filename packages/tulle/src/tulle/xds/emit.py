@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from tulle.xds.clusters import missing_cluster
 from tulle.xds.memo import Memo
 from tulle.xds.own import own_clusters, own_listeners, upstream_tables
 from tulle.xds.proxyless import emit_grpc
 from tulle.xds.scope import ClientKind, Scope
-from tulle.xds.shared import layer, shared
-from tulle.xds.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Layer, Layered, Snapshot, resource
+from tulle.xds.shared import layer, missing_clusters, shared
+from tulle.xds.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Layer, Layered, Snapshot
 
 
 def emit(scope: Scope) -> Snapshot:
@@ -44,9 +41,9 @@ def _sidecar(scope: Scope, memo: Memo) -> Snapshot:
     listeners = layer(own_listeners(scope, memo), memo)
     tables = layer(upstream_tables(scope, memo), memo)
     inbound = layer(own_clusters(scope, memo), memo)
-    holders = (listeners, tables, common.routes)
+    inputs = (listeners, tables, common.clusters, inbound)
     missing = memo.get(
-        "missing", (*holders, common.clusters), lambda: _missing(holders, common.clusters, inbound)
+        "missing", inputs, lambda: missing_clusters((listeners, tables), (common.clusters, inbound))
     )
     own = memo.get(
         "layered", (common.clusters, inbound, missing), lambda: Layered(common.clusters, inbound, missing)
@@ -59,14 +56,3 @@ def _sidecar(scope: Scope, memo: Memo) -> Snapshot:
         ROUTES: routes,
     }
     return memo.get("snapshot", tuple(resources.values()), lambda: Snapshot(resources))
-
-
-def _missing(holders: Iterable[Layer], *known: Layer) -> Layer:
-    """Clusters without endpoints for destinations that nobody declares."""
-    wanted = {
-        needed.name
-        for holder in holders
-        for needed in holder.needs
-        if needed.type_url == CLUSTER and not any(needed.name in each for each in known)
-    }
-    return Layer(resource(missing_cluster(name)) for name in sorted(wanted))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from tulle.model.hosts import patterns_of
 from tulle.model.mesh import (
     BoundConnectionRule,
     BoundRule,
@@ -20,7 +21,7 @@ from tulle.model.policies import Subset, TrafficPolicy
 from tulle.model.routes import MESH_GATEWAY
 from tulle.model.settings import MeshSettings
 from tulle.model.workloads import WorkloadRef
-from tulle.xds.effective import patterns_of, policy_for
+from tulle.xds.effective import policy_for
 
 
 class ClientKind(StrEnum):

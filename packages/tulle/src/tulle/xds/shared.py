@@ -11,11 +11,11 @@ from tulle.model.mesh import BoundConnectionRule, BoundRule, Endpoint, ServiceEn
 from tulle.model.routes import Forward
 from tulle.model.services import Resolution
 from tulle.xds import names, routes
-from tulle.xds.clusters import Target, outbound_cluster, targets
+from tulle.xds.clusters import Target, missing_cluster, outbound_cluster, targets
 from tulle.xds.endpoints import load_assignment, subset_endpoints
 from tulle.xds.memo import Memo
 from tulle.xds.scope import Outbound, OutboundService
-from tulle.xds.snapshot import Layer, Resource, resource
+from tulle.xds.snapshot import CLUSTER, Layer, Resource, resource
 
 _EDS = (Resolution.WORKLOADS, Resolution.STATIC)
 
@@ -46,7 +46,18 @@ def _build(outbound: Outbound, endpoints: Mapping[str, ServiceEndpoints], memo: 
                 tag = ("endpoints", target.name, chosen)
                 assignments.append(memo.get(tag, (), partial(_endpoints, target.name, chosen)))
     table = memo.get("outbound table", (outbound,), partial(_outbound_table, outbound, memo))
-    return Shared(layer(clusters, memo), layer(assignments, memo), layer([table], memo))
+    tables = layer([table], memo)
+    known = layer(clusters, memo)
+    missing = memo.get("missing", (tables, known), lambda: missing_clusters((tables,), (known,)))
+    if missing:
+        known = layer([*clusters, *missing.values()], memo)
+    return Shared(known, layer(assignments, memo), tables)
+
+
+def missing_clusters(holders: Sequence[Layer], known: Sequence[Layer]) -> Layer:
+    """Clusters without endpoints for destinations that nobody declares."""
+    wanted = {name for holder in holders if CLUSTER in holder.needs for name in holder.unmet(CLUSTER, known)}
+    return Layer(resource(missing_cluster(name)) for name in sorted(wanted))
 
 
 def layer(resources: Sequence[Resource], memo: Memo) -> Layer:
@@ -58,7 +69,12 @@ def _cluster(service: OutboundService, target: Target, answering: ServiceEndpoin
     """A cluster depends on its endpoints only by who answers and how; with DNS also by their names."""
     tag = ("cluster", target.name, answering.accounts, answering.has_plaintext)
     inputs = (service,) if service.service.resolution in _EDS else (service, answering)
-    return memo.get(tag, inputs, lambda: resource(outbound_cluster(target, answering)))
+    return memo.get(tag, inputs, lambda: _kept(resource(outbound_cluster(target, answering)), memo))
+
+
+def _kept(made: Resource, memo: Memo) -> Resource:
+    """The object that other inputs made with the same content, if there is one."""
+    return memo.get(("content", made.type_url, made.name, made.version), (), lambda: made)
 
 
 def _endpoints(name: str, chosen: tuple[Endpoint, ...]) -> Resource:
@@ -82,9 +98,7 @@ def _outbound_table(outbound: Outbound, memo: Memo) -> Resource:
     ]
     if "*" not in outbound.hosts:
         hosts.append(routes.block_all())
-    made = resource(routes.route_table(names.OUTBOUND_ROUTES, hosts))
-    # another `Outbound` may well make the same table: then it stays the same object
-    return memo.get(("outbound table", made.version), (), lambda: made)
+    return _kept(resource(routes.route_table(names.OUTBOUND_ROUTES, hosts)), memo)
 
 
 def _full_names(outbound: Outbound) -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -58,6 +58,12 @@ class Layer(Mapping[str, Resource]):
 
     def __init__(self, resources: Iterable[Resource]) -> None:
         self._by_name = {each.name: each for each in resources}
+        self._left: dict[str, tuple[Layer, frozenset[str]]] = {}
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Itself, so that one layer and several can be asked alike."""
+        return (self,)
 
     def __getitem__(self, name: str) -> Resource:
         return self._by_name[name]
@@ -80,9 +86,26 @@ class Layer(Mapping[str, Resource]):
         return digest.digest()
 
     @cached_property
-    def needs(self) -> frozenset[Reference]:
-        """Everything that the resources refer to."""
-        return frozenset(needed for each in self._by_name.values() for needed in each.needs)
+    def needs(self) -> Mapping[str, frozenset[str]]:
+        """Names that the resources refer to, by type URL."""
+        found: dict[str, set[str]] = {}
+        for each in self._by_name.values():
+            for needed in each.needs:
+                found.setdefault(needed.type_url, set()).add(needed.name)
+        return {type_url: frozenset(names) for type_url, names in found.items()}
+
+    def unmet(self, type_url: str, providers: Sequence[Layer]) -> set[str]:
+        """Names of that type which none of `providers` has.
+
+        What the first one leaves is remembered: it is the big one that many snapshots share.
+        """
+        if not providers:
+            return set(self.needs[type_url])
+        remembered = self._left.get(type_url)
+        if remembered is None or remembered[0] is not providers[0]:
+            left = frozenset(name for name in self.needs[type_url] if name not in providers[0])
+            remembered = self._left[type_url] = (providers[0], left)
+        return {name for name in remembered[1] if not any(name in each for each in providers[1:])}
 
 
 class Layered(Mapping[str, Resource]):
@@ -112,11 +135,6 @@ class Layered(Mapping[str, Resource]):
         """A hash of the layers'."""
         return blake2b(b"".join(layer.digest for layer in self.layers), digest_size=16).digest()
 
-    @cached_property
-    def needs(self) -> frozenset[Reference]:
-        """Everything that the resources refer to."""
-        return frozenset[Reference]().union(*(layer.needs for layer in self.layers))
-
 
 class InconsistentSnapshot(Exception):
     """A snapshot refers to resources that it does not have; `missing` are those."""
@@ -138,8 +156,13 @@ class Snapshot:
 
     def check(self) -> None:
         """Raises `InconsistentSnapshot` unless every reference resolves within the snapshot."""
-        needed = frozenset[Reference]().union(*(by_name.needs for by_name in self.resources.values()))
-        missing = [each for each in needed if each.name not in self.resources[each.type_url]]
+        missing = [
+            Reference(type_url, name)
+            for by_name in self.resources.values()
+            for holder in by_name.layers
+            for type_url in holder.needs
+            for name in holder.unmet(type_url, self.resources[type_url].layers)
+        ]
         if missing:
             raise InconsistentSnapshot(sorted(missing, key=lambda each: (each.type_url, each.name)))
 
