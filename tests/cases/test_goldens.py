@@ -5,11 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from case_harness.compilation import CASES, all_cases, compile_base, compile_case, reversed_objects
+from case_harness.compilation import (
+    CASES,
+    all_cases,
+    compile_base,
+    compile_beside,
+    compile_case,
+    reversed_objects,
+)
 from case_harness.render import diagnostics_text, model_text, xds_text
+
+from tulle.xds.names import OUTBOUND_ROUTES
+from tulle.xds.snapshot import ROUTES
 
 OUTPUTS = ("model.out.yaml", "xds.out.yaml", "diagnostics.out.txt")
 CALLER = "client"
+UNRELATED = """\
+apiVersion: v1
+kind: Service
+metadata: {name: unrelated}
+spec: {selector: {app: unrelated}, ports: [{name: http, port: 80}]}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: unrelated}
+spec: {host: unrelated, subsets: [{name: v9, labels: {version: v9}}]}
+"""
 
 
 def _outputs(case: Path) -> dict[str, str]:
@@ -39,6 +60,19 @@ def test_arrival_order_changes_nothing(case: Path) -> None:
     forth, back = compile_case(case), reversed_objects(case)
     assert forth.snapshot(CALLER).version == back.snapshot(CALLER).version
     assert forth.diagnostics == back.diagnostics
+
+
+@pytest.mark.parametrize("case", all_cases(), ids=lambda case: f"{case.parent.name}/{case.name}")
+def test_what_is_unrelated_leaves_everything_as_it_was(case: Path) -> None:
+    """Byte for byte, but for the one table of routes that names every service."""
+    before = compile_case(case).snapshot(CALLER)
+    after = compile_beside(case, UNRELATED).snapshot(CALLER)
+    for type_url, resources in before.resources.items():
+        for name, resource in resources.items():
+            if (type_url, name) != (ROUTES, OUTBOUND_ROUTES):
+                assert after.resources[type_url][name].body == resource.body, name
+        added = after.resources[type_url].keys() - resources.keys()
+        assert all(name.endswith("|unrelated.default.svc.cluster.local") for name in added)
 
 
 def test_no_orphans(rewrite: bool) -> None:

@@ -54,6 +54,14 @@ def compile_base() -> Compilation:
     return _compile(_read(MESH, 0), ((), ()))
 
 
+def compile_beside(case: Path, more: str) -> Compilation:
+    """The case with further objects that it has nothing to do with."""
+    base = _read(MESH, 0)
+    own = _read(case / "in.yaml", len(base[0]))
+    others = read_yaml(more, "others.yaml", len(base[0]) + len(own[0]))
+    return _compile(base, (own[0] + others[0], own[1] + others[1]))
+
+
 def reversed_objects(case: Path) -> Compilation:
     """The case with its objects arriving in the opposite order; it must make no difference."""
     base = _read(MESH, 0)

@@ -1,7 +1,8 @@
 """Upstreams for the calls: HTTP/1.1 servers that answer with what they received and remember it.
 
 A request's `x-echo` header asks for misbehaviour: `status=503`, `fail=2` (only the first two tries of a call
-fail), `delay=0.5` (seconds), `reset` (the connection is closed without an answer).
+fail), `delay=0.5` (seconds), `reset` (the connection is closed without an answer), `only=backend-v1` (other
+endpoints behave).
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ class Upstreams:
         request = Received(endpoint, method, path, headers)
         earlier = len(self.seen[headers.get("x-call", "")])
         self.seen[headers.get("x-call", "")].append(request)
-        status = await _behave(headers.get("x-echo", ""), earlier)
+        status = await _behave(headers.get("x-echo", ""), endpoint, earlier)
         if status is None:
             return False
         body = json.dumps({"endpoint": endpoint, "path": path}).encode()
@@ -114,9 +115,11 @@ async def _discard_body(reader: asyncio.StreamReader, headers: dict[str, str]) -
         await reader.readexactly(int(headers["content-length"]))
 
 
-async def _behave(wish: str, earlier: int) -> int | None:
+async def _behave(wish: str, endpoint: str, earlier: int) -> int | None:
     """The status to answer with; None closes the connection instead."""
     wishes: dict[str, Any] = dict(part.partition("=")[::2] for part in wish.split(";") if part)
+    if wishes.get("only", endpoint) != endpoint:
+        return 200
     if "delay" in wishes:
         await asyncio.sleep(float(wishes["delay"]))
     if "fail" in wishes and earlier >= int(wishes["fail"]):

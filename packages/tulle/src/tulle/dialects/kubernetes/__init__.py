@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tulle.dialects.base import Dialect, KindInfo
-from tulle.dialects.kubernetes.conditions import conditions
 from tulle.dialects.kubernetes import lower
+from tulle.dialects.kubernetes.conditions import conditions
 
 DIALECT = Dialect(
     "kubernetes",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tulle.dialects.base import Dialect, KindInfo
-from tulle.dialects.tulle.conditions import conditions
 from tulle.dialects.tulle import lower
+from tulle.dialects.tulle.conditions import conditions
 
 DIALECT = Dialect(
     "tulle",
