@@ -1,0 +1,241 @@
+//! Selection of virtual hosts, routes and weighted clusters, against tables and a naive evaluator.
+
+mod common;
+
+use common::{Request, config, get, host, route};
+use proptest::prelude::*;
+use tulle_core::{FractionalPercent, Rng};
+use tulle_policy::{HeaderMatcher, HeaderTest, Regex, StringMatcher, StringTest};
+use tulle_route::config::RouteConfigError;
+use tulle_route::*;
+
+fn chosen(config: &RouteConfig, request: &Request) -> Option<String> {
+    select(config, request, 0).map(|selected| selected.host.name.to_string())
+}
+
+#[test]
+fn hosts_go_exact_then_suffix_then_prefix_then_any() {
+    let any = |name: &str, domains: &[&str]| host(name, domains, vec![route("r", RouteMatch::any())]);
+    let config = config(vec![
+        any("any", &["*"]),
+        any("suffix", &["*.foo.com"]),
+        any("longer-suffix", &["*-bar.foo.com"]),
+        any("prefix", &["www.*"]),
+        any("exact", &["www.foo.com", "With.Case", "p.com:8080", "[::1]:80"]),
+    ]);
+    let table = [
+        ("www.foo.com", "exact"),
+        ("WWW.FOO.COM", "exact"),
+        ("with.case", "exact"),
+        ("p.com:8080", "exact"),
+        ("p.com", "any"),
+        ("[::1]:80", "exact"),
+        ("a.foo.com", "suffix"),
+        ("a-bar.foo.com", "longer-suffix"),
+        ("www.bar.foo.com", "suffix"),
+        (".foo.com", "any"),
+        ("www.org", "prefix"),
+        ("www.", "any"),
+        ("", "any"),
+    ];
+    for (authority, expected) in table {
+        assert_eq!(chosen(&config, &get(authority, "/")).as_deref(), Some(expected), "{authority}");
+    }
+    let long = format!("{}.foo.com", "a".repeat(300));
+    assert_eq!(chosen(&config, &get(&long, "/")).as_deref(), Some("suffix"));
+}
+
+#[test]
+fn ports_are_ignored_only_when_asked() {
+    let mut config = config(vec![host("exact", &["foo.com", "[::1]"], vec![route("r", RouteMatch::any())])]);
+    assert_eq!(chosen(&config, &get("foo.com:80", "/")), None);
+    config.ignore_port = true;
+    assert_eq!(chosen(&config, &get("foo.com:80", "/")).as_deref(), Some("exact"));
+    assert_eq!(chosen(&config, &get("[::1]:80", "/")).as_deref(), Some("exact"));
+}
+
+#[test]
+fn ambiguous_tables_are_refused() {
+    let build = |hosts| RouteConfig::new("t".into(), hosts).unwrap_err();
+    let twice = build(vec![host("a", &["x.com"], vec![]), host("b", &["X.com"], vec![])]);
+    assert!(matches!(twice, RouteConfigError::DuplicateDomain { first, .. } if first == "a"));
+    assert!(matches!(build(vec![host("a", &["a.*.b"], vec![])]), RouteConfigError::Wildcard(_)));
+    let names = build(vec![host("a", &["x"], vec![]), host("a", &["y"], vec![])]);
+    assert!(matches!(names, RouteConfigError::DuplicateHost(_)));
+}
+
+#[test]
+fn paths_match_without_query() {
+    let matched = |path: PathMatch, case_sensitive, request: &str| {
+        let matches = RouteMatch { case_sensitive, ..RouteMatch::path(path) };
+        matches.matches(&get("h", request), 0)
+    };
+    let table = [
+        (PathMatch::Exact("/a".into()), true, "/a?x=1", true),
+        (PathMatch::Exact("/a".into()), true, "/a/", false),
+        (PathMatch::Exact("/a".into()), true, "/A", false),
+        (PathMatch::Exact("/a".into()), false, "/A", true),
+        (PathMatch::Prefix("/a".into()), true, "/ab", true),
+        (PathMatch::Prefix("/a".into()), false, "/Ab", true),
+        (PathMatch::SeparatedPrefix("/a".into()), true, "/ab", false),
+        (PathMatch::SeparatedPrefix("/a".into()), true, "/a/b", true),
+        (PathMatch::SeparatedPrefix("/a".into()), true, "/a?b", true),
+        (PathMatch::Regex(Regex::new("/[a-z]+").unwrap()), true, "/abc?D", true),
+        (PathMatch::Regex(Regex::new("/[a-z]+").unwrap()), true, "/abc/d", false),
+        (PathMatch::Connect, true, "/a", false),
+        (PathMatch::Prefix("/".into()), true, "", false),
+    ];
+    for (path, case_sensitive, request, expected) in table {
+        assert_eq!(matched(path.clone(), case_sensitive, request), expected, "{path:?} on {request}");
+    }
+}
+
+#[test]
+fn headers_queries_and_grpc_narrow_a_route() {
+    let internal = HeaderMatcher {
+        name: "user-type".into(),
+        test: HeaderTest::String(StringMatcher::exact("internal")),
+        invert: false,
+        treat_missing_as_empty: false,
+    };
+    let by_header = RouteMatch { headers: Box::new([internal.clone()]), ..RouteMatch::any() };
+    assert!(by_header.matches(&get("h", "/").with("user-type", "internal"), 0));
+    assert!(!by_header.matches(&get("h", "/"), 0));
+    assert!(!by_header.matches(&get("h", "/").with("user-type", "internal").with("user-type", "x"), 0));
+    let joined = HeaderMatcher { test: HeaderTest::String(StringMatcher::exact("a,b")), ..internal.clone() };
+    assert!(joined.matches(&get("h", "/").with("user-type", "a").with("user-type", "b")));
+    let method = HeaderMatcher { name: ":method".into(), test: HeaderTest::String(StringMatcher::exact("GET")), ..internal };
+    assert!(method.matches(&get("h", "/")));
+
+    let query = |test| QueryMatcher { name: "a".into(), test };
+    assert!(query(QueryTest::String(StringMatcher::exact("1"))).matches("b=2&a=1&a=2"));
+    assert!(query(QueryTest::Present(true)).matches("a"));
+    assert!(query(QueryTest::Present(false)).matches("b=a"));
+    assert!(!query(QueryTest::String(StringMatcher::exact(""))).matches(""));
+
+    let grpc = RouteMatch { grpc: true, ..RouteMatch::any() };
+    assert!(grpc.matches(&get("h", "/").with("content-type", "application/grpc+proto"), 0));
+    assert!(!grpc.matches(&get("h", "/").with("content-type", "application/grpc-web"), 0));
+}
+
+fn weighted(weights: &[u32]) -> Forward {
+    let arm = |(position, weight): (usize, &u32)| WeightedCluster {
+        name: format!("c{position}").into(),
+        weight: *weight,
+        mutations: HeaderMutations::default(),
+        host_rewrite: None,
+        subset: Box::default(),
+    };
+    let arms = weights.iter().enumerate().map(arm).collect();
+    Forward { target: ClusterTarget::Weighted(arms), ..Forward::to("unused".into()) }
+}
+
+#[test]
+fn a_runtime_fraction_does_not_skew_the_weights() {
+    let fraction = Some(FractionalPercent::new(50, 100));
+    let matches = RouteMatch { runtime_fraction: fraction, ..RouteMatch::any() };
+    let split = Route::new("split".into(), matches, RouteAction::Forward(Box::new(weighted(&[90, 10]))));
+    let config = config(vec![host("h", &["*"], vec![split, route("rest", RouteMatch::any())])]);
+    let (mut rng, request) = (Rng::seeded(5), get("h", "/"));
+    let mut counts = [0u32; 3];
+    for _ in 0..100_000 {
+        let selected = select(&config, &request, rng.next_u64()).unwrap();
+        match selected.cluster(&request) {
+            Some("c0") => counts[0] += 1,
+            Some("c1") => counts[1] += 1,
+            _ => counts[2] += 1,
+        }
+    }
+    // Five standard deviations.
+    assert!(counts[2].abs_diff(50_000) < 800 && counts[1].abs_diff(5_000) < 350, "{counts:?}");
+}
+
+#[test]
+fn a_cluster_can_be_named_by_a_header() {
+    let forward = Forward { target: ClusterTarget::Header("x-cluster".into()), ..Forward::to("unused".into()) };
+    let by_header = Route::new("r".into(), RouteMatch::any(), RouteAction::Forward(Box::new(forward)));
+    let config = config(vec![host("h", &["*"], vec![by_header])]);
+    let request = get("h", "/").with("x-cluster", "blue");
+    assert_eq!(select(&config, &request, 0).unwrap().cluster(&request), Some("blue"));
+    let without = get("h", "/");
+    assert_eq!(select(&config, &without, 0).unwrap().cluster(&without), None);
+}
+
+/// What `HostIndex::find` should say, by trying every domain.
+fn naive_host<'d>(domains: &'d [String], authority: &str) -> Option<&'d String> {
+    let authority = authority.to_ascii_lowercase();
+    let rank = |domain: &String| -> Option<(u8, usize)> {
+        let lower = domain.to_ascii_lowercase();
+        if lower == "*" {
+            Some((0, 0))
+        } else if let Some(suffix) = lower.strip_prefix('*') {
+            (authority.len() > suffix.len() && authority.ends_with(suffix)).then_some((2, suffix.len()))
+        } else if let Some(prefix) = lower.strip_suffix('*') {
+            (authority.len() > prefix.len() && authority.starts_with(prefix)).then_some((1, prefix.len()))
+        } else {
+            (lower == authority).then_some((3, 0))
+        }
+    };
+    domains.iter().filter(|domain| rank(domain).is_some()).max_by_key(|domain| rank(domain))
+}
+
+/// Domains from a small alphabet, so that they collide often.
+fn domain() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("*".to_owned()),
+        "[abA.]{1,4}",
+        "[ab.]{1,3}".prop_map(|text| format!("*{text}")),
+        "[ab.]{1,3}".prop_map(|text| format!("{text}*")),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn hosts_agree_with_trying_all(
+        mut domains in prop::collection::vec(domain(), 1..12),
+        authorities in prop::collection::vec("[abAB.]{0,6}", 1..20),
+    ) {
+        domains.sort_by_key(|domain| domain.to_ascii_lowercase());
+        domains.dedup_by_key(|domain| domain.to_ascii_lowercase());
+        let hosts = domains.iter().map(|domain| host(domain, &[domain], vec![route("r", RouteMatch::any())]));
+        let config = config(hosts.collect());
+        for authority in authorities {
+            let expected = naive_host(&domains, &authority).cloned();
+            prop_assert_eq!(chosen(&config, &get(&authority, "/")), expected, "{}", authority);
+        }
+    }
+
+    #[test]
+    fn weights_are_kept(weights in prop::collection::vec(0u32..100, 1..6), seed: u64) {
+        let forward = weighted(&weights);
+        let total: u32 = weights.iter().sum();
+        let mut rng = Rng::seeded(seed);
+        let mut counts = vec![0f64; weights.len()];
+        for _ in 0..20_000 {
+            match forward.target.draw(rng.next_u64()) {
+                Some(arm) => counts[arm.name[1..].parse::<usize>().unwrap()] += 1.0,
+                None => prop_assert_eq!(total, 0),
+            }
+        }
+        for (count, weight) in counts.iter().zip(&weights) {
+            let expected = f64::from(*weight) / f64::from(total.max(1));
+            prop_assert!((count / 20_000.0 - expected).abs() < 0.025, "{:?} for {:?}", counts, weights);
+            prop_assert!(*weight > 0 || *count == 0.0);
+        }
+    }
+
+    #[test]
+    fn any_request_is_matched_without_panic(path in "\\PC{0,20}", authority in "\\PC{0,20}", value in "\\PC{0,20}") {
+        let matcher = HeaderMatcher {
+            name: "x".into(),
+            test: HeaderTest::String(StringMatcher { test: StringTest::Contains("é".into()), ignore_case: true }),
+            invert: false,
+            treat_missing_as_empty: false,
+        };
+        let matches = RouteMatch { headers: Box::new([matcher]), ..RouteMatch::any() };
+        let config = config(vec![host("h", &["*.é", "*"], vec![route("r", matches)])]);
+        let request = get(&authority, &path).with("x", &value);
+        let expected = path.split(['?', '#']).next().unwrap().starts_with('/') && value.contains('é');
+        prop_assert_eq!(select(&config, &request, 7).is_some(), expected);
+    }
+}
