@@ -39,6 +39,11 @@ def test_service() -> None:
     assert (service.ports[0].number, service.ports[0].target) == (80, 8080)
 
 
+def test_a_service_is_named_by_one_label() -> None:
+    assert _service("{ports: [{port: 80}]}", "name: a.b").has_errors
+    assert _service("{ports: [{port: 80}]}", f"name: {'a' * 64}").has_errors
+
+
 def test_headless_selectorless_and_exported() -> None:
     annotation = "annotations: {networking.istio.io/exportTo: '., prod'}"
     service = _made(

@@ -62,6 +62,13 @@ def test_null_counts_as_left_out() -> None:
     assert lowered.diagnostics == ()
 
 
+def test_a_null_field_must_exist_all_the_same() -> None:
+    (wrong,) = _virtual_service(
+        "  hosts: [a]\n  htpp: ~\n  http: [{route: [{destination: {host: a}}]}]\n"
+    ).diagnostics
+    assert (wrong.code, wrong.field, wrong.source.line) == ("unknown-field", "spec.htpp", 6)
+
+
 @pytest.mark.parametrize(
     ("rule", "message"),
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -43,6 +43,10 @@ def validate(schema: type[_M], findings: Findings) -> _M | None:
     A null field counts as left out, as in the Kubernetes API. Fields marked Unsupported give a warning.
     """
     body = _without_nulls(findings.obj.body)
+    for path in _nulls(findings.obj.body, ()):
+        known = known_fields(schema, path[:-1])
+        if known and path[-1] not in known:
+            _report_unknown(schema, path, findings)
     try:
         instance = schema.model_validate(body)
     except ValidationError as error:
@@ -61,6 +65,19 @@ def _without_nulls(value: Any) -> Any:
     return value
 
 
+def _nulls(value: Any, path: Path) -> Iterator[Path]:
+    """The paths of every null field."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if inner is None:
+                yield (*path, key)
+            else:
+                yield from _nulls(inner, (*path, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _nulls(inner, (*path, index))
+
+
 def _by_place(error: ValidationError, body: Any) -> dict[Path, list[ErrorDetails]]:
     """The errors by path; a value that fits no member of a union has one for each."""
     found: dict[Path, list[ErrorDetails]] = {}
@@ -74,9 +91,7 @@ def _report(schema: type[BaseModel], details: list[ErrorDetails], path: Path, fi
     detail = min(details, key=lambda each: each["type"] in _WANTED)
     kind = detail["type"]
     if kind == "extra_forbidden":
-        name = str(path[-1])
-        hint = did_you_mean(name, known_fields(schema, path[:-1]))
-        findings.error_at_key("unknown-field", f"there is no field '{name}' here", path, hint)
+        _report_unknown(schema, path, findings)
     elif kind == "missing":
         where = dotted(path[:-1]) or "the object"
         findings.error("missing-field", f"'{path[-1]}' is missing from {where}", path)
@@ -95,6 +110,12 @@ def _report(schema: type[BaseModel], details: list[ErrorDetails], path: Path, fi
         )
     else:
         findings.error("wrong-value", _plain_message(detail), path)
+
+
+def _report_unknown(schema: type[BaseModel], path: Path, findings: Findings) -> None:
+    name = str(path[-1])
+    hint = did_you_mean(name, known_fields(schema, path[:-1]))
+    findings.error_at_key("unknown-field", f"there is no field '{name}' here", path, hint)
 
 
 def _report_type(details: list[ErrorDetails], path: Path, findings: Findings) -> None:

@@ -25,6 +25,7 @@ EXPORT_TO = "networking.istio.io/exportTo"
 SERVICE_NAME = "kubernetes.io/service-name"
 
 _PORT_NAME_MAX = 15
+_NAME_MAX = 63
 
 
 def service(obj: RawObject) -> Lowered:
@@ -34,6 +35,9 @@ def service(obj: RawObject) -> Lowered:
     if parsed is None:
         return findings.lowered(())
     spec = parsed.spec
+    if "." in obj.name or len(obj.name) > _NAME_MAX:
+        message = "the name of a Service is one part of a host name: without '.', at most 63 characters"
+        findings.error("wrong-value", message, ("metadata", "name"))
     _check_ports(spec, findings)
     if spec.session_affinity == "ClientIP":
         findings.unsupported(("spec", "sessionAffinity"), "use a DestinationRule with useSourceIp")
