@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
-from watchfiles import awatch
 
 from tulle.api.server import build
 from tulle.controlplane.accepted import Accepted
@@ -36,13 +35,13 @@ from tulle.identity.server import (
     admit_by_token,
 )
 from tulle.identity.tokens import JoinTokens
+from tulle.sources.files import edits
 from tulle.sources.store import Store
 from tulle.sources.store_db import StoreInUseError
 
 log = logging.getLogger(__name__)
 
 TRUST_DOMAIN = "cluster.local"
-DEBOUNCE_MS = 10
 GRACE = 2.0
 API_FILE = "api.json"
 
@@ -135,7 +134,7 @@ async def _watch(configuration: Configuration, service: Service) -> None:
     """Follows the file sources; what is refused is said once, in the log, and stays in the status."""
     if not configuration.paths:
         return
-    async for _ in awatch(*configuration.paths, debounce=DEBOUNCE_MS, step=DEBOUNCE_MS, recursive=False):
+    async for _ in edits(configuration.paths):
         configuration.files_changed()
         for found in configuration.refused:
             log.error("refused, the last good configuration stays: %s", found)

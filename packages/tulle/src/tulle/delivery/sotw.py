@@ -105,6 +105,10 @@ class SotwType:
         for name in names:
             self._has.pop(name, None)
             self._bodies.pop(name, None)
+            if self._sent is not None and name in self._sent:
+                # What is on its way may arrive before what it is to follow.
+                self._sent = {other: found for other, found in self._sent.items() if other != name}
+                self._sent_whole = False
 
     def push(self, step: Step, wanted: Mapping[str, Resource], nonce: str) -> Push | None:
         asked = self._asked(wanted)
