@@ -1,1 +1,171 @@
-//! The gRPC client under the state machine.
+//! The gRPC client under the state machine: one stream at a time, reopened with back-off for as long as the process runs.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
+use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use tokio::sync::mpsc;
+use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
+use tonic::transport::Channel;
+use tulle_config::ConfigStore;
+use tulle_core::{Nanos, Rng, Str};
+use tulle_policy::Backoff;
+
+use crate::ads::{Client, Handled};
+
+/// Between attempts: quick at first, so that a restarted control plane is found at once, and spread by jitter so that
+/// a thousand proxies do not find it in the same instant.
+const BACKOFF: Backoff = Backoff { base: Duration::from_millis(200), max: Duration::from_secs(5) };
+/// The largest response taken: a mesh of tens of thousands of endpoints fits.
+const MAX_MESSAGE: usize = 256 << 20;
+/// A stream that lived this long counts as success: the next failure starts the back-off anew.
+const STABLE: Duration = Duration::from_secs(10);
+
+/// What happens on the way, for the log and the metrics.
+#[derive(Debug)]
+pub enum Event {
+    Connected,
+    /// The reason as gRPC gives it, and how long until the next attempt.
+    Disconnected { reason: String, retry_in: Duration },
+    Response(Handled),
+}
+
+/// Makes channels to the control plane. Each attempt asks for a new one, so that it uses the current certificate.
+pub trait Connect {
+    /// Opens a connection, or says why not.
+    fn connect(&self) -> impl Future<Output = Result<Channel, String>>;
+}
+
+/// The client as shared by the driver and the admin endpoint.
+pub type SharedClient = Arc<Mutex<Client>>;
+
+/// Runs the discovery client of one proxy.
+pub struct Driver<C> {
+    pub client: SharedClient,
+    pub store: Arc<ConfigStore>,
+    pub connect: C,
+    pub initial_metadata: Vec<(Str, Str)>,
+    /// Where [`Nanos`] count from.
+    pub epoch: Instant,
+    /// Seeds the back-off's jitter.
+    pub seed: u64,
+    pub report: Arc<dyn Fn(Event) + Send + Sync>,
+}
+
+impl<C: Connect> Driver<C> {
+    /// Publishes what is known already (static resources), then keeps a stream open for ever.
+    pub async fn run(self) {
+        self.publish();
+        let mut rng = Rng::seeded(self.seed);
+        let mut failures = 0;
+        loop {
+            let opened = Instant::now();
+            let reason = match self.stream().await {
+                Ok(()) => "the control plane closed the stream".to_owned(),
+                Err(reason) => reason,
+            };
+            failures = if opened.elapsed() > STABLE { 1 } else { failures + 1 };
+            let retry_in = BACKOFF.wait(failures, &mut rng);
+            (self.report)(Event::Disconnected { reason, retry_in });
+            self.sleep(retry_in).await;
+        }
+    }
+
+    /// Sleeps, and still lets warming time out: a deadline does not wait for the control plane to come back.
+    async fn sleep(&self, time: Duration) {
+        let until = tokio::time::Instant::now() + time;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => return,
+                () = self.deadline() => self.tick(),
+            }
+        }
+    }
+
+    async fn stream(&self) -> Result<(), String> {
+        let channel = self.connect.connect().await?;
+        let mut service = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+        let (sender, receiver) = mpsc::unbounded_channel();
+        // The first requests go out with the call itself: some servers answer its headers only after a message.
+        self.client().connected(self.now());
+        self.send_pending(&sender)?;
+        let mut request = tonic::Request::new(Requests(receiver));
+        for (key, value) in &self.initial_metadata {
+            let key = AsciiMetadataKey::from_bytes(key.as_bytes()).map_err(|error| error.to_string())?;
+            let value = AsciiMetadataValue::try_from(&**value).map_err(|error| error.to_string())?;
+            request.metadata_mut().insert(key, value);
+        }
+        let mut responses =
+            service.delta_aggregated_resources(request).await.map_err(|status| describe(&status))?.into_inner();
+        (self.report)(Event::Connected);
+        loop {
+            tokio::select! {
+                response = responses.message() => match response.map_err(|status| describe(&status))? {
+                    Some(response) => {
+                        let handled = self.client().receive(response, self.now());
+                        self.publish();
+                        (self.report)(Event::Response(handled));
+                    }
+                    None => return Ok(()),
+                },
+                () = self.deadline() => self.tick(),
+            }
+            self.send_pending(&sender)?;
+        }
+    }
+
+    fn send_pending(&self, sender: &mpsc::UnboundedSender<DeltaDiscoveryRequest>) -> Result<(), String> {
+        let mut client = self.client();
+        while let Some(request) = client.next_request() {
+            sender.send(request).map_err(|_| "the stream is closed".to_owned())?;
+        }
+        Ok(())
+    }
+
+    async fn deadline(&self) {
+        let next = self.client().next_deadline();
+        match next {
+            Some(Nanos(at)) => tokio::time::sleep_until((self.epoch + Duration::from_nanos(at)).into()).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn tick(&self) {
+        self.client().tick(self.now());
+        self.publish();
+    }
+
+    fn publish(&self) {
+        let update = self.client().take_update();
+        if let Some(config) = update {
+            self.store.publish(config);
+        }
+    }
+
+    fn now(&self) -> Nanos {
+        Nanos(u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn client(&self) -> std::sync::MutexGuard<'_, Client> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn describe(status: &tonic::Status) -> String {
+    format!("{:?}: {}", status.code(), status.message())
+}
+
+/// The outgoing half of the stream.
+struct Requests(mpsc::UnboundedReceiver<DeltaDiscoveryRequest>);
+
+impl futures_core::Stream for Requests {
+    type Item = DeltaDiscoveryRequest;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<DeltaDiscoveryRequest>> {
+        self.0.poll_recv(context)
+    }
+}

@@ -1,0 +1,331 @@
+//! What the control plane has sent and was accepted: warming, last good state, and the configuration made from it.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use envoy_types::pb::google::protobuf::Any;
+use tulle_config::store::Resources;
+use tulle_config::{Bootstrap, Cluster, Config, Listener, Readiness};
+use tulle_core::{Nanos, Str};
+
+use super::references::{self, Reference};
+use crate::bootstrap::Packed;
+use crate::decode::{Kind, Resource};
+
+/// What is kept about an accepted resource beside its value.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub version: String,
+    pub updated: Nanos,
+    /// As received. Endpoints and secrets are not kept: the ones are many, the others secret.
+    pub packed: Option<Packed>,
+    hash: u64,
+}
+
+impl Entry {
+    pub fn new(version: String, hash: u64, body: Any, now: Nanos) -> Self {
+        let keep = !matches!(Kind::from_type_url(&body.type_url), Some(Kind::Endpoints | Kind::Secret));
+        let packed = keep.then(|| Packed { type_url: body.type_url.into(), bytes: body.value.into() });
+        Entry { version, updated: now, packed, hash }
+    }
+}
+
+/// The last refused update of a resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub version: String,
+    pub details: String,
+    pub at: Nanos,
+}
+
+/// How far a listener or cluster has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    Active,
+    /// Accepted, and waiting for what it refers to; what was active before still is.
+    Warming,
+}
+
+/// All accepted resources and what they wait for.
+pub struct Cache {
+    config: Config,
+    changed: bool,
+    /// Names that the bootstrap defines and nobody else may.
+    statics: HashSet<Reference>,
+    warming_listeners: HashMap<Str, Arc<Listener>>,
+    warming_clusters: HashMap<Str, Arc<Cluster>>,
+    entries: HashMap<Reference, Entry>,
+    refusals: HashMap<Reference, Refusal>,
+    /// Since when a name is wanted and has not arrived.
+    waiting: HashMap<Reference, Nanos>,
+    /// Names that the control plane said it does not have.
+    absent: HashSet<Reference>,
+    wanted: HashSet<Reference>,
+    /// Wildcard types whose first response has not come, with when the first stream opened.
+    unanswered: HashMap<Kind, Option<Nanos>>,
+    fetch_timeout: Option<Duration>,
+}
+
+impl Cache {
+    pub fn new(bootstrap: &Bootstrap, wildcards: Vec<Kind>, fetch_timeout: Option<Duration>) -> Self {
+        let statics = &bootstrap.resources;
+        let listeners = statics.listeners.iter().map(|listener| (listener.name.clone(), listener.clone()));
+        let clusters = statics.clusters.iter().map(|cluster| (cluster.name.clone(), cluster.clone()));
+        let mut cache = Cache {
+            config: Config::default(),
+            changed: true,
+            statics: HashSet::new(),
+            warming_listeners: listeners.collect(),
+            warming_clusters: clusters.collect(),
+            entries: HashMap::new(),
+            refusals: HashMap::new(),
+            waiting: HashMap::new(),
+            absent: HashSet::new(),
+            wanted: HashSet::new(),
+            unanswered: wildcards.into_iter().map(|kind| (kind, None)).collect(),
+            fetch_timeout,
+        };
+        let listeners = cache.warming_listeners.keys().map(|name| (Kind::Listener, name.clone()));
+        let clusters = cache.warming_clusters.keys().map(|name| (Kind::Cluster, name.clone()));
+        let secrets = statics.secrets.iter().map(|(name, _)| (Kind::Secret, name.clone()));
+        cache.statics = listeners.chain(clusters).chain(secrets).collect();
+        cache.config.secrets = Arc::new(statics.secrets.iter().cloned().collect());
+        cache.settle(Nanos::ZERO);
+        cache
+    }
+
+    /// Starts the clock of the first answers.
+    pub fn stream_opened(&mut self, now: Nanos) {
+        for since in self.unanswered.values_mut() {
+            since.get_or_insert(now);
+        }
+    }
+
+    /// A response of this kind was handled, be it empty.
+    pub fn answered(&mut self, kind: Kind) {
+        self.unanswered.remove(&kind);
+    }
+
+    /// Whether this very content is held already.
+    pub fn holds(&self, kind: Kind, name: &str, hash: u64) -> bool {
+        self.entries.get(&(kind, Str::from(name))).is_some_and(|entry| entry.hash == hash)
+    }
+
+    /// Refuses what the bootstrap owns.
+    pub fn check(&self, kind: Kind, name: &str) -> Result<(), String> {
+        match self.statics.contains(&(kind, Str::from(name))) {
+            true => Err("is defined by the bootstrap and cannot be replaced".to_owned()),
+            false => Ok(()),
+        }
+    }
+
+    /// Takes an accepted resource; [`Cache::settle`] makes it active when it is warm.
+    pub fn insert(&mut self, kind: Kind, resource: Resource, entry: Entry) {
+        let reference = (kind, resource.name().clone());
+        self.refusals.remove(&reference);
+        self.absent.remove(&reference);
+        self.waiting.remove(&reference);
+        match resource {
+            Resource::Listener(listener) => {
+                self.warming_listeners.insert(listener.name.clone(), listener);
+            }
+            Resource::Cluster(cluster) => {
+                self.warming_clusters.insert(cluster.name.clone(), cluster);
+            }
+            // Nobody refers to it any more: the unsubscription crossed with the response.
+            Resource::Route(_) | Resource::Endpoints(..) | Resource::Secret(..)
+                if !self.wanted.contains(&reference) =>
+            {
+                return;
+            }
+            Resource::Route(route) => self.changed |= set(&mut self.config.routes, route.name.clone(), route),
+            Resource::Endpoints(name, set_of) => self.changed |= set(&mut self.config.endpoints, name, set_of),
+            Resource::Secret(name, secret) => self.changed |= set(&mut self.config.secrets, name, secret),
+        }
+        self.entries.insert(reference, entry);
+    }
+
+    /// The control plane no longer has `name`. Listeners and clusters go; what they refer to stays as long as they
+    /// refer to it.
+    pub fn remove(&mut self, kind: Kind, name: &str) {
+        let reference = (kind, Str::from(name));
+        if self.statics.contains(&reference) {
+            return;
+        }
+        self.refusals.remove(&reference);
+        match kind {
+            Kind::Listener => {
+                self.warming_listeners.remove(name);
+                self.changed |= unset(&mut self.config.listeners, name);
+                self.entries.remove(&reference);
+            }
+            Kind::Cluster => {
+                self.warming_clusters.remove(name);
+                self.changed |= unset(&mut self.config.clusters, name);
+                self.entries.remove(&reference);
+            }
+            Kind::Route | Kind::Endpoints | Kind::Secret => {
+                // The content hash goes with it, so that the same content sent again counts as new.
+                self.entries.remove(&reference);
+                self.absent.insert(reference);
+            }
+        }
+    }
+
+    /// Remembers a refused update; the value that was there stays.
+    pub fn refused(&mut self, kind: Kind, name: &str, version: String, details: String, now: Nanos) {
+        self.refusals.insert((kind, Str::from(name)), Refusal { version, details, at: now });
+    }
+
+    /// Makes warm resources active, drops what nobody refers to, and notes what is waited for.
+    pub fn settle(&mut self, now: Nanos) {
+        self.collect_wanted(now);
+        self.give_up(now);
+        let clusters = self.warm(&self.warming_clusters, references::of_cluster);
+        for name in clusters {
+            if let Some(cluster) = self.warming_clusters.remove(&name) {
+                self.changed |= set(&mut self.config.clusters, name, cluster);
+            }
+        }
+        let listeners = self.warm(&self.warming_listeners, references::of_listener);
+        for name in listeners {
+            if let Some(listener) = self.warming_listeners.remove(&name) {
+                self.changed |= set(&mut self.config.listeners, name, listener);
+            }
+        }
+        // An update that went live may have been the last to refer to something.
+        self.collect_wanted(now);
+        self.drop_unwanted();
+        self.settle_readiness();
+    }
+
+    /// What was waited for too long counts as absent from here on; it is still taken when it comes.
+    fn give_up(&mut self, now: Nanos) {
+        let Some(timeout) = self.fetch_timeout else { return };
+        let expired = |since: Nanos| now >= since + timeout;
+        self.unanswered.retain(|_, since| !since.is_some_and(expired));
+        let given_up: Vec<Reference> =
+            self.waiting.iter().filter(|(_, since)| expired(**since)).map(|(need, _)| need.clone()).collect();
+        for need in given_up {
+            self.waiting.remove(&need);
+            self.absent.insert(need);
+        }
+    }
+
+    fn warm<T>(&self, warming: &HashMap<Str, Arc<T>>, needs: fn(&T) -> Vec<Reference>) -> Vec<Str> {
+        let ready = |value: &T| needs(value).iter().all(|need| self.resolved(need));
+        warming.iter().filter(|(_, value)| ready(value)).map(|(name, _)| name.clone()).collect()
+    }
+
+    fn resolved(&self, need: &Reference) -> bool {
+        let (kind, name) = need;
+        let held = match kind {
+            Kind::Route => self.config.routes.contains_key(name),
+            Kind::Endpoints => self.config.endpoints.contains_key(name),
+            Kind::Secret => self.config.secrets.contains_key(name),
+            Kind::Listener | Kind::Cluster => true,
+        };
+        held || self.absent.contains(need)
+    }
+
+    fn collect_wanted(&mut self, now: Nanos) {
+        let clusters = self.config.clusters.values().chain(self.warming_clusters.values());
+        let listeners = self.config.listeners.values().chain(self.warming_listeners.values());
+        let needs = clusters.flat_map(|cluster| references::of_cluster(cluster));
+        self.wanted = needs.chain(listeners.flat_map(|listener| references::of_listener(listener))).collect();
+        for need in &self.wanted {
+            if !self.entries.contains_key(need) && !self.absent.contains(need) && !self.waiting.contains_key(need) {
+                self.waiting.insert(need.clone(), now);
+            }
+        }
+        self.waiting.retain(|need, _| self.wanted.contains(need));
+        self.absent.retain(|need| self.wanted.contains(need));
+    }
+
+    fn drop_unwanted(&mut self) {
+        let wanted = &self.wanted;
+        let keep = |kind: Kind, name: &Str| wanted.contains(&(kind, name.clone()));
+        let statics = &self.statics;
+        let secrets = |name: &Str| keep(Kind::Secret, name) || statics.contains(&(Kind::Secret, name.clone()));
+        self.changed |= retain(&mut self.config.routes, |name| keep(Kind::Route, name));
+        self.changed |= retain(&mut self.config.endpoints, |name| keep(Kind::Endpoints, name));
+        self.changed |= retain(&mut self.config.secrets, secrets);
+        let by_reference = |kind: &Kind| matches!(kind, Kind::Route | Kind::Endpoints | Kind::Secret);
+        self.entries.retain(|reference, _| !by_reference(&reference.0) || wanted.contains(reference));
+        self.refusals.retain(|reference, _| !by_reference(&reference.0) || wanted.contains(reference));
+    }
+
+    fn settle_readiness(&mut self) {
+        let answered = self.unanswered.is_empty();
+        let warm = self.warming_listeners.is_empty() && self.warming_clusters.is_empty();
+        if self.config.readiness == Readiness::Initializing && answered && warm {
+            self.config.readiness = Readiness::Complete;
+            self.changed = true;
+        }
+    }
+
+    /// The names of a kind that something refers to.
+    pub fn wanted(&self, kind: Kind) -> BTreeSet<Str> {
+        self.wanted.iter().filter(|(of, _)| *of == kind).map(|(_, name)| name.clone()).collect()
+    }
+
+    /// When the oldest wait runs out.
+    pub fn next_deadline(&self) -> Option<Nanos> {
+        let timeout = self.fetch_timeout?;
+        let waits = self.waiting.values().copied();
+        waits.chain(self.unanswered.values().copied().flatten()).min().map(|since| since + timeout)
+    }
+
+    /// The configuration, when it changed since the last call.
+    pub fn take_update(&mut self) -> Option<Config> {
+        std::mem::take(&mut self.changed).then(|| self.config.clone())
+    }
+
+    /// Accepted resources of a kind in order of name.
+    pub fn entries(&self, kind: Kind) -> Vec<(&Str, &Entry, Stage)> {
+        let mut found: Vec<_> = self
+            .entries
+            .iter()
+            .filter(|((of, _), _)| *of == kind)
+            .map(|((_, name), entry)| (name, entry, self.stage(kind, name)))
+            .collect();
+        found.sort_by(|left, right| left.0.cmp(right.0));
+        found
+    }
+
+    fn stage(&self, kind: Kind, name: &str) -> Stage {
+        let warming = match kind {
+            Kind::Listener => self.warming_listeners.contains_key(name),
+            Kind::Cluster => self.warming_clusters.contains_key(name),
+            Kind::Route | Kind::Endpoints | Kind::Secret => false,
+        };
+        if warming { Stage::Warming } else { Stage::Active }
+    }
+
+    /// The refused updates of a kind in order of name.
+    pub fn refusals(&self, kind: Kind) -> Vec<(&Str, &Refusal)> {
+        let of_kind = self.refusals.iter().filter(|((of, _), _)| *of == kind);
+        let mut found: Vec<_> = of_kind.map(|((_, name), refusal)| (name, refusal)).collect();
+        found.sort_by(|left, right| left.0.cmp(right.0));
+        found
+    }
+}
+
+fn set<T>(resources: &mut Resources<T>, name: Str, value: Arc<T>) -> bool {
+    Arc::make_mut(resources).insert(name, value);
+    true
+}
+
+fn unset<T>(resources: &mut Resources<T>, name: &str) -> bool {
+    resources.contains_key(name) && Arc::make_mut(resources).remove(name).is_some()
+}
+
+fn retain<K: Clone + Eq + Hash, T>(resources: &mut Arc<HashMap<K, Arc<T>>>, keep: impl Fn(&K) -> bool) -> bool {
+    if resources.keys().all(&keep) {
+        return false;
+    }
+    Arc::make_mut(resources).retain(|name, _| keep(name));
+    true
+}
