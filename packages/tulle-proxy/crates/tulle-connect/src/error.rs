@@ -14,8 +14,8 @@ pub enum DialError {
     Connect(io::Error),
     /// The endpoint's certificate was refused, or the handshake failed otherwise.
     Tls(String),
-    /// TLS is configured but its material has not arrived.
-    NoIdentity,
+    /// TLS is configured but its material has not arrived or is unusable.
+    NoIdentity(String),
     /// The endpoint's address cannot be dialed (an unresolved name).
     Address,
     /// The new connection failed before it could carry a request.
@@ -28,7 +28,7 @@ impl DialError {
         match self {
             DialError::Connect(e) => format!("delayed connect error: {}", plain(e)),
             DialError::Tls(reason) => format!("TLS_error:{reason}:TLS_error_end"),
-            DialError::NoIdentity => "TLS error: Secret is not supplied by SDS".to_owned(),
+            DialError::NoIdentity(_) => "TLS error: Secret is not supplied by SDS".to_owned(),
             _ => String::new(),
         }
     }
@@ -47,7 +47,7 @@ impl fmt::Display for DialError {
             DialError::Timeout => out.write_str("connect timeout"),
             DialError::Connect(e) => write!(out, "cannot connect: {e}"),
             DialError::Tls(reason) => write!(out, "TLS: {reason}"),
-            DialError::NoIdentity => out.write_str("TLS material has not arrived"),
+            DialError::NoIdentity(reason) => write!(out, "TLS material: {reason}"),
             DialError::Address => out.write_str("the address is not resolved"),
             DialError::Handshake => out.write_str("the connection failed at once"),
         }

@@ -16,4 +16,4 @@ pub use breaker::{Admission, Overflow};
 pub use dial::{Dialer, TlsDial};
 pub use error::DialError;
 pub use lease::{H1Lease, H2Lease, Lease, Wanted};
-pub use upstream::Upstream;
+pub use upstream::{Shared, Terms, Upstream, h2_windows};

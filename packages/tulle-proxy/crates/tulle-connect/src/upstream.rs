@@ -8,7 +8,10 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use tulle_balance::{Balancer, EndpointSet, Host, HostId, NoHost, PickContext};
+use tulle_balance::outlier::HostResult;
+use tulle_balance::{
+    Balancer, EndpointSet, Host, HostId, NoHost, OutlierDetector, OutlierEvent, PickContext,
+};
 use tulle_config::{Cluster, HttpProtocol};
 use tulle_core::{Nanos, Rng};
 use tulle_http::Stream;
@@ -34,6 +37,7 @@ pub struct Upstream {
     config: RefCell<Arc<Cluster>>,
     endpoints: RefCell<Arc<EndpointSet>>,
     pub balancer: RefCell<Balancer>,
+    outlier: RefCell<Option<OutlierDetector>>,
     pools: RefCell<HashMap<HostId, Rc<HostPool>>>,
     breaker: Rc<Breaker>,
     waiters: Rc<Waiters>,
@@ -41,7 +45,7 @@ pub struct Upstream {
     retired: Cell<bool>,
 }
 
-/// How the current request is treated by breakers and pools.
+/// How one request is treated by breakers and pools.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
     pub wanted: Wanted,
@@ -52,7 +56,8 @@ impl Upstream {
     pub fn new(config: Arc<Cluster>, endpoints: Arc<EndpointSet>, shared: Shared, seed: u64) -> Upstream {
         let now = (shared.clock)();
         let balancer = Balancer::new(Arc::new(config.lb.clone()), &endpoints, now, seed);
-        Upstream {
+        let upstream = Upstream {
+            outlier: RefCell::new(config.outlier.clone().map(|settings| OutlierDetector::new(settings, now))),
             config: RefCell::new(config),
             endpoints: RefCell::new(endpoints),
             balancer: RefCell::new(balancer),
@@ -61,7 +66,46 @@ impl Upstream {
             waiters: Rc::default(),
             shared,
             retired: Cell::new(false),
+        };
+        upstream.hosts_changed();
+        upstream
+    }
+
+    /// Tells the outlier detector who there is now.
+    fn hosts_changed(&self) {
+        if let Some(detector) = self.outlier.borrow_mut().as_mut() {
+            detector.set_hosts(self.balancer.borrow().hosts().iter().map(|host| host.id));
         }
+    }
+
+    /// Tells outlier detection how a host did.
+    pub fn report(&self, host: HostId, result: HostResult, rng: &mut Rng) {
+        let now = (self.shared.clock)();
+        let event = match self.outlier.borrow_mut().as_mut() {
+            Some(detector) => detector.report(host, result, now, rng),
+            None => None,
+        };
+        if let Some(event) = event {
+            self.eject(event);
+        }
+    }
+
+    fn eject(&self, event: OutlierEvent) {
+        let (host, ejected) = match event {
+            OutlierEvent::Ejected { host, .. } => (host, true),
+            OutlierEvent::Returned { host } => (host, false),
+        };
+        self.balancer.borrow_mut().set_ejected(host, ejected);
+    }
+
+    /// The outlier detector's periodic work, when it is due.
+    pub fn tick(&self, rng: &mut Rng) {
+        let now = (self.shared.clock)();
+        let events = match self.outlier.borrow_mut().as_mut() {
+            Some(detector) if detector.next_tick() <= now => detector.tick(now, rng),
+            _ => return,
+        };
+        events.into_iter().for_each(|event| self.eject(event));
     }
 
     pub fn config(&self) -> Arc<Cluster> {
@@ -78,6 +122,9 @@ impl Upstream {
         let now = (self.shared.clock)();
         let old = self.config.replace(config.clone());
         if !Arc::ptr_eq(&old, &config) {
+            if old.outlier != config.outlier {
+                self.outlier.replace(config.outlier.clone().map(|settings| OutlierDetector::new(settings, now)));
+            }
             if old.lb != config.lb {
                 let balancer = Balancer::new(Arc::new(config.lb.clone()), &endpoints, now, seed);
                 self.balancer.replace(balancer);
@@ -91,6 +138,7 @@ impl Upstream {
             let mut pools = self.pools.borrow_mut();
             gone.iter().filter_map(|host| pools.remove(&host.id)).for_each(|pool| pool.drain());
         }
+        self.hosts_changed();
     }
 
     fn drain_all(&self) {
@@ -123,6 +171,11 @@ impl Upstream {
         let pool = self.pools.borrow_mut().entry(host.id).or_default().clone();
         pool.closed.set(self.retired.get() || host.removed());
         pool
+    }
+
+    /// A connection to `host` from the pool, if one is ready at once.
+    pub fn try_lease(&self, host: &Rc<Host>, wanted: Wanted) -> Option<Lease> {
+        self.pooled(&self.pool(host), wanted)
     }
 
     /// A connection to `host`, from the pool or new.

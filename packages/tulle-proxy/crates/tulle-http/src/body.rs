@@ -6,7 +6,7 @@ use crate::h1::Refused;
 use crate::headers::Headers;
 
 /// The next part of a body.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Piece {
     /// Bytes; `last` when the body ends with them.
     Data { data: Bytes, last: bool },

@@ -11,7 +11,7 @@ use crate::h1::conn::{Connection, NoHead};
 use crate::h1::encode::Fate;
 use crate::h2::{H2Stream, head as h2_head};
 use crate::head::{Framing, RequestHead, ResponseHead, To};
-use crate::headers::Headers;
+use crate::headers::{Headers, Known};
 
 /// An end that a body is read from and another body is written to.
 pub enum Side {
@@ -133,6 +133,8 @@ pub enum PumpError {
 pub struct Pump {
     /// Body bytes moved.
     pub bytes: u64,
+    /// From the trailers, if they had one.
+    pub grpc_status: Option<u16>,
     /// The first piece has been asked for, so that it could leave together with the head.
     begun: bool,
     ended: bool,
@@ -140,9 +142,9 @@ pub struct Pump {
 }
 
 impl Pump {
-    /// A pump for a body that has already been written whole.
+    /// A pump for a message without a body: only what is queued has still to be sent.
     pub fn finished() -> Pump {
-        Pump { ended: true, done: true, begun: true, bytes: 0 }
+        Pump { ended: true, begun: true, ..Pump::default() }
     }
 
     pub fn is_done(&self) -> bool {
@@ -186,6 +188,8 @@ impl Pump {
             }
             Piece::Trailers(list) => {
                 self.ended = true;
+                let status = list.known(Known::GrpcStatus).and_then(|v| std::str::from_utf8(v).ok());
+                self.grpc_status = status.and_then(|text| text.parse().ok());
                 to.end(Some(&list))
             }
             Piece::End => {

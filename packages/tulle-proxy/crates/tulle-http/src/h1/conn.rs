@@ -134,6 +134,34 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
+    /// Waits until what has come either is `wanted` or can no longer become it. Nothing is used up.
+    pub fn poll_starts_with(&mut self, cx: &mut Context<'_>, wanted: &[u8]) -> Poll<bool> {
+        loop {
+            let n = self.input.len().min(wanted.len());
+            if self.input[..n] != wanted[..n] {
+                return Poll::Ready(false);
+            }
+            if n == wanted.len() {
+                return Poll::Ready(true);
+            }
+            match ready!(self.poll_fill(cx)) {
+                Ok(0) | Err(_) => return Poll::Ready(false),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Reads and drops until the peer closes.
+    pub fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            self.input.clear();
+            match ready!(self.poll_fill(cx)) {
+                Ok(0) | Err(_) => return Poll::Ready(()),
+                Ok(_) => {}
+            }
+        }
+    }
+
     /// Waits for a whole head and says how long it is.
     fn poll_head(&mut self, cx: &mut Context<'_>, limits: &Limits) -> Poll<Result<usize, NoHead>> {
         loop {

@@ -1,0 +1,360 @@
+//! One attempt: a connection to one host, the request on it, and the wait for a response's head.
+
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::uri::Scheme;
+use tokio::time::Instant;
+use tulle_balance::{ActiveRequest, Host};
+use tulle_config::{Cluster, HttpProtocol};
+use tulle_connect::{Admission, DialError, H1Lease, H2Lease, Lease, Terms, Wanted};
+use tulle_core::ResponseFlags;
+use tulle_http::h1::conn::NoHead;
+use tulle_http::h1::encode::Fate;
+use tulle_http::h1::{Http10, Limits};
+use tulle_http::side::{Expect, open_h2};
+use tulle_http::{Broken, PumpError, Side, To, Tunnel, Version};
+use tulle_policy::ResetReason;
+use tulle_telemetry::TimePoint;
+
+use super::forward::Plan;
+use super::reply::Reply;
+use super::upload::Upload;
+use super::{Exchange, Failed};
+use crate::worker::alarm::earlier;
+
+/// An upstream that has answered with a head; its body is still to be read.
+pub struct Answered {
+    pub up: Side,
+    pub hold: Hold,
+    pub counted: (ActiveRequest, Admission),
+}
+
+/// Where the connection goes afterwards.
+pub enum Hold {
+    H1(H1Lease),
+    H2(H2Lease),
+}
+
+impl Hold {
+    fn is_reused(&self) -> bool {
+        match self {
+            Hold::H1(lease) => lease.is_reused(),
+            Hold::H2(lease) => lease.is_reused(),
+        }
+    }
+}
+
+/// An attempt without an answer.
+#[derive(Debug)]
+pub struct Reset {
+    pub reason: ResetReason,
+    /// At least a byte of the request left.
+    pub sent: bool,
+    /// The connection had been idle in the pool and ended at once.
+    pub stale: bool,
+    pub transport_failure: String,
+}
+
+impl Reset {
+    fn unsent(reason: ResetReason) -> Reset {
+        Reset { reason, sent: false, stale: false, transport_failure: String::new() }
+    }
+}
+
+pub enum Tried {
+    Answered(Answered),
+    Reset(Reset),
+}
+
+/// Tries one host. `Err` when there is nothing to retry: the client left, or its own message is at fault.
+pub async fn attempt(
+    x: &mut Exchange<'_>,
+    down: &mut Side,
+    plan: &mut Plan<'_>,
+    host: &Rc<Host>,
+    upload: &mut Upload,
+) -> Result<Tried, Failed> {
+    x.record.host = Some(host.clone());
+    let Ok(admission) = plan.target.upstream.admit_request(plan.action.priority) else {
+        return Ok(Tried::Reset(Reset::unsent(ResetReason::Overflow)));
+    };
+    let active = host.begin();
+    let per_try = plan.timeouts.per_try.map(|limit| Instant::now() + limit);
+    let wanted = wanted(&plan.target.upstream.config_ref(), x);
+    let lease = match plan.target.upstream.try_lease(host, wanted) {
+        Some(lease) => lease,
+        None => match new_connection(x, down, plan, (host, wanted, per_try)).await? {
+            Ok(lease) => lease,
+            Err(reset) => return Ok(Tried::Reset(reset)),
+        },
+    };
+    let (mut up, hold) = match start(x, lease).await {
+        Ok(started) => started,
+        Err(Broken::Refused(refused)) => return Err(Reply::malformed(refused).into()),
+        Err(broken) => {
+            let reset = Reset { stale: true, ..Reset::unsent(reason(&broken)) };
+            return Ok(Tried::Reset(reset));
+        }
+    };
+    x.record.upstream_version = Some(if matches!(hold, Hold::H2(_)) { Version::Http2 } else { Version::Http11 });
+    x.record.mark(TimePoint::UpstreamTxStart, x.worker.now());
+    Ok(match heads(x, (down, &mut up), plan, upload, per_try).await? {
+        None => Tried::Answered(Answered { up, hold, counted: (active, admission) }),
+        Some(mut reset) => {
+            let ended = matches!(reset.reason, ResetReason::ConnectionTermination | ResetReason::RemoteRefused);
+            reset.stale = ended && hold.is_reused();
+            if let (Hold::H2(lease), true) = (&hold, ended) {
+                lease.condemn();
+            }
+            Tried::Reset(reset)
+        }
+    })
+}
+
+/// Which protocol the cluster speaks for this request.
+fn wanted(cluster: &Cluster, x: &Exchange<'_>) -> Wanted {
+    match cluster.protocol {
+        HttpProtocol::Http1(_) => Wanted::Http1,
+        HttpProtocol::Http2(_) => Wanted::Http2,
+        HttpProtocol::UseDownstream { .. } if x.heads.request.version == Version::Http2 => Wanted::Http2,
+        HttpProtocol::UseDownstream { .. } => Wanted::Http1,
+        HttpProtocol::Alpn { .. } => Wanted::Alpn,
+    }
+}
+
+/// Dials, while watching the time and the client.
+async fn new_connection(
+    x: &mut Exchange<'_>,
+    down: &mut Side,
+    plan: &Plan<'_>,
+    (host, wanted, per_try): (&Rc<Host>, Wanted, Option<Instant>),
+) -> Result<Result<Lease, Reset>, Failed> {
+    let terms = Terms { wanted, priority: plan.action.priority };
+    let stats = &plan.target.metrics.stats;
+    x.worker.metrics.sheet.inc(stats.upstream_cx_total);
+    // Boxed: dialing is rare and its state large, so it stays out of every exchange's own state.
+    let mut dialing = Box::pin(plan.target.upstream.lease(host, terms));
+    let overall = plan.deadline.or_else(|| plan.timeouts.request.map(|limit| Instant::now() + limit));
+    let result = std::future::poll_fn(|cx| {
+        if let Poll::Ready(lease) = dialing.as_mut().poll(cx) {
+            return Poll::Ready(Ok(lease.map_err(dial_failed)));
+        }
+        if x.alarm.poll(cx, earlier(overall, per_try)).is_ready() {
+            return Poll::Ready(Ok(Err(Reset::unsent(timed_out(overall)))));
+        }
+        if down.read_ended() && down.poll_gone(cx).is_ready() {
+            return Poll::Ready(Err(()));
+        }
+        Poll::Pending
+    })
+    .await;
+    if matches!(&result, Ok(Err(reset)) if reset.reason == ResetReason::ConnectFailure && reset.transport_failure.is_empty())
+    {
+        x.worker.metrics.sheet.inc(stats.upstream_cx_connect_timeout);
+    }
+    result.map_err(|()| client_left(x))
+}
+
+fn timed_out(overall: Option<Instant>) -> ResetReason {
+    if overall.is_some_and(|due| due <= Instant::now()) {
+        ResetReason::GlobalTimeout
+    } else {
+        ResetReason::PerTryTimeout
+    }
+}
+
+fn dial_failed(error: DialError) -> Reset {
+    let reason = match error {
+        DialError::Overflow => ResetReason::Overflow,
+        _ => ResetReason::ConnectFailure,
+    };
+    Reset { transport_failure: error.transport_failure(), ..Reset::unsent(reason) }
+}
+
+/// Puts the request's head on the connection.
+async fn start(x: &mut Exchange<'_>, lease: Lease) -> Result<(Side, Hold), Broken> {
+    let request = &x.heads.request;
+    match lease {
+        Lease::H1(mut conn, lease) => {
+            let fate = match (request.tunnel, lease.is_last()) {
+                (Tunnel::No, false) => Fate::Keep,
+                (Tunnel::No, true) => Fate::Close,
+                _ => Fate::Upgrade,
+            };
+            conn.queue_request(request, fate);
+            Ok((Side::H1(conn), Hold::H1(lease)))
+        }
+        Lease::H2(mut lease) => {
+            if request.tunnel != Tunnel::No {
+                settings_seen(&lease.send).await?;
+            }
+            let scheme = if request.secure_scheme { Scheme::HTTPS } else { Scheme::HTTP };
+            match open_h2(&mut lease.send, request, scheme) {
+                Ok(up) => Ok((up, Hold::H2(lease))),
+                Err(broken) => {
+                    lease.condemn();
+                    Err(broken)
+                }
+            }
+        }
+    }
+}
+
+/// Extended CONNECT may be sent only once the peer's SETTINGS allow it (RFC 8441 §3), which on a new connection takes
+/// a moment. The h2 crate has no event for it.
+async fn settings_seen(send: &h2::client::SendRequest<bytes::Bytes>) -> Result<(), Broken> {
+    const STEP: Duration = Duration::from_millis(1);
+    for _ in 0..500 {
+        if send.is_extended_connect_protocol_enabled() {
+            return Ok(());
+        }
+        tokio::time::sleep(STEP).await;
+    }
+    Err(Broken::Reset(h2::Reason::CONNECT_ERROR))
+}
+
+/// Limits on a response's head.
+fn response_limits(cluster: &Cluster) -> Limits {
+    Limits {
+        head_bytes: cluster.limits.max_response_headers_bytes,
+        headers: cluster.limits.max_response_headers,
+        http10: Http10::Accept,
+        ..Limits::default()
+    }
+}
+
+/// Sends the request's body while waiting for the response's head. `Some` when there will be none.
+async fn heads(
+    x: &mut Exchange<'_>,
+    (down, up): (&mut Side, &mut Side),
+    plan: &mut Plan<'_>,
+    upload: &mut Upload,
+    per_try: Option<Instant>,
+) -> Result<Option<Reset>, Failed> {
+    let limits = response_limits(&plan.target.upstream.config_ref());
+    let to = match (x.heads.request.tunnel, x.heads.request.is_head()) {
+        (Tunnel::No, true) => To::Head,
+        (Tunnel::No, false) => To::Other,
+        _ => To::Upgrade,
+    };
+    let expect = Expect { limits: &limits, to };
+    let mut idle = Quiet::new(plan.idle);
+    let mut sending = true;
+    let waited = std::future::poll_fn(|cx| {
+        if sending {
+            match upload.poll(cx, down, up) {
+                Poll::Ready(Err(PumpError::Read(broken))) => return Poll::Ready(Err(Wrong::Client(broken))),
+                Poll::Ready(Err(PumpError::Write(_))) => sending = false,
+                Poll::Ready(Ok(())) => {
+                    sending = false;
+                    x.record.mark(TimePoint::UpstreamTxEnd, x.worker.now());
+                }
+                Poll::Pending => {}
+            }
+            idle.note(upload.bytes);
+        }
+        if let Poll::Ready(head) = up.poll_response(cx, expect, &mut x.heads.response) {
+            return Poll::Ready(head.map_err(Wrong::Upstream));
+        }
+        if plan.deadline.is_none() && upload.read_all() {
+            plan.deadline = plan.timeouts.request.map(|limit| Instant::now() + limit);
+        }
+        let due = earlier(earlier(plan.deadline, per_try), idle.due);
+        if x.alarm.poll(cx, due).is_ready() {
+            return Poll::Ready(Err(Wrong::Time));
+        }
+        if upload.read_all() && down.poll_gone(cx).is_ready() {
+            return Poll::Ready(Err(Wrong::ClientLeft));
+        }
+        Poll::Pending
+    })
+    .await;
+    match waited {
+        Ok(()) => {
+            x.record.mark(TimePoint::UpstreamRxStart, x.worker.now());
+            Ok(None)
+        }
+        Err(Wrong::Upstream(no_head)) => Ok(Some(Reset { sent: true, ..Reset::unsent(no_head_reason(&no_head)) })),
+        Err(Wrong::Time) if idle.is_due() => Err(stream_idle(x, upload)),
+        Err(Wrong::Time) => Ok(Some(Reset { sent: true, ..Reset::unsent(timed_out(plan.deadline)) })),
+        Err(Wrong::Client(broken)) => Err(client_broke(x, broken)),
+        Err(Wrong::ClientLeft) => Err(client_left(x)),
+    }
+}
+
+enum Wrong {
+    Upstream(NoHead),
+    Client(Broken),
+    ClientLeft,
+    Time,
+}
+
+/// When a stream on which nothing moves is given up.
+pub struct Quiet {
+    limit: Option<Duration>,
+    pub due: Option<Instant>,
+    seen: u64,
+}
+
+impl Quiet {
+    pub fn new(limit: Option<Duration>) -> Quiet {
+        Quiet { limit, due: limit.map(|limit| Instant::now() + limit), seen: 0 }
+    }
+
+    /// `moved`: bytes so far, in whatever direction counts.
+    pub fn note(&mut self, moved: u64) {
+        if moved != self.seen {
+            self.seen = moved;
+            self.due = self.limit.map(|limit| Instant::now() + limit);
+        }
+    }
+
+    pub fn is_due(&self) -> bool {
+        self.due.is_some_and(|due| due <= Instant::now())
+    }
+}
+
+/// Nothing moved for too long: a client that does not send gets 408, an upstream that does not answer 504.
+fn stream_idle(x: &mut Exchange<'_>, upload: &Upload) -> Failed {
+    if upload.read_all() {
+        let flags = ResponseFlags::STREAM_IDLE_TIMEOUT;
+        return Reply::new(504, "stream timeout", "stream_idle_timeout", flags).closing().into();
+    }
+    x.record.request_bytes = upload.bytes;
+    Reply::stream_idle().into()
+}
+
+/// The client's message broke.
+pub fn client_broke(x: &mut Exchange<'_>, broken: Broken) -> Failed {
+    match broken {
+        Broken::Refused(refused) => Reply::malformed(refused).into(),
+        _ => client_left(x),
+    }
+}
+
+/// The client closed, or reset its stream.
+pub fn client_left(x: &mut Exchange<'_>) -> Failed {
+    x.record.flags.insert(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
+    x.record.details = "downstream_remote_disconnect".into();
+    Failed::Broken
+}
+
+fn no_head_reason(no_head: &NoHead) -> ResetReason {
+    match no_head {
+        NoHead::Closed => ResetReason::ConnectionTermination,
+        NoHead::Broken(broken) => reason(broken),
+    }
+}
+
+/// Why an upstream's message broke, in the retry policy's terms.
+pub fn reason(broken: &Broken) -> ResetReason {
+    match broken {
+        Broken::Closed | Broken::Io(_) => ResetReason::ConnectionTermination,
+        // A GOAWAY without error, too, leaves a stream that the peer has not looked at.
+        Broken::Reset(h2::Reason::REFUSED_STREAM | h2::Reason::NO_ERROR) => ResetReason::RemoteRefused,
+        Broken::Reset(_) => ResetReason::RemoteReset,
+        Broken::Refused(_) => ResetReason::ProtocolError,
+    }
+}

@@ -1,0 +1,186 @@
+//! Delivering an upstream's answer: the head is completed and sent, the body follows as it comes, and both connections
+//! are kept where both messages ended cleanly.
+
+use std::task::Poll;
+
+use tulle_core::ResponseFlags;
+use tulle_http::h1::encode::{Fate, hop_by_hop};
+use tulle_http::{Broken, Framing, Known, Pump, PumpError, Side, Version};
+use tulle_policy::ResetReason;
+use tulle_telemetry::TimePoint;
+
+use super::attempt::{self, Answered, Hold, Quiet};
+use super::forward::{Plan, envoy_headers};
+use super::upload::Upload;
+use super::{Ending, Exchange, Failed, complete_response_head, mutate_response, number, response_fate};
+use crate::worker::alarm::earlier;
+
+pub async fn deliver(
+    x: &mut Exchange<'_>,
+    down: &mut Side,
+    plan: &Plan<'_>,
+    mut answered: Answered,
+    mut upload: Upload,
+) -> Result<Ending, Failed> {
+    upload.commit();
+    let clean = Clean { close: x.heads.response.close, framing: x.heads.response.framing };
+    let fate = head(x, down, plan);
+    let mut pump = if x.heads.response.framing.is_empty() { Pump::finished() } else { Pump::default() };
+    let respond = down.respond(&x.heads.response, fate);
+    x.record.mark(TimePoint::DownstreamTxStart, x.worker.now());
+    x.record.status = x.heads.response.status;
+    let result = match respond {
+        Ok(()) => bodies(x, (down, &mut answered.up), plan, &mut upload, &mut pump).await,
+        Err(_) => Err(Stopped::ClientLeft),
+    };
+    x.record.request_bytes = upload.bytes;
+    x.record.response_bytes = pump.bytes;
+    let trailing = pump.grpc_status.or_else(|| x.heads.response.headers.known(Known::GrpcStatus).and_then(number));
+    x.record.grpc_status = trailing.filter(|_| x.record.grpc);
+    x.record.mark(TimePoint::DownstreamTxEnd, x.worker.now());
+    if let Err(stopped) = result {
+        return Err(note(x, stopped));
+    }
+    give_back(x, answered, &upload, clean);
+    if upload.read_all() {
+        return Ok(if fate == Fate::Close { Ending::Close } else { Ending::Keep });
+    }
+    if let Side::H2(stream) = down {
+        stream.reset(h2::Reason::NO_ERROR);
+    }
+    Ok(Ending::Close)
+}
+
+/// How the upstream's message ends its connection.
+struct Clean {
+    close: bool,
+    framing: Framing,
+}
+
+/// Completes the response's head for the client.
+fn head(x: &mut Exchange<'_>, down: &Side, plan: &Plan<'_>) -> Fate {
+    strip_hop_by_hop(x);
+    if envoy_headers(x) {
+        service_time(x);
+    }
+    if plan.selected.host.include_attempt_count.in_response {
+        let text = x.record.attempts.to_string();
+        x.heads.response.headers.set(b"x-envoy-attempt-count", text.as_bytes());
+    }
+    mutate_response(x, &plan.selected);
+    complete_response_head(x);
+    let old_client = x.heads.request.version == Version::Http10;
+    let response = &mut x.heads.response;
+    response.framing = match (down, response.framing) {
+        (Side::H1(_), Framing::Close | Framing::Delimited) if old_client => Framing::Close,
+        (_, Framing::Close) => Framing::Delimited,
+        (_, framing) => framing,
+    };
+    if response.framing == Framing::Close { Fate::Close } else { response_fate(x) }
+}
+
+fn strip_hop_by_hop(x: &mut Exchange<'_>) {
+    let headers = &mut x.heads.response.headers;
+    if headers.has(Known::Connection) {
+        let nominated: Vec<Vec<u8>> = headers
+            .all_known(Known::Connection)
+            .flat_map(|value| value.split(|b| *b == b','))
+            .map(|token| token.trim_ascii().to_ascii_lowercase())
+            .collect();
+        headers.remove_where(|known, name, _| !matches!(known, Known::ContentLength) && nominated.iter().any(|n| n == name));
+    }
+    headers.remove_where(|known, _, _| hop_by_hop(known) && known != Known::ContentLength);
+}
+
+/// Milliseconds from the request's end to the response's head.
+fn service_time(x: &mut Exchange<'_>) {
+    let from = x.record.at(TimePoint::UpstreamTxEnd).unwrap_or(x.record.start);
+    let took = x.record.at(TimePoint::UpstreamRxStart).unwrap_or(from) - from;
+    let mut text = Vec::with_capacity(8);
+    tulle_http::h1::encode::decimal(&mut text, u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+    x.heads.response.headers.set(b"x-envoy-upstream-service-time", &text);
+}
+
+/// Why delivery stopped.
+enum Stopped {
+    Upstream(Broken),
+    ClientLeft,
+    Deadline,
+    Idle,
+}
+
+/// Moves what is left of the request's body and the response's body at once.
+async fn bodies(
+    x: &mut Exchange<'_>,
+    (down, up): (&mut Side, &mut Side),
+    plan: &Plan<'_>,
+    upload: &mut Upload,
+    pump: &mut Pump,
+) -> Result<(), Stopped> {
+    let mut idle = Quiet::new(plan.idle);
+    let mut sending = !upload.is_done();
+    std::future::poll_fn(|cx| {
+        if sending {
+            match upload.poll(cx, down, up) {
+                Poll::Ready(Err(PumpError::Read(_))) => return Poll::Ready(Err(Stopped::ClientLeft)),
+                // An upstream may answer without taking the body; the answer still counts.
+                Poll::Ready(_) => sending = false,
+                Poll::Pending => {}
+            }
+        }
+        match pump.poll(cx, up, down) {
+            Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+            Poll::Ready(Err(PumpError::Read(broken))) => return Poll::Ready(Err(Stopped::Upstream(broken))),
+            Poll::Ready(Err(PumpError::Write(_))) => return Poll::Ready(Err(Stopped::ClientLeft)),
+            Poll::Pending => {}
+        }
+        idle.note(upload.bytes + pump.bytes);
+        if x.alarm.poll(cx, earlier(plan.deadline, idle.due)).is_ready() {
+            let stopped = if idle.is_due() { Stopped::Idle } else { Stopped::Deadline };
+            return Poll::Ready(Err(stopped));
+        }
+        if upload.read_all() && down.poll_gone(cx).is_ready() {
+            return Poll::Ready(Err(Stopped::ClientLeft));
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Flags and details of a response that broke off.
+fn note(x: &mut Exchange<'_>, stopped: Stopped) -> Failed {
+    match stopped {
+        Stopped::ClientLeft => return attempt::client_left(x),
+        Stopped::Deadline => {
+            x.record.flags.insert(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT);
+            x.record.details = "response_timeout".into();
+        }
+        Stopped::Idle => {
+            x.record.flags.insert(ResponseFlags::STREAM_IDLE_TIMEOUT);
+            x.record.details = "stream_idle_timeout".into();
+        }
+        Stopped::Upstream(broken) => {
+            let (flag, cause) = match attempt::reason(&broken) {
+                ResetReason::ProtocolError => (ResponseFlags::UPSTREAM_PROTOCOL_ERROR, "protocol_error"),
+                ResetReason::ConnectionTermination => {
+                    (ResponseFlags::UPSTREAM_CONNECTION_TERMINATION, "connection_termination")
+                }
+                _ => (ResponseFlags::UPSTREAM_REMOTE_RESET, "remote_reset"),
+            };
+            x.record.flags.insert(flag);
+            x.record.details = format!("upstream_reset_after_response_started{{{cause}}}").into();
+        }
+    }
+    Failed::Broken
+}
+
+/// Returns the upstream connection when both messages on it ended and nothing unasked for is behind them.
+fn give_back(x: &Exchange<'_>, answered: Answered, upload: &Upload, clean: Clean) {
+    let whole = upload.is_done() && !clean.close && clean.framing != Framing::Close;
+    if let (Side::H1(conn), Hold::H1(lease), true) = (answered.up, answered.hold, whole)
+        && conn.read_ended()
+        && !conn.has_input()
+    {
+        lease.give_back(conn, x.worker.now());
+    }
+}

@@ -1,0 +1,118 @@
+//! The end of an exchange: counted and logged, once, whatever happened.
+
+use tulle_config::access_log::{AccessLog, LogFilter, LogFormat};
+use tulle_config::listener::TrafficDirection;
+use tulle_core::ResponseFlags;
+use tulle_telemetry::istio::{Reporter, RequestProtocol, Security};
+use tulle_telemetry::{RequestKey, RequestSample, TimePoint};
+
+use super::Exchange;
+use super::record::View;
+
+pub fn finish(x: &mut Exchange<'_>) {
+    count(x);
+    let view = View {
+        client: x.client,
+        request: &x.heads.request,
+        response: (x.record.status != 0).then_some(&x.heads.response),
+        record: &x.record,
+    };
+    for log in &x.hcm.access_logs {
+        if log.filter.as_ref().is_none_or(|filter| wanted(filter, x)) {
+            write(x, log, &view);
+        }
+    }
+}
+
+fn write(x: &Exchange<'_>, log: &AccessLog, view: &View<'_>) {
+    x.worker.logs.line(&log.sink, |out| match &*log.format {
+        LogFormat::Text(format) => format.render(view, out),
+        LogFormat::Json(format) => format.render(view, out),
+    });
+}
+
+fn wanted(filter: &LogFilter, x: &Exchange<'_>) -> bool {
+    let record = &x.record;
+    match filter {
+        LogFilter::Status(comparison) => comparison.holds(u32::from(record.status)),
+        LogFilter::Duration(comparison) => {
+            let took = x.worker.now() - record.start;
+            comparison.holds(u32::try_from(took.as_millis()).unwrap_or(u32::MAX))
+        }
+        LogFilter::NotHealthCheck => true,
+        LogFilter::ResponseFlag(flags) if flags.is_empty() => !record.flags.is_empty(),
+        LogFilter::ResponseFlag(flags) => {
+            let all = |code: &str| ResponseFlags::from_code(code).is_some_and(|flag| record.flags.contains(flag));
+            flags.iter().any(|code| all(code))
+        }
+        LogFilter::GrpcStatus { statuses, exclude } => {
+            record.grpc_status.is_some_and(|status| statuses.contains(&status)) != *exclude
+        }
+        LogFilter::And(all) => all.iter().all(|filter| wanted(filter, x)),
+        LogFilter::Or(any) => any.iter().any(|filter| wanted(filter, x)),
+    }
+}
+
+fn count(x: &Exchange<'_>) {
+    let record = &x.record;
+    let metrics = &x.worker.metrics;
+    let inbound = x.client.listener.direction == TrafficDirection::Inbound;
+    let service = record.target.as_ref().map_or(metrics.no_service, |target| target.metrics.service);
+    let remote = record.host.as_ref().map_or(metrics.unknown, |host| metrics.endpoint(&host.endpoint));
+    let security = match (inbound, &x.client.tls) {
+        (false, _) => Security::Unknown,
+        (true, Some(tls)) if tls.peer_verified => Security::MutualTls,
+        (true, _) => Security::None,
+    };
+    let key = RequestKey {
+        reporter: if inbound { Reporter::Destination } else { Reporter::Source },
+        source: if inbound { x.client.source } else { metrics.own },
+        destination: if inbound { metrics.own } else { remote },
+        service,
+        protocol: if record.grpc { RequestProtocol::Grpc } else { RequestProtocol::Http },
+        security,
+        response_code: record.status,
+        flags: record.flags,
+        grpc_status: record.grpc_status,
+    };
+    let ended = record.at(TimePoint::DownstreamTxEnd).unwrap_or_else(|| x.worker.now());
+    let sample = RequestSample {
+        duration: ended - record.start,
+        request_bytes: record.request_head_bytes + record.request_bytes,
+        response_bytes: record.response_head_bytes + record.response_bytes,
+    };
+    metrics.request(&key, &sample);
+    classes(x);
+}
+
+/// Envoy's counters by status class.
+fn classes(x: &Exchange<'_>) {
+    let sheet = &x.worker.metrics.sheet;
+    let http = &x.client.http;
+    sheet.inc(http.downstream_rq_total);
+    let class = x.record.status / 100;
+    let down = match class {
+        2 => Some(http.downstream_rq_2xx),
+        3 => Some(http.downstream_rq_3xx),
+        4 => Some(http.downstream_rq_4xx),
+        5 => Some(http.downstream_rq_5xx),
+        _ => None,
+    };
+    if let Some(counter) = down {
+        sheet.inc(counter);
+    }
+    if let Some(target) = &x.record.target {
+        let stats = &target.metrics.stats;
+        sheet.inc(stats.upstream_rq_completed);
+        let up = match class {
+            2 => Some(stats.upstream_rq_2xx),
+            3 => Some(stats.upstream_rq_3xx),
+            4 => Some(stats.upstream_rq_4xx),
+            5 => Some(stats.upstream_rq_5xx),
+            _ => None,
+        };
+        if let Some(counter) = up {
+            sheet.inc(counter);
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! Forwarding: the head is changed for the upstream, hosts are tried until one answers, and its answer is delivered.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tulle_balance::{HostId, PickContext};
+use tulle_config::HttpFilter;
+use tulle_config::filters::RouterOptions;
+use tulle_core::{ResponseFlags, Str};
+use tulle_http::{Known, Side, Tunnel};
+use tulle_policy::{Decision, Outcome, ResetReason, RetryPolicy, RetryState, Timeouts};
+use tulle_route::{Forward, Selected};
+
+use super::attempt::{self, Answered, Reset, Tried};
+use super::record::View;
+use super::reply::Reply;
+use super::upload::{Keep, Upload};
+use super::{Ending, Exchange, Failed, LastOnConnection, deliver, tunnel};
+use crate::worker::Target;
+
+/// What is fixed for all attempts of a request.
+pub struct Plan<'c> {
+    pub target: Rc<Target>,
+    pub action: &'c Forward,
+    pub selected: Selected<'c>,
+    pub timeouts: Timeouts,
+    pub idle: Option<Duration>,
+    pub hash: Option<u64>,
+    pub subset: Box<[(Str, Str)]>,
+    /// When the whole response must have been received; set once the request has been.
+    pub deadline: Option<Instant>,
+}
+
+pub async fn forward(
+    x: &mut Exchange<'_>,
+    down: &mut Side,
+    selected: &Selected<'_>,
+    action: &Forward,
+) -> Result<Ending, Failed> {
+    let name = selected.cluster(&x.heads.request).ok_or_else(|| Reply::no_cluster(action.cluster_not_found_status))?;
+    let target = x.worker.target(name).ok_or_else(|| Reply::no_cluster(action.cluster_not_found_status))?;
+    x.record.cluster = Some(target.upstream.config_ref().name.clone());
+    x.record.target = Some(target.clone());
+    let retry = action.retry.as_ref().or(selected.host.retry.as_ref());
+    let timeouts = Timeouts::resolve(&action.timeouts, retry, &x.heads.request.headers);
+    let mut plan = Plan {
+        target,
+        action,
+        selected: *selected,
+        timeouts,
+        idle: action.timeouts.idle.unwrap_or(x.hcm.timeouts.stream_idle),
+        hash: tulle_route::hash_of(action, &x.heads.request, x.client.peer.ip()),
+        subset: subset(selected, action),
+        deadline: None,
+    };
+    let mut retrying = retry.map(|policy| (policy, RetryState::for_request(policy, &x.heads.request)));
+    let possible = retrying.as_ref().is_some_and(|(_, state)| state.possible());
+    let mut upload = begin_upload(x, down, possible)?;
+    change_head(x, &plan);
+    let answered = attempts(x, down, &mut plan, &mut retrying, &mut upload).await?;
+    if x.heads.request.tunnel != Tunnel::No {
+        if tunnel::accepted(&answered.up, x.heads.response.status) {
+            return tunnel::tunnel(x, down, &plan, answered).await;
+        }
+        // What the client sent behind its request was meant for the tunnel; nobody may read it as a request.
+        x.last = LastOnConnection::Yes;
+    }
+    deliver::deliver(x, down, &plan, answered, upload).await
+}
+
+/// Looks at the body's beginning, so that nothing of a malformed request reaches an upstream.
+fn begin_upload(x: &mut Exchange<'_>, down: &mut Side, repeatable: bool) -> Result<Upload, Failed> {
+    if x.heads.request.tunnel != Tunnel::No || down.read_ended() {
+        return Ok(Upload::none());
+    }
+    let keep = if repeatable { Keep::UpTo(x.client.listener.buffer_limit as usize) } else { Keep::No };
+    let mut upload = Upload::new(keep);
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    upload.look_ahead(&mut cx, down).map_err(|broken| attempt::client_broke(x, broken))?;
+    if x.heads.request.expect_continue && !upload.read_all() && let Side::H1(conn) = down {
+        conn.queue_raw(b"HTTP/1.1 100 Continue\r\n\r\n");
+    }
+    Ok(upload)
+}
+
+/// The labels that the endpoint must have: the route's, overridden by the weighted arm's.
+fn subset(selected: &Selected<'_>, action: &Forward) -> Box<[(Str, Str)]> {
+    let arm: &[(Str, Str)] = selected.arm.map_or(&[], |arm| &arm.subset);
+    if arm.is_empty() {
+        return action.subset.clone();
+    }
+    let mut merged = arm.to_vec();
+    merged.extend(action.subset.iter().filter(|(key, _)| !arm.iter().any(|(k, _)| k == key)).cloned());
+    merged.sort();
+    merged.into()
+}
+
+fn router(x: &Exchange<'_>) -> Option<RouterOptions> {
+    x.hcm.filters.iter().find_map(|filter| match filter {
+        HttpFilter::Router(options) => Some(options.clone()),
+        _ => None,
+    })
+}
+
+/// Whether `x-envoy-*` fields are added.
+pub fn envoy_headers(x: &Exchange<'_>) -> bool {
+    x.hcm.filters.iter().any(|filter| matches!(filter, HttpFilter::Router(options) if !options.suppress_envoy_headers))
+}
+
+/// Route mutations, rewritten path and authority, and what the router tells upstreams.
+fn change_head(x: &mut Exchange<'_>, plan: &Plan<'_>) {
+    if plan.selected.levels().next().is_some() {
+        let heads = &mut *x.heads;
+        heads.before.copy_from(&heads.request);
+        let view = View { client: x.client, request: &heads.before, response: None, record: &x.record };
+        tulle_route::apply_request(&plan.selected, &view, &mut heads.request.headers, &mut heads.scratch);
+        // `host` set by a mutation is the authority.
+        if let Some(host) = heads.request.headers.known(Known::Host).map(<[u8]>::to_vec) {
+            heads.request.headers.remove_known(Known::Host);
+            heads.request.set_authority(&host);
+        }
+    }
+    rewrite(x, plan);
+    if envoy_headers(x) {
+        let expected = plan.timeouts.per_try.or(plan.timeouts.request);
+        if let Some(limit) = expected {
+            let respected = router(x).is_some_and(|r| r.respect_expected_rq_timeout);
+            if !respected || !x.heads.request.headers.contains(b"x-envoy-expected-rq-timeout-ms") {
+                let mut text = Vec::with_capacity(8);
+                tulle_http::h1::encode::decimal(&mut text, u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+                x.heads.request.headers.set(b"x-envoy-expected-rq-timeout-ms", &text);
+            }
+        }
+    }
+}
+
+fn rewrite(x: &mut Exchange<'_>, plan: &Plan<'_>) {
+    let request = &mut x.heads.request;
+    if let Some(host) = tulle_route::rewrite::authority(plan.action, plan.selected.arm, request) {
+        if plan.action.append_x_forwarded_host {
+            let old = request.authority().to_vec();
+            request.headers.append_csv(b"x-forwarded-host", &old);
+        }
+        request.set_authority(host.as_bytes());
+    }
+    if let Some(path) = tulle_route::rewrite::path(plan.action, plan.selected.route, request) {
+        if envoy_headers(x) {
+            let old = x.heads.request.path().to_vec();
+            x.heads.request.headers.set(b"x-envoy-original-path", &old);
+        }
+        x.heads.request.set_path(path.as_bytes());
+    }
+}
+
+type Retrying<'p> = Option<(&'p RetryPolicy, RetryState)>;
+
+/// Tries hosts until there is an answer to deliver.
+async fn attempts(
+    x: &mut Exchange<'_>,
+    down: &mut Side,
+    plan: &mut Plan<'_>,
+    retrying: &mut Retrying<'_>,
+    upload: &mut Upload,
+) -> Result<Answered, Failed> {
+    let mut tried: Vec<HostId> = Vec::new();
+    let mut repeated = false;
+    loop {
+        let host = pick(x, plan, &tried, retrying)?;
+        x.record.attempts += 1;
+        count_attempt(x, plan);
+        let result = attempt::attempt(x, down, plan, &host, upload).await?;
+        // A pooled connection that the peer was closing says nothing about the request: try once more, unseen.
+        if let Tried::Reset(reset) = &result
+            && reset.stale
+            && !std::mem::replace(&mut repeated, true)
+            && upload.can_repeat()
+            && is_idempotent(x)
+        {
+            upload.rewind();
+            x.record.attempts -= 1;
+            continue;
+        }
+        let outcome = outcome(x, &result, retrying);
+        report(x, plan, &host, &result);
+        let decision = decide(x, plan, retrying, &outcome, upload);
+        match (decision, result) {
+            (Decision::RetryAt(at), result) => {
+                drop(result);
+                tried.push(host.id);
+                pause(x, plan, down, at).await?;
+                upload.rewind();
+            }
+            (decision, Tried::Answered(answered)) => {
+                if decision == Decision::LimitExceeded {
+                    x.record.flags.insert(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
+                }
+                return Ok(answered);
+            }
+            (decision, Tried::Reset(reset)) => {
+                if decision == Decision::LimitExceeded {
+                    x.record.flags.insert(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
+                }
+                return Err(reply_to(x, reset).into());
+            }
+        }
+    }
+}
+
+fn is_idempotent(x: &Exchange<'_>) -> bool {
+    matches!(x.heads.request.method(), b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE" | b"TRACE")
+}
+
+fn pick(
+    x: &Exchange<'_>,
+    plan: &Plan<'_>,
+    tried: &[HostId],
+    retrying: &Retrying<'_>,
+) -> Result<Rc<tulle_balance::Host>, Reply> {
+    let avoid = retrying.as_ref().filter(|(policy, _)| policy.avoid_previous_hosts);
+    let context = PickContext {
+        hash: plan.hash,
+        subset: &plan.subset,
+        tried: if avoid.is_some() { tried } else { &[] },
+        attempts: avoid.map_or(0, |(policy, _)| policy.host_selection_attempts),
+    };
+    let picked = plan.target.upstream.pick(&context, &mut x.worker.rng.borrow_mut());
+    picked.map_err(|_| {
+        x.worker.metrics.sheet.inc(plan.target.metrics.stats.upstream_cx_none_healthy);
+        Reply::no_healthy_upstream()
+    })
+}
+
+fn count_attempt(x: &mut Exchange<'_>, plan: &Plan<'_>) {
+    let stats = &plan.target.metrics.stats;
+    x.worker.metrics.sheet.inc(stats.upstream_rq_total);
+    if x.record.attempts > 1 {
+        x.worker.metrics.sheet.inc(stats.upstream_rq_retry);
+    }
+    if plan.selected.host.include_attempt_count.in_request {
+        let text = x.record.attempts.to_string();
+        x.heads.request.headers.set(b"x-envoy-attempt-count", text.as_bytes());
+    }
+}
+
+/// What the attempt was, in the retry policy's terms.
+fn outcome(x: &Exchange<'_>, result: &Tried, retrying: &Retrying<'_>) -> Outcome {
+    match result {
+        Tried::Reset(reset) => Outcome::Reset { reason: reset.reason, request_sent: reset.sent },
+        Tried::Answered(_) => {
+            let headers = &x.heads.response.headers;
+            let matched = |policy: &RetryPolicy| {
+                policy.retriable_headers.iter().any(|m| m.evaluate(headers.get(m.name.as_bytes())))
+            };
+            Outcome::Response {
+                status: x.heads.response.status,
+                grpc_status: headers.known(Known::GrpcStatus).and_then(super::number),
+                retry_after_secs: headers.get(b"retry-after").and_then(super::number).map(u32::from),
+                retriable_header: retrying.as_ref().is_some_and(|(policy, _)| matched(policy)),
+                rate_limited: headers.contains(b"x-envoy-ratelimited"),
+            }
+        }
+    }
+}
+
+fn decide(
+    x: &Exchange<'_>,
+    plan: &Plan<'_>,
+    retrying: &mut Retrying<'_>,
+    outcome: &Outcome,
+    upload: &Upload,
+) -> Decision {
+    let Some((policy, state)) = retrying else { return Decision::Final };
+    if !upload.can_repeat() {
+        return Decision::Final;
+    }
+    let stats = &plan.target.metrics.stats;
+    let decision = state.after(policy, outcome, x.worker.now(), &mut x.worker.rng.borrow_mut());
+    match decision {
+        Decision::RetryAt(_) if plan.target.upstream.admit_retry(plan.action.priority).is_err() => {
+            x.worker.metrics.sheet.inc(stats.upstream_rq_retry_overflow);
+            Decision::Final
+        }
+        Decision::LimitExceeded => {
+            x.worker.metrics.sheet.inc(stats.upstream_rq_retry_limit_exceeded);
+            decision
+        }
+        decision => decision,
+    }
+}
+
+/// Waits before a retry, unless the client leaves or the time is up.
+async fn pause(x: &mut Exchange<'_>, plan: &Plan<'_>, down: &mut Side, at: tulle_core::Nanos) -> Result<(), Failed> {
+    let due = Instant::now() + (at - x.worker.now());
+    let deadline = plan.deadline;
+    let waited = std::future::poll_fn(|cx| {
+        if deadline.is_some_and(|d| d <= due) && x.alarm.poll(cx, deadline).is_ready() {
+            return std::task::Poll::Ready(Err(Failed::from(Reply::request_timeout())));
+        }
+        if x.alarm.poll(cx, Some(due)).is_ready() {
+            return std::task::Poll::Ready(Ok(()));
+        }
+        if down.read_ended() && down.poll_gone(cx).is_ready() {
+            return std::task::Poll::Ready(Err(Failed::Broken));
+        }
+        std::task::Poll::Pending
+    })
+    .await;
+    if matches!(waited, Err(Failed::Broken)) {
+        x.record.flags.insert(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
+        x.record.details = "downstream_remote_disconnect".into();
+    }
+    waited
+}
+
+/// Tells outlier detection and the statistics how the host did.
+fn report(x: &Exchange<'_>, plan: &Plan<'_>, host: &tulle_balance::Host, result: &Tried) {
+    use tulle_balance::outlier::HostResult;
+    let stats = &plan.target.metrics.stats;
+    let sheet = &x.worker.metrics.sheet;
+    let told = match result {
+        Tried::Answered(_) => HostResult::Status(x.heads.response.status),
+        Tried::Reset(reset) => match reset.reason {
+            ResetReason::Overflow => {
+                sheet.inc(stats.upstream_rq_pending_overflow);
+                return;
+            }
+            ResetReason::ConnectFailure => {
+                sheet.inc(stats.upstream_cx_connect_fail);
+                HostResult::LocalOriginFailure
+            }
+            ResetReason::PerTryTimeout => {
+                sheet.inc(stats.upstream_rq_per_try_timeout);
+                HostResult::Timeout
+            }
+            ResetReason::GlobalTimeout => {
+                sheet.inc(stats.upstream_rq_timeout);
+                HostResult::Timeout
+            }
+            _ => {
+                sheet.inc(stats.upstream_rq_rx_reset);
+                HostResult::LocalOriginFailure
+            }
+        },
+    };
+    plan.target.upstream.report(host.id, told, &mut x.worker.rng.borrow_mut());
+}
+
+fn reply_to(x: &mut Exchange<'_>, reset: Reset) -> Reply {
+    let reply = match reset.reason {
+        ResetReason::GlobalTimeout => Reply::request_timeout(),
+        ResetReason::PerTryTimeout => Reply::per_try_timeout(),
+        reason => Reply::reset(reason, &reset.transport_failure, x.record.attempts > 1),
+    };
+    x.record.transport_failure = reset.transport_failure;
+    reply
+}

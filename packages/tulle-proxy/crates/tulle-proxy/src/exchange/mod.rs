@@ -1,0 +1,258 @@
+//! One request and its response: prepared, routed, forwarded or answered, delivered, recorded. One task owns both ends.
+
+pub mod attempt;
+pub mod deliver;
+pub mod finish;
+pub mod forward;
+pub mod prepare;
+pub mod record;
+pub mod reply;
+pub mod tunnel;
+pub mod upload;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tulle_config::Hcm;
+use tulle_config::hcm::ServerHeader;
+use tulle_core::ResponseFlags;
+use tulle_http::h1::encode::Fate;
+use tulle_http::{Framing, Known, RequestHead, ResponseHead, Side, Tunnel, Version};
+use tulle_route::{RouteAction, Selected, select};
+use tulle_telemetry::TimePoint;
+
+use crate::serve::Client;
+use crate::worker::Worker;
+use crate::worker::alarm::Alarm;
+use record::{Record, View};
+use reply::Reply;
+
+/// The heads of an exchange and room to work in; one set is used for every exchange of a connection in turn.
+#[derive(Default)]
+pub struct Heads {
+    pub request: RequestHead,
+    pub response: ResponseHead,
+    /// The head as it was, for formats that read it while it is being changed.
+    pub before: RequestHead,
+    pub scratch: Vec<u8>,
+}
+
+/// One exchange being served.
+pub struct Exchange<'a> {
+    pub worker: &'a Rc<Worker>,
+    pub hcm: &'a Arc<Hcm>,
+    pub client: &'a Client,
+    pub heads: &'a mut Heads,
+    pub alarm: &'a mut Alarm,
+    pub record: Record,
+    /// The connection must end after this exchange, whatever the messages say.
+    pub last: LastOnConnection,
+}
+
+/// Whether the connection manager wants no further request on this connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LastOnConnection {
+    No,
+    Yes,
+}
+
+/// What becomes of the downstream connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    Keep,
+    Close,
+}
+
+/// Why an exchange did not run its course.
+#[derive(Debug)]
+pub enum Failed {
+    /// The client is owed this answer.
+    Reply(Box<Reply>),
+    /// The client has gone, or its response broke off: nothing can be answered any more.
+    Broken,
+}
+
+impl From<Reply> for Failed {
+    fn from(reply: Reply) -> Failed {
+        Failed::Reply(Box::new(reply))
+    }
+}
+
+/// Serves the request whose head is in `x.heads.request`.
+pub async fn serve(mut x: Exchange<'_>, down: &mut Side) -> Ending {
+    let ending = match steps(&mut x, down).await {
+        Ok(ending) => ending,
+        Err(Failed::Reply(reply)) => answer(&mut x, down, *reply).await,
+        Err(Failed::Broken) => {
+            if let Side::H2(stream) = down {
+                stream.reset(h2::Reason::INTERNAL_ERROR);
+            }
+            Ending::Close
+        }
+    };
+    finish::finish(&mut x);
+    ending
+}
+
+/// Answers a request whose head could not be accepted.
+pub async fn refuse(mut x: Exchange<'_>, down: &mut Side, reply: Reply) {
+    answer(&mut x, down, reply).await;
+    finish::finish(&mut x);
+}
+
+async fn steps(x: &mut Exchange<'_>, down: &mut Side) -> Result<Ending, Failed> {
+    x.record.grpc = x.heads.request.is_grpc();
+    x.record.request_head_bytes = x.heads.request.headers.byte_size() as u64;
+    prepare::prepare(x.hcm, x.client, &mut x.heads.request, &mut x.worker.rng.borrow_mut())?;
+    trace(x);
+    let routes = x.worker.routes(&x.hcm.routes).ok_or_else(Reply::no_routes)?;
+    let selected = select(&routes, &x.heads.request, x.worker.random()).ok_or_else(Reply::no_route)?;
+    x.record.route = Some(selected.route.name.clone());
+    let scheme = if x.client.tls.is_some() { "https" } else { "http" };
+    if selected.needs_tls(scheme, false) {
+        return Err(https_redirect(&x.heads.request).into());
+    }
+    match selected.action() {
+        RouteAction::Forward(action) => {
+            upgrade_allowed(x, action)?;
+            forward::forward(x, down, &selected, action).await
+        }
+        RouteAction::Redirect(redirect) => {
+            let location = tulle_route::rewrite::redirect_location(redirect, selected.route, &x.heads.request);
+            answer_routed(x, down, &selected, Reply::redirect(redirect.status, location)).await
+        }
+        RouteAction::Direct(direct) => answer_routed(x, down, &selected, Reply::direct(direct)).await,
+        RouteAction::NonForwarding => Err(Reply::no_route().into()),
+    }
+}
+
+fn https_redirect(request: &RequestHead) -> Reply {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Reply::redirect(301, format!("https://{}{}", text(request.authority()), text(request.path())))
+}
+
+/// Starts a span context where the connection manager traces; otherwise what the client sent passes unchanged.
+fn trace(x: &mut Exchange<'_>) {
+    use tulle_telemetry::TraceContext;
+    use tulle_telemetry::trace::{Format, Sampling};
+    let Some(tracing) = &x.hcm.tracing else { return };
+    let mut rng = x.worker.rng.borrow_mut();
+    let context = match TraceContext::extract(&x.heads.request.headers) {
+        Some(parent) => parent.child(&mut rng),
+        None => {
+            let share = tracing.random_sampling.min(tracing.overall_sampling);
+            let sampled = rng.unit() * 100.0 < share;
+            let sampling = if sampled { Sampling::Record } else { Sampling::Skip };
+            TraceContext::fresh(Format::B3Multi, sampling, &mut rng)
+        }
+    };
+    context.inject(&mut x.heads.request.headers);
+    x.record.trace = Some(context);
+}
+
+fn upgrade_allowed(x: &mut Exchange<'_>, action: &tulle_route::Forward) -> Result<(), Reply> {
+    if x.heads.request.tunnel == Tunnel::No {
+        return Ok(());
+    }
+    let wanted = x.heads.request.headers.known(Known::Upgrade).unwrap_or(b"connect");
+    let same = |kind: &str| kind.as_bytes().eq_ignore_ascii_case(wanted);
+    let by_route = action.upgrades.iter().find(|u| same(&u.kind)).map(|u| u.enabled);
+    let by_manager = x.hcm.upgrades.iter().find(|u| same(&u.protocol)).is_some_and(|u| u.enabled);
+    if by_route.unwrap_or(by_manager) { Ok(()) } else { Err(Reply::upgrade_refused().closing()) }
+}
+
+/// Answers with the route's response mutations applied, as Envoy does for direct responses and redirects.
+async fn answer_routed(
+    x: &mut Exchange<'_>,
+    down: &mut Side,
+    selected: &Selected<'_>,
+    reply: Reply,
+) -> Result<Ending, Failed> {
+    reply.write_head(&x.heads.request, &mut x.heads.response);
+    mutate_response(x, selected);
+    Ok(send_answer(x, down, reply).await)
+}
+
+/// Applies the response mutations of the route's levels.
+pub fn mutate_response(x: &mut Exchange<'_>, selected: &Selected<'_>) {
+    if selected.levels().next().is_none() {
+        return;
+    }
+    let heads = &mut *x.heads;
+    let view = View { client: x.client, request: &heads.request, response: None, record: &x.record };
+    tulle_route::apply_response(selected, &view, &mut heads.response.headers, &mut heads.scratch);
+}
+
+async fn answer(x: &mut Exchange<'_>, down: &mut Side, reply: Reply) -> Ending {
+    reply.write_head(&x.heads.request, &mut x.heads.response);
+    send_answer(x, down, reply).await
+}
+
+async fn send_answer(x: &mut Exchange<'_>, down: &mut Side, reply: Reply) -> Ending {
+    x.record.flags.insert(reply.flags);
+    x.record.details = reply.details;
+    let unread = !down.read_ended();
+    let fate = if reply.close || unread { Fate::Close } else { response_fate(x) };
+    complete_response_head(x);
+    let has_body = x.heads.response.framing != Framing::None && !reply.body.is_empty();
+    x.record.status = if x.record.grpc { reply.status } else { x.heads.response.status };
+    x.record.grpc_status = x.heads.response.headers.known(Known::GrpcStatus).and_then(number);
+    x.record.mark(TimePoint::DownstreamTxStart, x.worker.now());
+    let mut sent = down.respond(&x.heads.response, fate);
+    if sent.is_ok() && has_body {
+        x.record.response_bytes = reply.body.len() as u64;
+        sent = down.write(bytes::Bytes::from(reply.body.into_owned()), true);
+    }
+    let flushed = match sent {
+        Ok(()) => std::future::poll_fn(|cx| down.poll_flush(cx)).await,
+        Err(e) => Err(e),
+    };
+    if flushed.is_err() {
+        x.record.flags.insert(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
+        return Ending::Close;
+    }
+    x.record.mark(TimePoint::DownstreamTxEnd, x.worker.now());
+    if let (Side::H2(stream), true) = (down, unread) {
+        // RFC 9113 §8.1: an early complete answer may tell the client to stop sending.
+        stream.reset(h2::Reason::NO_ERROR);
+    }
+    if fate == Fate::Close { Ending::Close } else { Ending::Keep }
+}
+
+/// A number in a header's value.
+pub fn number(value: &[u8]) -> Option<u16> {
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// How an h1 connection goes on after this response.
+pub fn response_fate(x: &Exchange<'_>) -> Fate {
+    let request = &x.heads.request;
+    if request.close || x.last == LastOnConnection::Yes || x.worker.drain.is_draining() {
+        Fate::Close
+    } else if request.version == Version::Http10 {
+        Fate::KeepAlive
+    } else {
+        Fate::Keep
+    }
+}
+
+/// The fields that every response gets: `server`, `date`, and the request's id where that is asked for.
+pub fn complete_response_head(x: &mut Exchange<'_>) {
+    let heads = &mut *x.heads;
+    match &x.hcm.server {
+        ServerHeader::Overwrite(name) => heads.response.headers.set(b"server", name.as_bytes()),
+        ServerHeader::AppendIfAbsent(name) if !heads.response.headers.has(Known::Server) => {
+            heads.response.headers.push(b"server", name.as_bytes());
+        }
+        ServerHeader::AppendIfAbsent(_) | ServerHeader::PassThrough => {}
+    }
+    if !heads.response.headers.has(Known::Date) {
+        heads.response.headers.push(b"date", &x.worker.clock.date());
+    }
+    if x.hcm.request_id.always_set_in_response
+        && let Some(id) = heads.request.headers.known(Known::XRequestId)
+    {
+        heads.response.headers.set(b"x-request-id", id);
+    }
+    x.record.response_head_bytes = heads.response.headers.byte_size() as u64;
+}

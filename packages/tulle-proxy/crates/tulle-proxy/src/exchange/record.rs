@@ -1,0 +1,167 @@
+//! What is remembered of an exchange, and how logs and header formats see it.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tulle_balance::Host;
+use tulle_core::{Nanos, ResponseFlags, Str, UnixNanos};
+use tulle_http::{RequestHead, ResponseHead, Version};
+use tulle_telemetry::{Field, HeadPart, LogView, TimePoint, TraceContext, Value};
+
+use crate::serve::Client;
+use crate::worker::Target;
+
+/// Facts gathered while an exchange runs.
+pub struct Record {
+    pub start: Nanos,
+    pub wall: UnixNanos,
+    pub flags: ResponseFlags,
+    /// 0 until a response's head went to the client.
+    pub status: u16,
+    pub details: Cow<'static, str>,
+    pub request_bytes: u64,
+    pub response_bytes: u64,
+    pub request_head_bytes: u64,
+    pub response_head_bytes: u64,
+    pub attempts: u32,
+    pub target: Option<Rc<Target>>,
+    pub cluster: Option<Str>,
+    pub host: Option<Rc<Host>>,
+    pub upstream_version: Option<Version>,
+    pub transport_failure: String,
+    pub route: Option<Str>,
+    pub grpc: bool,
+    pub grpc_status: Option<u16>,
+    pub trace: Option<TraceContext>,
+    times: [Option<Nanos>; 10],
+}
+
+impl Record {
+    pub fn new(start: Nanos, wall: UnixNanos) -> Record {
+        let mut record = Record {
+            start,
+            wall,
+            flags: ResponseFlags::NONE,
+            status: 0,
+            details: Cow::Borrowed(""),
+            request_bytes: 0,
+            response_bytes: 0,
+            request_head_bytes: 0,
+            response_head_bytes: 0,
+            attempts: 0,
+            target: None,
+            cluster: None,
+            host: None,
+            upstream_version: None,
+            transport_failure: String::new(),
+            route: None,
+            grpc: false,
+            grpc_status: None,
+            trace: None,
+            times: [None; 10],
+        };
+        record.mark(TimePoint::DownstreamStart, start);
+        record
+    }
+
+    /// Remembers when something happened.
+    pub fn mark(&mut self, point: TimePoint, at: Nanos) {
+        self.times[point as usize] = Some(at);
+    }
+
+    pub fn at(&self, point: TimePoint) -> Option<Nanos> {
+        self.times[point as usize]
+    }
+}
+
+/// An exchange as formats look at it.
+pub struct View<'a> {
+    pub client: &'a Client,
+    pub request: &'a RequestHead,
+    pub response: Option<&'a ResponseHead>,
+    pub record: &'a Record,
+}
+
+impl View<'_> {
+    fn request_part(&self, name: &str) -> Option<&[u8]> {
+        match name {
+            ":method" => Some(self.request.method()),
+            ":path" => Some(self.request.path()),
+            ":authority" | "host" => Some(self.request.authority()).filter(|a| !a.is_empty()),
+            ":scheme" if self.request.secure_scheme => Some(b"https"),
+            ":scheme" => Some(b"http"),
+            _ => self.request.headers.get(name.as_bytes()),
+        }
+    }
+
+    fn connection_field(&self, field: Field) -> Option<Value<'_>> {
+        let client = self.client;
+        let tls = client.tls.as_ref();
+        Some(match field {
+            Field::Protocol => self.request.version.as_str().into(),
+            Field::DownstreamLocalAddress => Value::Socket(client.local),
+            Field::DownstreamRemoteAddress | Field::DownstreamDirectRemoteAddress => Value::Socket(client.peer),
+            Field::DownstreamPeerUriSan => tls.and_then(|t| t.uri_san.as_deref()).into(),
+            Field::DownstreamTlsVersion => tls.map(|t| t.version).into(),
+            Field::RequestedServerName => tls.and_then(|t| t.server_name.as_deref()).into(),
+            Field::ConnectionId => Value::Number(client.id),
+            Field::FilterChainName => Value::from(&*client.chain),
+            Field::ListenerName => Value::from(&*client.listener.name),
+            _ => return None,
+        })
+    }
+
+    fn upstream_field(&self, field: Field) -> Option<Value<'_>> {
+        let record = self.record;
+        let address = record.host.as_ref().and_then(|host| host.endpoint.address.socket());
+        Some(match field {
+            Field::UpstreamHost | Field::UpstreamRemoteAddress => address.map_or(Value::None, Value::Socket),
+            Field::UpstreamHostName => {
+                record.host.as_ref().and_then(|host| host.endpoint.hostname.as_deref()).into()
+            }
+            Field::UpstreamCluster | Field::UpstreamClusterRaw => record.cluster.as_deref().into(),
+            Field::UpstreamProtocol => record.upstream_version.map(Version::as_str).into(),
+            Field::UpstreamTransportFailureReason => {
+                Some(record.transport_failure.as_str()).filter(|reason| !reason.is_empty()).into()
+            }
+            Field::UpstreamRequestAttemptCount => Value::Number(u64::from(record.attempts)),
+            _ => return None,
+        })
+    }
+}
+
+impl LogView for View<'_> {
+    fn header(&self, part: HeadPart, name: &str) -> Option<&[u8]> {
+        match part {
+            HeadPart::Request => self.request_part(name),
+            HeadPart::Response => self.response.and_then(|head| head.headers.get(name.as_bytes())),
+            HeadPart::Trailer => None,
+        }
+    }
+
+    fn field(&self, field: Field) -> Value<'_> {
+        let record = self.record;
+        match field {
+            Field::ResponseCode => Value::Number(u64::from(record.status)),
+            Field::ResponseCodeDetails if record.details.is_empty() => Value::None,
+            Field::ResponseCodeDetails => Value::from(&*record.details),
+            Field::ResponseFlags => Value::Flags(record.flags),
+            Field::BytesReceived => Value::Number(record.request_bytes),
+            Field::BytesSent => Value::Number(record.response_bytes),
+            Field::RequestHeadersBytes => Value::Number(record.request_head_bytes),
+            Field::ResponseHeadersBytes => Value::Number(record.response_head_bytes),
+            Field::RouteName => record.route.as_deref().filter(|name| !name.is_empty()).into(),
+            Field::GrpcStatusNumber => record.grpc_status.map_or(Value::None, |n| Value::Number(u64::from(n))),
+            other => self.connection_field(other).or_else(|| self.upstream_field(other)).unwrap_or(Value::None),
+        }
+    }
+
+    fn start_time(&self) -> UnixNanos {
+        self.record.wall
+    }
+
+    fn elapsed(&self, point: TimePoint) -> Option<Duration> {
+        self.record.at(point).map(|at| at - self.record.start)
+    }
+}

@@ -1,0 +1,202 @@
+//! Answers of the proxy itself, worded as Envoy words them.
+
+use std::borrow::Cow;
+
+use tulle_core::ResponseFlags;
+use tulle_http::{Framing, Headers, RequestHead, ResponseHead};
+use tulle_policy::ResetReason;
+use tulle_route::DirectResponse;
+
+/// A response that no upstream gave.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub body: Cow<'static, [u8]>,
+    /// `%RESPONSE_CODE_DETAILS%`.
+    pub details: Cow<'static, str>,
+    pub flags: ResponseFlags,
+    pub location: Option<String>,
+    /// The downstream connection is in no state to go on.
+    pub close: bool,
+}
+
+impl Reply {
+    pub fn new(status: u16, body: &'static str, details: &'static str, flags: ResponseFlags) -> Reply {
+        Reply {
+            status,
+            body: Cow::Borrowed(body.as_bytes()),
+            details: Cow::Borrowed(details),
+            flags,
+            location: None,
+            close: false,
+        }
+    }
+
+    pub fn closing(mut self) -> Reply {
+        self.close = true;
+        self
+    }
+
+    pub fn no_route() -> Reply {
+        Reply::new(404, "", "route_not_found", ResponseFlags::NO_ROUTE_FOUND)
+    }
+
+    pub fn no_routes() -> Reply {
+        Reply::new(404, "", "route_configuration_not_found", ResponseFlags::NO_ROUTE_FOUND)
+    }
+
+    pub fn no_cluster(status: u16) -> Reply {
+        Reply::new(status, "", "cluster_not_found", ResponseFlags::NO_CLUSTER_FOUND)
+    }
+
+    pub fn no_healthy_upstream() -> Reply {
+        Reply::new(503, "no healthy upstream", "no_healthy_upstream", ResponseFlags::NO_HEALTHY_UPSTREAM)
+    }
+
+    pub fn request_timeout() -> Reply {
+        Reply::new(
+            504,
+            "upstream request timeout",
+            "response_timeout",
+            ResponseFlags::UPSTREAM_REQUEST_TIMEOUT,
+        )
+    }
+
+    pub fn per_try_timeout() -> Reply {
+        Reply { details: Cow::Borrowed("upstream_per_try_timeout"), ..Reply::request_timeout() }
+    }
+
+    /// The client was too slow with its body.
+    pub fn stream_idle() -> Reply {
+        let flags = ResponseFlags::STREAM_IDLE_TIMEOUT;
+        Reply::new(408, "stream timeout", "stream_idle_timeout", flags).closing()
+    }
+
+    pub fn upgrade_refused() -> Reply {
+        Reply::new(403, "", "upgrade_failed", ResponseFlags::NONE)
+    }
+
+    /// Malformed bytes from the client, behind the head.
+    pub fn malformed(refused: tulle_http::h1::Refused) -> Reply {
+        let flags = ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR;
+        let body = match refused.status() {
+            431 => "Request Header Fields Too Large",
+            414 => "URI Too Long",
+            426 => "Upgrade Required",
+            _ => "Bad Request",
+        };
+        Reply::new(refused.status(), body, refused.details(), flags).closing()
+    }
+
+    pub fn bad_request(details: &'static str) -> Reply {
+        Reply::new(400, "", details, ResponseFlags::NONE)
+    }
+
+    pub fn direct(answer: &DirectResponse) -> Reply {
+        Reply {
+            body: Cow::Owned(answer.body.to_vec()),
+            ..Reply::new(answer.status, "", "direct_response", ResponseFlags::NONE)
+        }
+    }
+
+    pub fn redirect(status: u16, location: String) -> Reply {
+        Reply { location: Some(location), ..Reply::new(status, "", "direct_response", ResponseFlags::NONE) }
+    }
+
+    /// An attempt that ended before a response's head.
+    pub fn reset(reason: ResetReason, transport_failure: &str, retried: bool) -> Reply {
+        let (status, flags, cause) = wording(reason);
+        let again = if retried { "retried and the latest " } else { "" };
+        let mut body = format!("upstream connect error or disconnect/reset before headers. {again}reset reason: {cause}");
+        let mut details = format!("upstream_reset_before_response_started{{{}", cause.replace(' ', "_"));
+        if !transport_failure.is_empty() {
+            body.push_str(", transport failure reason: ");
+            body.push_str(transport_failure);
+            details.push('|');
+            details.push_str(&transport_failure.replace(' ', "_"));
+        }
+        details.push('}');
+        Reply {
+            body: Cow::Owned(body.into_bytes()),
+            details: Cow::Owned(details),
+            ..Reply::new(status, "", "", flags)
+        }
+    }
+
+    /// Writes the head into `out`; gRPC clients get a trailers-only response (gRPC over HTTP/2, "Responses").
+    pub fn write_head(&self, request: &RequestHead, out: &mut ResponseHead) {
+        out.clear();
+        if request.is_grpc() {
+            out.status = 200;
+            out.headers.push(b"content-type", b"application/grpc");
+            out.headers.push(b"grpc-status", grpc_code(self.status).as_bytes());
+            if !self.body.is_empty() {
+                let mut message = Vec::with_capacity(self.body.len());
+                percent_encode(&self.body, &mut message);
+                out.headers.push(b"grpc-message", &message);
+            }
+            out.framing = Framing::None;
+            return;
+        }
+        out.status = self.status;
+        out.framing = Framing::Length(self.body.len() as u64);
+        if !self.body.is_empty() {
+            out.headers.push(b"content-type", b"text/plain");
+        }
+        if let Some(location) = &self.location {
+            out.headers.push(b"location", location.as_bytes());
+        }
+        if request.is_head() {
+            declare_length(&mut out.headers, self.body.len());
+            out.framing = Framing::None;
+        }
+    }
+}
+
+fn declare_length(headers: &mut Headers, length: usize) {
+    headers.push(b"content-length", length.to_string().as_bytes());
+}
+
+/// Status, flag and Envoy's words for a reset reason (`Http::Utility::resetReasonToString`).
+fn wording(reason: ResetReason) -> (u16, ResponseFlags, &'static str) {
+    match reason {
+        ResetReason::ConnectFailure => {
+            (503, ResponseFlags::UPSTREAM_CONNECTION_FAILURE, "remote connection failure")
+        }
+        ResetReason::ConnectionTermination => {
+            (503, ResponseFlags::UPSTREAM_CONNECTION_TERMINATION, "connection termination")
+        }
+        ResetReason::RemoteReset => (503, ResponseFlags::UPSTREAM_REMOTE_RESET, "remote reset"),
+        ResetReason::RemoteRefused => {
+            (503, ResponseFlags::UPSTREAM_REMOTE_RESET, "remote refused stream reset")
+        }
+        ResetReason::LocalReset => (503, ResponseFlags::LOCAL_RESET, "local reset"),
+        ResetReason::ProtocolError => (502, ResponseFlags::UPSTREAM_PROTOCOL_ERROR, "protocol error"),
+        ResetReason::Overflow => (503, ResponseFlags::UPSTREAM_OVERFLOW, "overflow"),
+        ResetReason::PerTryTimeout | ResetReason::GlobalTimeout => {
+            (504, ResponseFlags::UPSTREAM_REQUEST_TIMEOUT, "local reset")
+        }
+        ResetReason::NoHealthyHost => (503, ResponseFlags::NO_HEALTHY_UPSTREAM, "no healthy upstream"),
+    }
+}
+
+/// HTTP to gRPC status (gRPC "http-grpc-status-mapping", as Envoy's `httpToGrpcStatus`).
+fn grpc_code(status: u16) -> &'static str {
+    match status {
+        400 => "13",
+        401 => "16",
+        403 => "7",
+        404 => "12",
+        429 | 502 | 503 | 504 => "14",
+        _ => "2",
+    }
+}
+
+fn percent_encode(text: &[u8], out: &mut Vec<u8>) {
+    for byte in text {
+        match byte {
+            0x20..=0x7e if *byte != b'%' => out.push(*byte),
+            _ => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+        }
+    }
+}

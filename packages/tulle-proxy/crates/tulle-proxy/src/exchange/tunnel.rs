@@ -1,0 +1,100 @@
+//! Upgraded exchanges (WebSocket): after the switch, bytes pass both ways until both ends are done.
+//!
+//! Over HTTP/1.1 the switch is a 101; over HTTP/2 it is a 200 to an extended CONNECT (RFC 8441). Either is translated
+//! into the other, as Envoy does.
+
+use std::task::Poll;
+
+use tulle_core::ResponseFlags;
+use tulle_http::h1::encode::{Fate, hop_by_hop};
+use tulle_http::{Framing, Known, Pump, PumpError, Side};
+use tulle_telemetry::TimePoint;
+
+use super::attempt::{Answered, Quiet, client_left};
+use super::forward::{Plan, envoy_headers};
+use super::{Ending, Exchange, Failed, complete_response_head, mutate_response};
+
+/// Whether the upstream agreed to switch.
+pub fn accepted(up: &Side, status: u16) -> bool {
+    match up {
+        Side::H1(_) => status == 101,
+        Side::H2(_) => (200..300).contains(&status),
+    }
+}
+
+pub async fn tunnel(
+    x: &mut Exchange<'_>,
+    down: &mut Side,
+    plan: &Plan<'_>,
+    mut answered: Answered,
+) -> Result<Ending, Failed> {
+    head(x, plan);
+    if down.respond(&x.heads.response, Fate::Upgrade).is_err() {
+        return Err(client_left(x));
+    }
+    x.record.mark(TimePoint::DownstreamTxStart, x.worker.now());
+    x.record.status = 101;
+    for side in [&mut *down, &mut answered.up] {
+        if let Side::H1(conn) = side {
+            conn.begin_read(Framing::Close);
+            conn.begin_write(Framing::Close);
+        }
+    }
+    let (mut to_up, mut to_down) = (Pump::default(), Pump::default());
+    let result = both_ways(x, (down, &mut answered.up), plan, (&mut to_up, &mut to_down)).await;
+    x.record.request_bytes = to_up.bytes;
+    x.record.response_bytes = to_down.bytes;
+    x.record.mark(TimePoint::DownstreamTxEnd, x.worker.now());
+    if let Err(flag) = result {
+        x.record.flags.insert(flag);
+        if let Side::H2(stream) = down {
+            stream.reset(h2::Reason::CANCEL);
+        }
+    }
+    Ok(Ending::Close)
+}
+
+fn head(x: &mut Exchange<'_>, plan: &Plan<'_>) {
+    let protocol = x.heads.request.headers.known(Known::Upgrade).unwrap_or(b"websocket").to_vec();
+    let response = &mut x.heads.response;
+    response.headers.remove_where(|known, _, _| hop_by_hop(known));
+    response.headers.push(b"upgrade", &protocol);
+    response.status = 101;
+    response.framing = Framing::None;
+    if envoy_headers(x) {
+        x.heads.response.headers.remove(b"x-envoy-upstream-service-time");
+    }
+    mutate_response(x, &plan.selected);
+    complete_response_head(x);
+}
+
+/// Runs until one direction fails, nothing moves for too long, or both have ended. An end in one direction is passed
+/// on as a half-close; once the upstream has ended, nothing that the client could still say is of use.
+async fn both_ways(
+    x: &mut Exchange<'_>,
+    (down, up): (&mut Side, &mut Side),
+    plan: &Plan<'_>,
+    (to_up, to_down): (&mut Pump, &mut Pump),
+) -> Result<(), ResponseFlags> {
+    let mut idle = Quiet::new(plan.idle);
+    std::future::poll_fn(|cx| {
+        let up_result = to_up.poll(cx, down, up);
+        let down_result = to_down.poll(cx, up, down);
+        match (up_result, down_result) {
+            (_, Poll::Ready(Ok(()))) => return Poll::Ready(Ok(())),
+            (_, Poll::Ready(Err(PumpError::Read(_)))) | (Poll::Ready(Err(PumpError::Write(_))), _) => {
+                return Poll::Ready(Err(ResponseFlags::UPSTREAM_CONNECTION_TERMINATION));
+            }
+            (_, Poll::Ready(Err(PumpError::Write(_)))) | (Poll::Ready(Err(PumpError::Read(_))), _) => {
+                return Poll::Ready(Err(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION));
+            }
+            _ => {}
+        }
+        idle.note(to_up.bytes + to_down.bytes);
+        if x.alarm.poll(cx, idle.due).is_ready() {
+            return Poll::Ready(Err(ResponseFlags::STREAM_IDLE_TIMEOUT));
+        }
+        Poll::Pending
+    })
+    .await
+}

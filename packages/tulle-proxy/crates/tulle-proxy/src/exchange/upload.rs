@@ -1,0 +1,151 @@
+//! The request's body on its way to an upstream, kept for another attempt while a retry is possible.
+
+use std::task::{Context, Poll, ready};
+
+use tulle_http::{Broken, Piece, PumpError, Side};
+
+/// Whether the body is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Keep {
+    No,
+    /// Up to this many bytes; a larger body is sent once and cannot be retried.
+    UpTo(usize),
+}
+
+/// A request body that can be sent more than once.
+pub struct Upload {
+    kept: Vec<Piece>,
+    kept_bytes: usize,
+    keep: Keep,
+    /// Next of the kept pieces to send.
+    next: usize,
+    /// The whole body has been read from the client.
+    read_all: bool,
+    sent_all: bool,
+    done: bool,
+    begun: bool,
+    /// There is no body at all.
+    empty: bool,
+    /// Body bytes read from the client.
+    pub bytes: u64,
+}
+
+impl Upload {
+    pub fn new(keep: Keep) -> Upload {
+        Upload {
+            kept: Vec::new(),
+            kept_bytes: 0,
+            keep,
+            next: 0,
+            read_all: false,
+            sent_all: false,
+            done: false,
+            begun: false,
+            empty: false,
+            bytes: 0,
+        }
+    }
+
+    /// A request without a body.
+    pub fn none() -> Upload {
+        Upload { read_all: true, sent_all: true, empty: true, ..Upload::new(Keep::No) }
+    }
+
+    pub fn read_all(&self) -> bool {
+        self.read_all
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// Whether everything sent so far can be sent again.
+    pub fn can_repeat(&self) -> bool {
+        self.empty || matches!(self.keep, Keep::UpTo(limit) if self.kept_bytes <= limit)
+    }
+
+    /// Begins again, for another upstream.
+    pub fn rewind(&mut self) {
+        self.next = 0;
+        self.sent_all = self.empty;
+        self.done = false;
+        self.begun = false;
+    }
+
+    /// Nothing is kept from here on: a response has begun.
+    pub fn commit(&mut self) {
+        self.keep = Keep::No;
+        if self.next >= self.kept.len() {
+            self.kept = Vec::new();
+            self.next = 0;
+        }
+    }
+
+    /// Looks at what the client has sent already, so that a malformed beginning is refused before anything is sent on.
+    pub fn look_ahead(&mut self, cx: &mut Context<'_>, from: &mut Side) -> Result<(), Broken> {
+        if !self.read_all && self.kept.is_empty() && let Poll::Ready(piece) = from.poll_body(cx) {
+            self.take(piece?);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, piece: Piece) {
+        if let Piece::Data { data, .. } = &piece {
+            self.bytes += data.len() as u64;
+            self.kept_bytes += data.len();
+        }
+        self.read_all = !matches!(piece, Piece::Data { last: false, .. });
+        self.kept.push(piece);
+    }
+
+    /// Moves the body on; ready when all of it has been sent.
+    pub fn poll(&mut self, cx: &mut Context<'_>, from: &mut Side, to: &mut Side) -> Poll<Result<(), PumpError>> {
+        if self.done {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            // The first piece is queued behind the head before anything is flushed, so that both leave together.
+            if self.begun {
+                ready!(to.poll_flush(cx)).map_err(PumpError::Write)?;
+            }
+            if self.sent_all {
+                if !std::mem::replace(&mut self.begun, true) {
+                    continue;
+                }
+                self.done = true;
+                return Poll::Ready(Ok(()));
+            }
+            if self.next == self.kept.len() && !self.read_all {
+                match from.poll_body(cx) {
+                    Poll::Ready(piece) => self.take(piece.map_err(PumpError::Read)?),
+                    Poll::Pending if !self.begun => {
+                        self.begun = true;
+                        continue;
+                    }
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            self.begun = true;
+            self.send_next(to).map_err(PumpError::Write)?;
+        }
+    }
+
+    fn send_next(&mut self, to: &mut Side) -> Result<(), Broken> {
+        let piece = match self.keep {
+            Keep::UpTo(limit) if self.kept_bytes <= limit => self.kept[self.next].clone(),
+            // Beyond the limit nothing is repeated, so nothing needs to be kept.
+            _ => std::mem::replace(&mut self.kept[self.next], Piece::End),
+        };
+        self.next += 1;
+        self.sent_all = self.read_all && self.next == self.kept.len();
+        if !self.can_repeat() || self.keep == Keep::No {
+            self.kept.drain(..self.next);
+            self.next = 0;
+        }
+        match piece {
+            Piece::Data { data, last } => to.write(data, last),
+            Piece::Trailers(list) => to.end(Some(&list)),
+            Piece::End => to.end(None),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The serving loop of an HTTP/1.1 connection: one request after another, all in this one task.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use tokio::time::Instant;
+use tulle_config::Hcm;
+use tulle_config::hcm::{Http1Options, Underscores as Names};
+use tulle_core::ResponseFlags;
+use tulle_http::h1::conn::{Connection, NoHead, SendTrailers};
+use tulle_http::h1::{Http10, Limits, Refused, Underscores};
+use tulle_http::{Broken, Side};
+
+use super::Client;
+use crate::exchange::record::Record;
+use crate::exchange::reply::Reply;
+use crate::exchange::{self, Ending, Exchange, Heads, LastOnConnection};
+use crate::worker::Worker;
+use crate::worker::alarm::{Alarm, earlier};
+
+/// How long an idle connection of a draining worker may still send a request that is already on its way.
+const LAST_CALL: std::time::Duration = std::time::Duration::from_millis(500);
+
+pub async fn serve(worker: &Rc<Worker>, client: &Client, hcm: &Arc<Hcm>, mut conn: Connection) {
+    conn.send_trailers = if hcm.http1.enable_trailers { SendTrailers::Forward } else { SendTrailers::Drop };
+    let limits = limits(hcm);
+    let mut down = Side::H1(Box::new(conn));
+    let mut heads = Heads::default();
+    let mut alarm = Alarm::default();
+    let mut served = 0u32;
+    let born = Instant::now();
+    loop {
+        let Side::H1(conn) = &mut down else { return };
+        conn.idle();
+        let next = next_request(client, hcm, conn, &limits, (&mut heads, &mut alarm, born)).await;
+        served += 1;
+        let last = hcm.max_requests_per_connection.is_some_and(|max| served >= max);
+        let x = Exchange {
+            worker,
+            hcm,
+            client,
+            record: Record::new(worker.now(), worker.clock.wall()),
+            last: if last { LastOnConnection::Yes } else { LastOnConnection::No },
+            heads: &mut heads,
+            alarm: &mut alarm,
+        };
+        match next {
+            Ok(()) => {
+                if exchange::serve(x, &mut down).await == Ending::Close {
+                    break;
+                }
+            }
+            Err(Ended::Refused(refused)) => {
+                exchange::refuse(x, &mut down, Reply::malformed(refused)).await;
+                break;
+            }
+            Err(Ended::HeadTimeout) => {
+                let reply = Reply::new(408, "request timeout", "request_header_timeout", ResponseFlags::NONE);
+                exchange::refuse(x, &mut down, reply.closing()).await;
+                break;
+            }
+            Err(Ended::Closed) => return,
+        }
+    }
+    close(down).await;
+}
+
+/// Why there is no further request.
+enum Ended {
+    Closed,
+    HeadTimeout,
+    Refused(Refused),
+}
+
+async fn next_request(
+    client: &Client,
+    hcm: &Hcm,
+    conn: &mut Connection,
+    limits: &Limits,
+    (heads, alarm, born): (&mut Heads, &mut Alarm, Instant),
+) -> Result<(), Ended> {
+    let idle = hcm.timeouts.idle.map(|limit| Instant::now() + limit);
+    let oldest = hcm.timeouts.max_connection_duration.map(|limit| born + limit);
+    let mut idle = earlier(idle, oldest);
+    let mut told = false;
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(ready) = conn.poll_readable(cx) {
+            return Poll::Ready(ready.map_err(|_| Ended::Closed));
+        }
+        if !told && client.present.poll_draining(cx).is_ready() {
+            told = true;
+            idle = earlier(idle, Some(Instant::now() + LAST_CALL));
+        }
+        alarm.poll(cx, idle).map(|()| Err(Ended::Closed))
+    })
+    .await?;
+    let due = hcm.timeouts.request_headers.map(|limit| Instant::now() + limit);
+    std::future::poll_fn(|cx| match conn.poll_request(cx, limits, &mut heads.request) {
+        Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+        Poll::Ready(Err(NoHead::Broken(Broken::Refused(refused)))) => Poll::Ready(Err(Ended::Refused(refused))),
+        Poll::Ready(Err(_)) => Poll::Ready(Err(Ended::Closed)),
+        Poll::Pending => alarm.poll(cx, due).map(|()| Err(Ended::HeadTimeout)),
+    })
+    .await
+}
+
+/// What the connection manager's settings mean to the codec.
+pub fn limits(hcm: &Hcm) -> Limits {
+    let Http1Options { accept_http_1_0, .. } = hcm.http1;
+    Limits {
+        head_bytes: hcm.max_request_headers_bytes,
+        line_bytes: hcm.max_request_headers_bytes,
+        headers: hcm.max_headers,
+        http10: if accept_http_1_0 { Http10::Accept } else { Http10::Refuse },
+        underscores: match hcm.underscores {
+            Names::Allow => Underscores::Allow,
+            Names::Drop => Underscores::Drop,
+            Names::Reject => Underscores::Refuse,
+        },
+    }
+}
+
+/// Says goodbye: the client may still be sending, and closing with unread bytes would reset the answer away before it
+/// is read. So the writing side closes first, and what still comes is read and dropped for a moment.
+async fn close(down: Side) {
+    const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
+    let Side::H1(mut conn) = down else { return };
+    let goodbye = std::future::poll_fn(|cx| {
+        if conn.poll_shutdown(cx).is_pending() {
+            return Poll::Pending;
+        }
+        conn.poll_discard(cx)
+    });
+    let _limit = tokio::time::timeout(LINGER, goodbye).await;
+}

@@ -1,0 +1,187 @@
+//! An accepted connection: what its first bytes say, which filter chain takes it, TLS, and then its protocol.
+
+pub mod h1;
+pub mod h2;
+pub mod tcp;
+pub mod tls;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tulle_config::hcm::Codec;
+use tulle_config::{FilterChain, Hcm, Listener, NetworkFilter};
+use tulle_core::Str;
+use tulle_http::Stream;
+use tulle_http::h1::conn::Connection;
+use tulle_listen::{Accepted, ConnectionFacts, Inspected, inspect, select_chain};
+use tulle_telemetry::envoy::HttpStats;
+use tulle_telemetry::istio::PeerRef;
+
+use crate::worker::Worker;
+use crate::worker::drain::Present;
+use tls::TlsFacts;
+
+/// A downstream connection, as its exchanges know it.
+pub struct Client {
+    pub id: u64,
+    pub peer: SocketAddr,
+    pub local: SocketAddr,
+    pub listener: Arc<Listener>,
+    pub chain: Str,
+    pub tls: Option<TlsFacts>,
+    /// Metric labels of whoever is at the other end.
+    pub source: PeerRef,
+    pub http: HttpStats,
+    pub present: Present,
+}
+
+/// Takes a connection; called by the listener for each.
+pub fn accepted(worker: &Rc<Worker>, accepted: Accepted) {
+    let worker = worker.clone();
+    tokio::task::spawn_local(async move { connection(worker, accepted).await });
+}
+
+async fn connection(worker: Rc<Worker>, accepted: Accepted) {
+    let Accepted { stream, peer, local, listener } = accepted;
+    let present = worker.drain.enter();
+    let stats = worker.metrics.listener(&listener.stat_prefix);
+    worker.metrics.sheet.inc(stats.downstream_cx_total);
+    worker.metrics.sheet.move_by(stats.downstream_cx_active, 1);
+    let arrival = Arrival { worker: worker.clone(), peer, local, listener, present };
+    // A failure before a protocol begins has nobody to be told but the counters.
+    if let Some(ready) = arrival.admit(stream).await {
+        ready.serve().await;
+    }
+    worker.metrics.sheet.move_by(stats.downstream_cx_active, -1);
+}
+
+/// A connection before its chain is known.
+struct Arrival {
+    worker: Rc<Worker>,
+    peer: SocketAddr,
+    local: SocketAddr,
+    listener: Arc<Listener>,
+    present: Present,
+}
+
+/// A connection ready to speak its protocol.
+struct Ready {
+    worker: Rc<Worker>,
+    client: Client,
+    stream: Stream,
+    /// Read during inspection and not used yet.
+    seen: Vec<u8>,
+    filter: NetworkFilter,
+    /// What HTTP inspection found, for plaintext.
+    protocols: Vec<Vec<u8>>,
+}
+
+impl Arrival {
+    async fn admit(self, stream: tokio::net::TcpStream) -> Option<Ready> {
+        let (inspected, prefixed) = inspect(stream, &self.listener.inspect).await.ok()?;
+        let (seen, stream) = prefixed.into_parts();
+        let (peer, local) = inspected.proxied.unwrap_or((self.peer, self.local));
+        let listener = self.listener.clone();
+        let chain = self.chain(&listener, &inspected, (peer, local))?;
+        let mut accepted_tls = None;
+        let mut left = Vec::new();
+        let stream = match &chain.tls {
+            None => {
+                left = seen;
+                Stream::Tcp(stream)
+            }
+            Some(settings) => {
+                let limit = chain.transport_connect_timeout;
+                let (stream, facts) = tls::accept(&self.worker, settings, (stream, &seen), limit).await?;
+                accepted_tls = Some(facts);
+                stream
+            }
+        };
+        let worker = self.worker;
+        let source = accepted_tls.as_ref().map_or(worker.metrics.unknown, |tls| worker.metrics.peer(&tls.identity));
+        let prefix = match &chain.filter {
+            NetworkFilter::Http(hcm) => &hcm.stat_prefix,
+            NetworkFilter::Tcp(tcp) => &tcp.stat_prefix,
+        };
+        let http = worker.metrics.http(prefix);
+        let client = Client {
+            id: worker.next_connection_id(),
+            peer,
+            local,
+            chain: chain.name.clone(),
+            listener: listener.clone(),
+            tls: accepted_tls,
+            source,
+            http,
+            present: self.present,
+        };
+        let (filter, protocols) = (chain.filter.clone(), inspected.application_protocols);
+        Some(Ready { worker, client, stream, seen: left, filter, protocols })
+    }
+
+    fn chain<'l>(
+        &self,
+        listener: &'l Listener,
+        inspected: &Inspected,
+        (peer, local): (SocketAddr, SocketAddr),
+    ) -> Option<&'l FilterChain> {
+        let facts = ConnectionFacts {
+            destination: local,
+            source: peer,
+            direct_source: self.peer,
+            server_name: inspected.server_name.as_deref(),
+            tls: inspected.tls,
+            application_protocols: &inspected.application_protocols,
+        };
+        let found = select_chain(listener, &facts);
+        if found.is_none() {
+            let stats = self.worker.metrics.listener(&self.listener.stat_prefix);
+            self.worker.metrics.sheet.inc(stats.no_filter_chain_match);
+        }
+        found
+    }
+}
+
+/// The first bytes of every HTTP/2 connection (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+impl Ready {
+    async fn serve(self) {
+        let (worker, client) = (self.worker, self.client);
+        match self.filter {
+            NetworkFilter::Tcp(proxy) => {
+                let conn = Connection::with_input(self.stream, &self.seen);
+                tcp::serve(&worker, &client, &proxy, conn).await;
+            }
+            NetworkFilter::Http(hcm) => {
+                let mut conn = Connection::with_input(self.stream, &self.seen);
+                if is_h2(&hcm, &client, &self.protocols, &mut conn).await {
+                    let (stream, seen) = conn.into_stream();
+                    h2::serve(&worker, Rc::new(client), hcm, h2::Replayed::new(seen, stream)).await;
+                } else {
+                    h1::serve(&worker, &client, &hcm, conn).await;
+                }
+            }
+        }
+    }
+}
+
+/// By configuration, ALPN, inspection, or the preface itself.
+async fn is_h2(hcm: &Hcm, client: &Client, found: &[Vec<u8>], conn: &mut Connection) -> bool {
+    match hcm.codec {
+        Codec::Http1 => return false,
+        Codec::Http2 => return true,
+        Codec::Auto => {}
+    }
+    match client.tls.as_ref().and_then(|tls| tls.alpn.as_deref()) {
+        Some(b"h2") => return true,
+        Some(b"http/1.1") => return false,
+        _ => {}
+    }
+    if found.iter().any(|protocol| protocol == b"h2c") {
+        return true;
+    }
+    // Most requests differ from the preface in their first byte, so this waits only for bytes that are coming anyway.
+    std::future::poll_fn(|cx| conn.poll_starts_with(cx, PREFACE)).await
+}

@@ -1,0 +1,145 @@
+//! TCP proxying: bytes both ways between a client and one endpoint of a cluster, counted as Istio counts connections.
+
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tulle_balance::PickContext;
+use tulle_balance::outlier::HostResult;
+use tulle_config::TcpProxy;
+use tulle_config::access_log::LogFormat;
+use tulle_config::listener::TrafficDirection;
+use tulle_connect::{Lease, Terms, Wanted};
+use tulle_core::{ResponseFlags, Str};
+use tulle_http::h1::conn::Connection;
+use tulle_http::{Framing, Pump, RequestHead, Side};
+use tulle_policy::Priority;
+use tulle_telemetry::TimePoint;
+use tulle_telemetry::istio::{ConnectionKey, Reporter, Security};
+
+use super::Client;
+use crate::exchange::attempt::Quiet;
+use crate::exchange::record::{Record, View};
+use crate::worker::alarm::{Alarm, earlier};
+use crate::worker::{Target, Worker};
+
+pub async fn serve(worker: &Rc<Worker>, client: &Client, proxy: &TcpProxy, mut conn: Connection) {
+    let mut record = Record::new(worker.now(), worker.clock.wall());
+    match connect(worker, client, proxy, &mut record).await {
+        Some((target, up, held)) => {
+            conn.begin_read(Framing::Close);
+            conn.begin_write(Framing::Close);
+            let series = worker.metrics.connection(&key(worker, client, &record, &target));
+            worker.metrics.sheet.inc(series.opened);
+            copy(proxy, conn, up, &mut record).await;
+            worker.metrics.sheet.add(series.received, record.request_bytes);
+            worker.metrics.sheet.add(series.sent, record.response_bytes);
+            worker.metrics.sheet.inc(series.closed);
+            drop(held);
+        }
+        None => drop(conn),
+    }
+    record.mark(TimePoint::DownstreamTxEnd, worker.now());
+    log(worker, client, proxy, &record);
+}
+
+type Connected = (Rc<Target>, Connection, (tulle_connect::H1Lease, tulle_balance::ActiveRequest));
+
+/// A connection to an endpoint, after as many tries as configured.
+async fn connect(worker: &Rc<Worker>, client: &Client, proxy: &TcpProxy, record: &mut Record) -> Option<Connected> {
+    let ticket = (worker.random() >> 32) as u32;
+    let chosen = proxy.choose(ticket);
+    let Some(target) = worker.target(&chosen.name) else {
+        record.flags.insert(ResponseFlags::NO_CLUSTER_FOUND);
+        return None;
+    };
+    record.cluster = Some(chosen.name.clone());
+    record.target = Some(target.clone());
+    let subset: Box<[(Str, Str)]> = Box::default();
+    let hash = proxy.hash_source_ip.then(|| tulle_core::xxh64(client.peer.ip().to_string().as_bytes(), 0));
+    for _ in 0..proxy.max_connect_attempts {
+        let context = PickContext { hash, subset: &subset, tried: &[], attempts: 0 };
+        let picked = target.upstream.pick(&context, &mut worker.rng.borrow_mut());
+        let Ok(host) = picked else {
+            record.flags.insert(ResponseFlags::NO_HEALTHY_UPSTREAM);
+            return None;
+        };
+        record.attempts += 1;
+        record.host = Some(host.clone());
+        let active = host.begin();
+        let terms = Terms { wanted: Wanted::Tcp, priority: Priority::Default };
+        let leased = Box::pin(target.upstream.lease(&host, terms)).await;
+        let mut rng = worker.rng.borrow_mut();
+        match leased {
+            Ok(Lease::H1(up, lease)) => {
+                target.upstream.report(host.id, HostResult::LocalOriginSuccess, &mut rng);
+                record.flags = ResponseFlags::NONE;
+                return Some((target.clone(), *up, (lease, active)));
+            }
+            Ok(Lease::H2(_)) => {}
+            Err(e) => {
+                target.upstream.report(host.id, HostResult::LocalOriginFailure, &mut rng);
+                record.transport_failure = e.transport_failure();
+                record.flags.insert(ResponseFlags::UPSTREAM_CONNECTION_FAILURE);
+            }
+        }
+    }
+    record.flags.insert(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
+    None
+}
+
+/// Copies until both directions have ended, one fails, or nothing has moved for too long. An end in one direction is
+/// passed on as a half-close.
+async fn copy(proxy: &TcpProxy, conn: Connection, mut up: Connection, record: &mut Record) {
+    up.begin_read(Framing::Close);
+    up.begin_write(Framing::Close);
+    let (mut down, mut up) = (Side::H1(Box::new(conn)), Side::H1(Box::new(up)));
+    let (mut to_up, mut to_down) = (Pump::default(), Pump::default());
+    let mut alarm = Alarm::default();
+    let mut idle = Quiet::new(proxy.idle_timeout);
+    let oldest = proxy.max_connection_duration.map(|limit: Duration| Instant::now() + limit);
+    std::future::poll_fn(|cx| {
+        let one = to_up.poll(cx, &mut down, &mut up);
+        let other = to_down.poll(cx, &mut up, &mut down);
+        match (&one, &other) {
+            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(()),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(()),
+            _ => {}
+        }
+        idle.note(to_up.bytes + to_down.bytes);
+        alarm.poll(cx, earlier(idle.due, oldest))
+    })
+    .await;
+    record.request_bytes = to_up.bytes;
+    record.response_bytes = to_down.bytes;
+}
+
+fn key(worker: &Worker, client: &Client, record: &Record, target: &Target) -> ConnectionKey {
+    let metrics = &worker.metrics;
+    let inbound = client.listener.direction == TrafficDirection::Inbound;
+    let remote = record.host.as_ref().map_or(metrics.unknown, |host| metrics.endpoint(&host.endpoint));
+    ConnectionKey {
+        reporter: if inbound { Reporter::Destination } else { Reporter::Source },
+        source: if inbound { client.source } else { metrics.own },
+        destination: if inbound { metrics.own } else { remote },
+        service: target.metrics.service,
+        security: match (inbound, &client.tls) {
+            (false, _) => Security::Unknown,
+            (true, Some(tls)) if tls.peer_verified => Security::MutualTls,
+            (true, _) => Security::None,
+        },
+        flags: record.flags,
+    }
+}
+
+fn log(worker: &Worker, client: &Client, proxy: &TcpProxy, record: &Record) {
+    let request = RequestHead::default();
+    let view = View { client, request: &request, response: None, record };
+    for log in &proxy.access_logs {
+        worker.logs.line(&log.sink, |out| match &*log.format {
+            LogFormat::Text(format) => format.render(&view, out),
+            LogFormat::Json(format) => format.render(&view, out),
+        });
+    }
+}

@@ -1,0 +1,130 @@
+//! One worker's numbers: Istio's request metrics, with peers and services looked up once each, and Envoy's statistics.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use tulle_balance::Endpoint;
+use tulle_config::{Cluster, Node};
+use tulle_core::metadata::{Struct, Value};
+use tulle_core::{PeerIdentity, Str};
+use tulle_telemetry::envoy::{ClusterStats, HttpStats, ListenerStats};
+use tulle_telemetry::istio::{ConnectionKey, ConnectionSeries, PeerRef, ServiceRef};
+use tulle_telemetry::{IstioMetrics, PeerLabels, Registry, RequestKey, RequestSample, ServiceLabels, Sheet};
+
+use super::Launch;
+
+/// Numbers that belong to a cluster.
+pub struct TargetMetrics {
+    pub service: ServiceRef,
+    pub stats: ClusterStats,
+}
+
+pub struct Metrics {
+    registry: Registry,
+    pub sheet: Sheet,
+    istio: RefCell<IstioMetrics>,
+    endpoints: RefCell<HashMap<Str, PeerRef>>,
+    http: RefCell<HashMap<Str, HttpStats>>,
+    listeners: RefCell<HashMap<Str, ListenerStats>>,
+    /// This workload.
+    pub own: PeerRef,
+    pub unknown: PeerRef,
+    pub no_service: ServiceRef,
+}
+
+impl Metrics {
+    pub fn new(launch: &Launch) -> Metrics {
+        let registry = launch.registry.clone();
+        let mut istio = IstioMetrics::new(registry.clone());
+        let own = istio.peer(&own_labels(&launch.node, launch.principal.as_deref()));
+        let unknown = istio.peer(&PeerLabels::default());
+        let no_service = istio.service(&ServiceLabels::default());
+        Metrics {
+            sheet: registry.sheet(),
+            registry,
+            istio: RefCell::new(istio),
+            endpoints: RefCell::default(),
+            http: RefCell::default(),
+            listeners: RefCell::default(),
+            own,
+            unknown,
+            no_service,
+        }
+    }
+
+    pub fn target(&self, cluster: &Cluster) -> TargetMetrics {
+        TargetMetrics {
+            service: self.istio.borrow_mut().service(&service_labels(cluster)),
+            stats: ClusterStats::resolve(&self.registry, &cluster.stat_name),
+        }
+    }
+
+    /// A client's labels, from its certificate: once per connection.
+    pub fn peer(&self, identity: &PeerIdentity) -> PeerRef {
+        self.istio.borrow_mut().peer(&PeerLabels::from_identity(identity))
+    }
+
+    /// An endpoint's labels, from its metadata.
+    pub fn endpoint(&self, endpoint: &Endpoint) -> PeerRef {
+        let Some(workload) = &endpoint.metadata.workload else { return self.unknown };
+        if let Some(known) = self.endpoints.borrow().get(workload) {
+            return *known;
+        }
+        let made = self.istio.borrow_mut().peer(&PeerLabels::from_metadata(workload, None));
+        self.endpoints.borrow_mut().insert(workload.clone(), made);
+        made
+    }
+
+    pub fn http(&self, stat_prefix: &Str) -> HttpStats {
+        let mut known = self.http.borrow_mut();
+        if let Some(found) = known.get(stat_prefix) {
+            return *found;
+        }
+        *known.entry(stat_prefix.clone()).or_insert_with(|| HttpStats::resolve(&self.registry, stat_prefix))
+    }
+
+    pub fn listener(&self, stat_prefix: &Str) -> ListenerStats {
+        let mut known = self.listeners.borrow_mut();
+        if let Some(found) = known.get(stat_prefix) {
+            return *found;
+        }
+        *known.entry(stat_prefix.clone()).or_insert_with(|| ListenerStats::resolve(&self.registry, stat_prefix))
+    }
+
+    pub fn request(&self, key: &RequestKey, sample: &RequestSample) {
+        self.istio.borrow_mut().record(&self.sheet, key, sample);
+    }
+
+    pub fn connection(&self, key: &ConnectionKey) -> ConnectionSeries {
+        self.istio.borrow_mut().connection(key)
+    }
+}
+
+/// The labels of this workload, as its bootstrap's node metadata tells them in Istio's words.
+fn own_labels(node: &Node, principal: Option<&str>) -> PeerLabels {
+    let text = |key: &str| node.metadata.get(key).and_then(Value::as_str).map(Str::from);
+    let label = |key: &str| {
+        let labels = node.metadata.get("LABELS").and_then(Value::as_struct);
+        labels.and_then(|labels| labels.get(key)).and_then(Value::as_str).map(Str::from)
+    };
+    let workload = text("WORKLOAD_NAME");
+    let (app, version) = (label("app"), label("version"));
+    PeerLabels {
+        namespace: text("NAMESPACE"),
+        principal: principal.map(Str::from),
+        cluster: text("CLUSTER_ID"),
+        canonical_service: app.clone().or_else(|| workload.clone()),
+        canonical_revision: Some(version.clone().unwrap_or_else(|| "latest".into())),
+        workload,
+        app,
+        version,
+    }
+}
+
+/// The service that a cluster's metadata names first.
+fn service_labels(cluster: &Cluster) -> ServiceLabels {
+    let services = cluster.metadata.filter("istio").and_then(|istio| istio.get("services"));
+    let first: Option<&Struct> = services.and_then(Value::as_list).and_then(|all| all.first()?.as_struct());
+    let text = |key: &str| first.and_then(|service| service.get(key)).and_then(Value::as_str).map(Str::from);
+    ServiceLabels { service: text("host"), name: text("name"), namespace: text("namespace") }
+}
