@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from tulle.dialects.findings import Findings, did_you_mean, seconds
+from tulle.dialects.findings import Findings, seconds
 from tulle.dialects.istio.lower.common import percent
 from tulle.dialects.istio.schema import virtual_service as schema
+from tulle.dialects.istio.vocabulary import grpc_code, retry_conditions
 from tulle.model.routes import Fault, FaultAbort, FaultDelay, Percent, Retry, RetryOn
 from tulle.objects import Path
 
@@ -24,13 +25,6 @@ AFTER_PROCESSING = frozenset(
 )
 """Conditions that can hold although the destination has already acted on the request."""
 
-GRPC_STATUSES = (
-    "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
-    "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE",
-    "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
-)  # fmt: skip
-"""gRPC status names in the order of their codes (grpc/doc/statuscodes.md)."""
-
 
 def timeout_of(route: schema.HttpRoute) -> timedelta | None:
     """None for none; 0s switches the timeout off, which is Istio's default anyway."""
@@ -43,7 +37,7 @@ def retry_of(route: schema.HttpRoute, path: Path, findings: Findings) -> Retry |
     if written is None:
         return None
     at = (*path, "retries")
-    conditions, codes = _conditions(written.retry_on, (*at, "retryOn"), findings)
+    conditions, codes = retry_conditions(written.retry_on)
     retry = Retry(
         attempts=written.attempts,
         per_try_timeout=written.per_try_timeout,
@@ -69,23 +63,6 @@ def fault_of(written: schema.HttpFaultInjection, path: Path, findings: Findings)
         delay=_delay(written.delay, (*path, "delay"), findings) if written.delay else None,
         abort=_abort(written.abort, (*path, "abort"), findings) if written.abort else None,
     )
-
-
-def _conditions(text: str, path: Path, findings: Findings) -> tuple[tuple[RetryOn, ...], tuple[int, ...]]:
-    known = {str(condition): condition for condition in RetryOn}
-    conditions: list[RetryOn] = []
-    codes: list[int] = []
-    for name in filter(None, (part.strip() for part in text.split(","))):
-        if name in known:
-            conditions.append(known[name])
-        elif name.isdecimal() and 100 <= int(name[:4]) <= 599:
-            codes.append(int(name))
-        else:
-            message = f'"{name[:60]}" is not a condition to retry on'
-            findings.error("wrong-value", message, path, did_you_mean(name[:60], [*known, "a status code"]))
-    if codes and RetryOn.RETRIABLE_STATUS_CODES not in conditions:
-        conditions.append(RetryOn.RETRIABLE_STATUS_CODES)
-    return tuple(dict.fromkeys(conditions)), tuple(dict.fromkeys(codes))
 
 
 def _check_methods(route: schema.HttpRoute, retry: Retry, path: Path, findings: Findings) -> None:
@@ -139,11 +116,7 @@ def _abort(written: schema.FaultAbort, path: Path, findings: Findings) -> FaultA
     if written.http_status is not None:
         return FaultAbort(share, http_status=written.http_status)
     if written.grpc_status is not None:
-        if written.grpc_status.upper() not in GRPC_STATUSES:
-            hint = did_you_mean(written.grpc_status[:60], GRPC_STATUSES)
-            findings.error("wrong-value", "must be a gRPC status", (*path, "grpcStatus"), hint)
-            return None
-        return FaultAbort(share, grpc_status=GRPC_STATUSES.index(written.grpc_status.upper()))
+        return FaultAbort(share, grpc_status=grpc_code(written.grpc_status))
     if written.http2_error is None:
         findings.error("missing-field", "must say httpStatus or grpcStatus", path)
     return None

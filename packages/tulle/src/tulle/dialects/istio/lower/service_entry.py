@@ -139,9 +139,6 @@ def _check_ports(spec: schema.ServiceEntrySpec, findings: Findings) -> None:
         if port.number in numbers:
             findings.error("duplicate-port", f"port {port.number} is there twice", (*at, "number"))
         numbers.add(port.number)
-        if port.protocol and port.protocol.upper() not in schema.PROTOCOLS:
-            hint = did_you_mean(port.protocol[:60], schema.PROTOCOLS)
-            findings.error("wrong-value", "must be a protocol", (*at, "protocol"), hint)
 
 
 def _check_endpoints(spec: schema.ServiceEntrySpec, resolution: Resolution, findings: Findings) -> None:

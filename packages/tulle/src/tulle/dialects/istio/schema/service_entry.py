@@ -6,13 +6,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from tulle.dialects.fields import Address, Count, Host, Port, Schema, Subdomain
 from tulle.dialects.istio.schema.common import ExportTo
+from tulle.dialects.istio.vocabulary import check_protocol
 from tulle.dialects.metadata import Envelope
-
-PROTOCOLS = ("HTTP", "HTTPS", "GRPC", "GRPC-WEB", "HTTP2", "MONGO", "TCP", "TLS", "HTTP_PROXY")
 
 
 class ServicePort(Schema):
@@ -20,7 +19,7 @@ class ServicePort(Schema):
 
     number: Port
     name: Annotated[str, Field(min_length=1, max_length=63)]
-    protocol: str = ""
+    protocol: Annotated[str, AfterValidator(check_protocol)] = ""
     target_port: Port | None = None
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from tulle.dialects.fields import (
     Duration,
@@ -22,6 +22,7 @@ from tulle.dialects.fields import (
     Unsupported,
 )
 from tulle.dialects.istio.schema.common import Destination, ExportTo, Later, OneOf, Percent, StringMatch
+from tulle.dialects.istio.vocabulary import check_grpc_status, check_retry_on
 from tulle.dialects.metadata import Envelope
 
 
@@ -119,7 +120,7 @@ class HttpRetry(Schema):
 
     attempts: Signed = 0
     per_try_timeout: PositiveDuration | None = None
-    retry_on: str = ""
+    retry_on: Annotated[str, AfterValidator(check_retry_on)] = ""
     retry_remote_localities: bool | None = None
     retry_ignore_previous_hosts: bool | None = None
     backoff: PositiveDuration | None = None
@@ -138,7 +139,7 @@ class FaultAbort(Schema):
     """Requests are answered with an error instead of being forwarded."""
 
     http_status: Annotated[int, Field(ge=200, le=599)] | None = None
-    grpc_status: str | None = None
+    grpc_status: Annotated[str, AfterValidator(check_grpc_status)] | None = None
     percentage: Percent | None = None
     percent: PercentInt | None = None
     http2_error: Annotated[Any, Later] = None
