@@ -80,7 +80,11 @@ check: dev ## linters, types, import and dependency directions, file sizes
 golden: dev ## rewrite tests/cases/**/*.out.* from the code, deleting orphans
 	$(BIN)/python -m pytest -q -n $(JOBS) tests/cases --golden
 
-bench: build dev ## compare the proxies; results go to bench/results
+$(STAMPS)/bench: bench/requirements.txt $(STAMPS)/dev
+	$(PIP) install --quiet --require-hashes -r bench/requirements.txt
+	@touch $@
+
+bench: build $(STAMPS)/bench ## compare the proxies; results go to bench/results
 	$(CARGO) build --locked --release --manifest-path $(PROXY)/Cargo.toml --bin tulle-proxy
 	$(BIN)/python -m bench
 

@@ -1,8 +1,9 @@
-"""A small, quick HTTP/1.1 server that answers with what it was asked: `echo.py PORT [--version v1]`, for docs and tests.
+"""A small HTTP/1.1 server that answers with what it was asked: `echo.py PORT [--version v1]`, for docs and tests.
 
 `GET /anything` answers 200 and JSON: version, method, path, headers, body length, pid. `/status/503` answers with that
 status, `/delay/250` after that many milliseconds, `/bytes/1000` with that many bytes, `/health` with "ok".
-Bodies may be sized or chunked, requests may be pipelined. SIGTERM: no new connection, a last answer on each open one, exit 0.
+Bodies may be sized or chunked, requests may be pipelined. SIGTERM: no new connection, a last answer on each open
+one, exit 0.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Server:
         try:
             while (request := await read_request(reader, writer)) is not None:
                 closing = self.stopping or not request.keeps_alive
-                writer.write(await self.answer(request, closing))
+                writer.write(await self.answer(request, closing=closing))
                 await writer.drain()
                 if closing:
                     break
@@ -65,7 +66,7 @@ class Server:
             self.writers.discard(writer)
             writer.close()
 
-    async def answer(self, request: Request, closing: bool) -> bytes:
+    async def answer(self, request: Request, *, closing: bool) -> bytes:
         """The bytes of the response to `request`."""
         status, kind, body = 200, "application/json", b""
         match request.path.split("?")[0].split("/")[1:]:

@@ -24,10 +24,16 @@ async def test_same_as_envoy(path: Path, certificates: Pki, tmp_path: Path) -> N
     envoy, tulle = await asyncio.gather(
         run.run(loaded, "envoy", certificates, tmp_path), run.run(loaded, "tulle", certificates, tmp_path)
     )
-    found = [each for call in loaded.calls for each in compare.differences(call, envoy[call.name], tulle[call.name])]
+    found = [
+        each
+        for call in loaded.calls
+        for each in compare.differences(call, envoy[call.name], tulle[call.name])
+    ]
     accepted = [entry for entry in divergences.load(HERE / "divergences.toml") if entry.case == _name(path)]
     unexplained, unused = divergences.judge(found, accepted)
-    lines = [f"{each.call}: {each.fact}\n    envoy: {each.envoy}\n    tulle: {each.tulle}" for each in unexplained]
+    lines = [
+        f"{each.call}: {each.fact}\n    envoy: {each.envoy}\n    tulle: {each.tulle}" for each in unexplained
+    ]
     lines += [f"divergences.toml accepts what is not so: {entry.call}: {entry.fact}" for entry in unused]
     assert not lines, "\n" + "\n".join(lines)
 

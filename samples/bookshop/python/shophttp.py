@@ -1,4 +1,4 @@
-"""Serve JSON handlers over the standard library's HTTP/1.1 server and end gracefully: what the shop's Python services share."""
+"""Serve JSON handlers over the standard library's HTTP/1.1 server: what the shop's Python services share."""
 
 from __future__ import annotations
 
@@ -73,7 +73,9 @@ def _call(request: urllib.request.Request) -> Any:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
-            raise UpstreamFailed(error.code, f"{request.full_url}: {error.read(200).decode(errors='replace')}") from error
+            raise UpstreamFailed(
+                error.code, f"{request.full_url}: {error.read(200).decode(errors='replace')}"
+            ) from error
     except (OSError, ValueError) as error:
         raise UpstreamFailed(502, f"{request.full_url}: {error}") from error
 

@@ -1,1 +1,1 @@
-"""The differential harness: one configuration and one script of calls into real Envoy and into tulle-proxy, compared."""
+"""The differential harness: one configuration and one script of calls into Envoy and into tulle-proxy, compared."""

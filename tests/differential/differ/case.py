@@ -1,4 +1,4 @@
-"""What a case file may say: the upstreams, the configuration under test and the calls to make; anything else is refused."""
+"""What a case file may say: the upstreams, the configuration under test, the calls; anything else is refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Strict(BaseModel):
 
 
 class Upstream(Strict):
-    """A recording server. `script` are its behaviours for a call's successive requests (else the header x-do, else ok)."""
+    """A recording server; `script`: its behaviours for a call's successive requests (else the header x-do, else ok)."""
 
     protocol: Literal["h1", "h2", "tcp"] = "h1"
     script: tuple[str, ...] = ()
@@ -35,8 +35,8 @@ class ClientTls(Strict):
 class Step(Strict):
     """One act on the connection; exactly one field is set.
 
-    `raw` has its line ends made CRLF, `bytes` is sent as it stands (latin-1), `pause` is in milliseconds, `read` reads so
-    many final responses, `receive` so many raw bytes, `end` half-closes, `reset` aborts.
+    `raw` has its line ends made CRLF, `bytes` is sent as it stands (latin-1), `pause` is in milliseconds, `read`
+    reads so many final responses, `receive` so many raw bytes, `end` half-closes, `reset` aborts.
     """
 
     raw: str | None = None
@@ -68,10 +68,10 @@ class H2Request(Strict):
 
 
 class Call(Strict):
-    """One script on one connection (h1 and tcp: `steps`; h2: `streams`, all at once), or `repeat` of it for its distribution.
+    """One script on one connection (h1 and tcp: `steps`; h2: `streams`, all at once), or `repeat` of it.
 
-    `share` gives the expected share of each upstream; each proxy must be within what chance allows of it. `upstreams` says
-    how many requests are to be waited for at the upstreams after the last step (mirrors and the like come late).
+    `share` gives the expected share of each upstream; each proxy must be within what chance allows of it. `upstreams`
+    says how many requests are to be waited for at the upstreams after the last step (mirrors come late).
     """
 
     name: str
@@ -102,7 +102,7 @@ class Call(Strict):
 
 
 class Case(Strict):
-    """One file. `bootstrap` is the static part of an Envoy bootstrap after config.py has filled in what it leaves out."""
+    """One file: parts of a static Envoy bootstrap, of which config.py fills in what they leave out, and the calls."""
 
     about: str
     upstreams: dict[str, Upstream] = {"one": Upstream()}

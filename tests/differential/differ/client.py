@@ -21,7 +21,7 @@ FATE_S = 0.12
 
 def tls_context(spec: ClientTls, pki: Pki) -> ssl.SSLContext:
     """A client context that trusts the mesh root and shows the certificate that `spec` names."""
-    context = ssl.create_default_context(cafile=pki.root())
+    context = ssl.create_default_context(cafile=pki.root("mesh"))
     context.check_hostname = False
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if spec.cert is not None:
@@ -36,7 +36,9 @@ async def connect(call: Call, port: int, pki: Pki) -> tuple[asyncio.StreamReader
     if call.tls is None:
         return await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
     context = tls_context(call.tls, pki)
-    return await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=call.tls.sni, limit=1 << 20)
+    return await asyncio.open_connection(
+        "127.0.0.1", port, ssl=context, server_hostname=call.tls.sni, limit=1 << 20
+    )
 
 
 async def run_steps(call: Call, port: int, pki: Pki) -> Seen:
@@ -70,7 +72,9 @@ def _fate_of(error: OSError) -> str:
     return "refused" if isinstance(error, ConnectionRefusedError) else "reset"
 
 
-async def _take(step: Step, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: Seen, methods: list[str]) -> bool:
+async def _take(
+    step: Step, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: Seen, methods: list[str]
+) -> bool:
     """Do one step; False when the connection cannot go on, `seen` then says why."""
     if step.raw is not None or step.bytes is not None:
         text = step.raw.replace("\n", "\r\n") if step.raw is not None else step.bytes or ""

@@ -62,12 +62,12 @@ def bootstrap(case: Case, plan: Plan) -> dict[str, Any]:
 
 
 def _fill(text: str, plan: Plan) -> str:
-    """Replace `"${port:<upstream>}"`, `"${listener:<name>}"`, `${root}`, `${cert:<name>}`, `${key:<name>}`, `${id:<name>}`."""
+    """Replace `"${port:<upstream>}"`, `"${listener:<name>}"` and, inside texts, `${root|cert|key|id:<name>}`."""
 
     def value(match: re.Match[str]) -> str:
         kind, name = match.group(1), match.group(2)
-        found = {"root": plan.pki.root, "cert": plan.pki.chain, "key": plan.pki.key, "id": spiffe}[kind]
-        return found(name)
+        files = {"root": plan.pki.root, "cert": plan.pki.chain, "key": plan.pki.key}
+        return files[kind](name) if kind in files else spiffe(name)
 
     text = re.sub(r'"\$\{port:(\w+)\}"', lambda match: str(plan.upstreams[match.group(1)]), text)
     text = re.sub(r'"\$\{listener:(\w+)\}"', lambda match: str(plan.listeners[match.group(1)]), text)
@@ -97,7 +97,9 @@ def _cluster(case: Case, name: str, given: dict[str, Any]) -> dict[str, Any]:
     kinds = {case.upstreams[each].protocol for each in endpoints if each in case.upstreams}
     if kinds == {"h2"} and "typed_extension_protocol_options" not in given:
         options = {"@type": HTTP_OPTIONS, "explicit_http_config": {"http2_protocol_options": {}}}
-        made["typed_extension_protocol_options"] = {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options}
+        made["typed_extension_protocol_options"] = {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options
+        }
     return made | given
 
 
@@ -121,7 +123,9 @@ def _listener(case: Case, name: str, given: dict[str, Any], plan: Plan) -> dict[
     return made
 
 
-def _manager(case: Case, routes: list[dict[str, Any]] | None, given: dict[str, Any], plan: Plan) -> dict[str, Any]:
+def _manager(
+    case: Case, routes: list[dict[str, Any]] | None, given: dict[str, Any], plan: Plan
+) -> dict[str, Any]:
     hosts = case.virtual_hosts
     if hosts is None:
         first = next(iter(_clusters(case)))
@@ -139,4 +143,7 @@ def _manager(case: Case, routes: list[dict[str, Any]] | None, given: dict[str, A
 
 def _log(plan: Plan) -> dict[str, Any]:
     form = {"json_format": LOG_FIELDS}
-    return {"name": "envoy.access_loggers.file", "typed_config": {"@type": FILE_LOG, "path": str(plan.log), "log_format": form}}
+    return {
+        "name": "envoy.access_loggers.file",
+        "typed_config": {"@type": FILE_LOG, "path": str(plan.log), "log_format": form},
+    }

@@ -14,7 +14,7 @@ class NotHttp(Exception):
 
 @dataclass(slots=True)
 class Message:
-    """A message: its first line, headers in order with lower-case names, body, trailers, and how the body was framed."""
+    """A message: its first line, headers in order with lower-case names, body, trailers, the body's framing."""
 
     first: str
     headers: Headers
@@ -80,4 +80,9 @@ def _headers(lines: list[str]) -> Headers:
 
 def has_body(method: str, status: int) -> bool:
     """Whether a response with `status` to `method` has a body at all (RFC 9112 §6.3)."""
-    return method != "HEAD" and status >= 200 and status not in {204, 304} and not (method == "CONNECT" and status < 300)
+    return (
+        method != "HEAD"
+        and status >= 200
+        and status not in {204, 304}
+        and not (method == "CONNECT" and status < 300)
+    )

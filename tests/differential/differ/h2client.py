@@ -20,7 +20,7 @@ from differ.record import Answer, Seen
 
 @dataclass(slots=True)
 class _Client:
-    h2: h2.connection.H2Connection
+    wire: h2.connection.H2Connection
     writer: asyncio.StreamWriter
     answers: dict[int, Answer] = field(default_factory=dict)
     open: set[int] = field(default_factory=set)
@@ -28,25 +28,34 @@ class _Client:
     ended: bool = False
 
     async def flush(self) -> None:
-        self.writer.write(self.h2.data_to_send())
+        self.writer.write(self.wire.data_to_send())
         await self.writer.drain()
 
     def start(self, request: H2Request) -> int:
         """Send one request whole; returns its stream."""
-        stream = self.h2.get_next_available_stream_id()
-        pseudo = [(":method", request.method), (":scheme", "http"), (":path", request.path), (":authority", request.authority)]
+        stream = self.wire.get_next_available_stream_id()
+        pseudo = [
+            (":method", request.method),
+            (":scheme", "http"),
+            (":path", request.path),
+            (":authority", request.authority),
+        ]
         if request.method == "CONNECT":
             pseudo = [(":method", "CONNECT"), (":authority", request.authority)]
         bodies = [b"\x00" + len(text).to_bytes(4, "big") + text.encode() for text in request.grpc]
         if request.body is not None:
             bodies.append(request.body.encode())
         endless = request.reset_after is not None
-        self.h2.send_headers(stream, [*pseudo, *request.headers], end_stream=not bodies and not request.trailers and not endless)
+        self.wire.send_headers(
+            stream,
+            [*pseudo, *request.headers],
+            end_stream=not bodies and not request.trailers and not endless,
+        )
         for body in bodies:
             last = body is bodies[-1] and not request.trailers and not endless
-            self.h2.send_data(stream, body, end_stream=last)
+            self.wire.send_data(stream, body, end_stream=last)
         if request.trailers:
-            self.h2.send_headers(stream, list(request.trailers), end_stream=True)
+            self.wire.send_headers(stream, list(request.trailers), end_stream=True)
         self.answers[stream] = Answer(0, [], end="none")
         self.open.add(stream)
         return stream
@@ -63,7 +72,7 @@ class _Client:
                 answer.interim = (*answer.interim, int(dict(_text(event.headers))[":status"]))
             case h2.events.DataReceived():
                 self.answers[event.stream_id].body += event.data
-                self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                self.wire.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
             case h2.events.TrailersReceived():
                 self.answers[event.stream_id].trailers = _text(event.headers)
             case h2.events.StreamEnded():
@@ -92,13 +101,21 @@ async def run_streams(call: Call, port: int, pki: Pki) -> Seen:
         seen.fate = "refused"
         return seen
     seen.ports.append(writer.get_extra_info("sockname")[1])
-    config = h2.config.H2Configuration(client_side=True, header_encoding="latin-1", validate_outbound_headers=False,
-                                       normalize_outbound_headers=False)
+    config = h2.config.H2Configuration(
+        client_side=True,
+        header_encoding="latin-1",
+        validate_outbound_headers=False,
+        normalize_outbound_headers=False,
+    )
     client = _Client(h2.connection.H2Connection(config), writer)
-    client.h2.initiate_connection()
+    client.wire.initiate_connection()
     giving_up = [(client.start(request), request.reset_after) for request in call.streams]
     await client.flush()
-    later = [asyncio.create_task(_give_up(client, stream, after)) for stream, after in giving_up if after is not None]
+    later = [
+        asyncio.create_task(_give_up(client, stream, after))
+        for stream, after in giving_up
+        if after is not None
+    ]
     pump = asyncio.create_task(_pump(client, reader))
     settled = asyncio.create_task(client.settled.wait())
     await asyncio.wait({pump, settled}, timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
@@ -123,7 +140,7 @@ def _fate(client: _Client, pump: asyncio.Task[None]) -> str:
 
 async def _pump(client: _Client, reader: asyncio.StreamReader) -> None:
     while client.open and (data := await reader.read(1 << 16)):
-        for event in client.h2.receive_data(data):
+        for event in client.wire.receive_data(data):
             client.on_event(event)
         await client.flush()
 
@@ -131,6 +148,6 @@ async def _pump(client: _Client, reader: asyncio.StreamReader) -> None:
 async def _give_up(client: _Client, stream: int, after: int) -> None:
     await asyncio.sleep(after / 1000)
     if stream in client.open:
-        client.h2.reset_stream(stream, h2.errors.ErrorCodes.CANCEL)
+        client.wire.reset_stream(stream, h2.errors.ErrorCodes.CANCEL)
         client.finish(stream, "given up")
         await client.flush()

@@ -31,12 +31,12 @@ class _Connection:
     server: Server
     writer: asyncio.StreamWriter
     number: int
-    h2: h2.connection.H2Connection
+    wire: h2.connection.H2Connection
     streams: dict[int, _Stream] = field(default_factory=dict)
     later: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def flush(self) -> None:
-        self.writer.write(self.h2.data_to_send())
+        self.writer.write(self.wire.data_to_send())
         await self.writer.drain()
 
     async def on_event(self, event: h2.events.Event) -> bool:
@@ -61,29 +61,31 @@ class _Connection:
     async def on_request(self, event: h2.events.RequestReceived) -> bool:
         headers = _text(event.headers)
         plain = dict(headers)
-        entry = Received(self.server.name, "h2", plain[":method"], plain.get(":path", ""), headers, connection=self.number)
+        entry = Received(
+            self.server.name, "h2", plain[":method"], plain.get(":path", ""), headers, connection=self.number
+        )
         name, value = behaviour_of(self.server.recorder.add(entry, plain.get("x-do")))
         grpc = plain.get("content-type", "").startswith("application/grpc")
         self.streams[event.stream_id] = _Stream(entry, name, value, grpc)
         if name == "refuse":
-            self.h2.reset_stream(event.stream_id, h2.errors.ErrorCodes.REFUSED_STREAM)
+            self.wire.reset_stream(event.stream_id, h2.errors.ErrorCodes.REFUSED_STREAM)
         elif name == "rst":
-            self.h2.reset_stream(event.stream_id, int(value or 2))
+            self.wire.reset_stream(event.stream_id, int(value or 2))
         elif name == "reset":
             abort(self.writer)
             return False
         elif name == "echo":
             self.head(event.stream_id, 200)
         elif name == "goaway":
-            self.h2.close_connection(last_stream_id=event.stream_id)
+            self.wire.close_connection(last_stream_id=event.stream_id)
         return True
 
     async def on_data(self, event: h2.events.DataReceived) -> None:
         stream = self.streams[event.stream_id]
         stream.entry.body += event.data
-        self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+        self.wire.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
         if stream.name == "echo" and event.data:
-            self.h2.send_data(event.stream_id, event.data)
+            self.wire.send_data(event.stream_id, event.data)
 
     async def on_end(self, stream_id: int) -> None:
         stream = self.streams.get(stream_id)
@@ -118,26 +120,36 @@ class _Connection:
         if stream.grpc:
             body = b"\x00" + len(body).to_bytes(4, "big") + body
         self.head(stream_id, code, grpc=stream.grpc)
-        self.h2.send_data(stream_id, body)
+        self.wire.send_data(stream_id, body)
         if stream.name == "rst-mid":
-            self.h2.reset_stream(stream_id, h2.errors.ErrorCodes.INTERNAL_ERROR)
+            self.wire.reset_stream(stream_id, h2.errors.ErrorCodes.INTERNAL_ERROR)
             return
         self.trailers_or_end(stream_id, stream)
 
     def trailers_or_end(self, stream_id: int, stream: _Stream) -> None:
         if stream.name == "grpc":
-            self.h2.send_headers(stream_id, [("grpc-status", stream.value), ("grpc-message", "asked")], end_stream=True)
+            self.wire.send_headers(
+                stream_id, [("grpc-status", stream.value), ("grpc-message", "asked")], end_stream=True
+            )
         elif stream.grpc:
-            self.h2.send_headers(stream_id, GRPC_OK, end_stream=True)
+            self.wire.send_headers(stream_id, GRPC_OK, end_stream=True)
         elif stream.name == "trailers":
-            self.h2.send_headers(stream_id, [("x-trailer", "yes")], end_stream=True)
+            self.wire.send_headers(stream_id, [("x-trailer", "yes")], end_stream=True)
         else:
-            self.h2.end_stream(stream_id)
+            self.wire.end_stream(stream_id)
 
-    def head(self, stream_id: int, code: int, *, grpc: bool = False, extra: list[tuple[str, str]] | None = None, end: bool = False) -> None:
+    def head(
+        self,
+        stream_id: int,
+        code: int,
+        *,
+        grpc: bool = False,
+        extra: list[tuple[str, str]] | None = None,
+        end: bool = False,
+    ) -> None:
         kind = [("content-type", "application/grpc")] if grpc or self.streams[stream_id].grpc else []
         headers = [(":status", str(code)), ("x-upstream", self.server.name), *kind, *(extra or [])]
-        self.h2.send_headers(stream_id, headers, end_stream=end)
+        self.wire.send_headers(stream_id, headers, end_stream=end)
 
 
 def _text(headers: object) -> list[tuple[str, str]]:
@@ -151,13 +163,15 @@ def _one(value: str | bytes) -> str:
 
 async def serve_h2(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answer HTTP/2 streams on one connection."""
-    config = h2.config.H2Configuration(client_side=False, header_encoding="latin-1", validate_inbound_headers=False)
+    config = h2.config.H2Configuration(
+        client_side=False, header_encoding="latin-1", validate_inbound_headers=False
+    )
     state = _Connection(server, writer, server.connection(), h2.connection.H2Connection(config))
-    state.h2.initiate_connection()
+    state.wire.initiate_connection()
     await state.flush()
     try:
         while data := await reader.read(1 << 16):
-            for event in state.h2.receive_data(data):
+            for event in state.wire.receive_data(data):
                 if not await state.on_event(event):
                     return
             await state.flush()

@@ -21,7 +21,7 @@ class Pki:
 
     folder: Path
 
-    def root(self, name: str = "mesh") -> str:
+    def root(self, name: str) -> str:
         """The path of a root certificate."""
         return str(self.folder / f"{name}.pem")
 
@@ -57,9 +57,17 @@ def make(folder: Path, now: datetime | None = None) -> Pki:
     return Pki(folder)
 
 
-def _leaf(folder: Path, account: str, authority: x509.Certificate, root_key: ec.EllipticCurvePrivateKey, now: datetime) -> None:
+def _leaf(
+    folder: Path,
+    account: str,
+    authority: x509.Certificate,
+    root_key: ec.EllipticCurvePrivateKey,
+    now: datetime,
+) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
-    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(spiffe(account)), x509.DNSName("localhost")])
+    names = x509.SubjectAlternativeName(
+        [x509.UniformResourceIdentifier(spiffe(account)), x509.DNSName("localhost")]
+    )
     uses = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, account)])
     leaf = (
@@ -75,7 +83,9 @@ def _leaf(folder: Path, account: str, authority: x509.Certificate, root_key: ec.
     _write(folder / f"{account}.key", key.private_bytes(encoding, form, serialization.NoEncryption()))
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime
+) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -89,8 +99,15 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicK
 
 def _usage(*, signing: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
-        digital_signature=not signing, key_cert_sign=signing, crl_sign=signing, content_commitment=False,
-        key_encipherment=False, data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
+        digital_signature=not signing,
+        key_cert_sign=signing,
+        crl_sign=signing,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
     )
 
 

@@ -1,4 +1,4 @@
-"""Starts the two proxies on one bootstrap, waits until their listeners answer, and ends them with nothing left behind."""
+"""Starts a proxy on a bootstrap, waits until its listeners answer, and ends it with nothing left behind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ def tulle_proxy() -> Path:
     """The built tulle-proxy: $TULLE_PROXY, else the newest in the workspace's target folders."""
     given = os.environ.get("TULLE_PROXY")
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "packages/tulle-proxy/target"))
-    found = [Path(given)] if given else sorted(target.glob("*/tulle-proxy"), key=lambda path: path.stat().st_mtime)
+    found = (
+        [Path(given)]
+        if given
+        else sorted(target.glob("*/tulle-proxy"), key=lambda path: path.stat().st_mtime)
+    )
     if not found or not found[-1].is_file():
         raise NoProxy("tulle-proxy is not built: run `make build`")
     return found[-1]
@@ -67,13 +71,25 @@ class Held:
 
 def _command(kind: Kind, config: Path) -> list[str]:
     if kind == "tulle":
-        return [str(tulle_proxy()), "-c", str(config), "--concurrency", "1", "--log-level", "warn", "--drain-time-s", "1"]
+        return [
+            str(tulle_proxy()),
+            "-c",
+            str(config),
+            "--concurrency",
+            "1",
+            "--log-level",
+            "warn",
+            "--drain-time-s",
+            "1",
+        ]
     quick = ["--file-flush-interval-msec", "20", "--drain-time-s", "1", "--disable-hot-restart"]
     return [str(envoy()), "-c", str(config), "--concurrency", "1", "--log-level", "warn", *quick]
 
 
 @contextlib.asynccontextmanager
-async def running(kind: Kind, bootstrap: dict[str, Any], ports: Iterable[int], folder: Path) -> AsyncIterator[None]:
+async def running(
+    kind: Kind, bootstrap: dict[str, Any], ports: Iterable[int], folder: Path
+) -> AsyncIterator[None]:
     """The proxy `kind` with `bootstrap` while the block runs; its output is in `folder`/<kind>.out.
 
     Raises NoProxy when it does not listen on all `ports` within START_S or has died when the block ends.
@@ -82,7 +98,9 @@ async def running(kind: Kind, bootstrap: dict[str, Any], ports: Iterable[int], f
     config.write_text(json.dumps(bootstrap, indent=1))
     output = folder / f"{kind}.out"
     with output.open("wb") as out:
-        child = await asyncio.create_subprocess_exec(*_command(kind, config), stdout=out, stderr=out, cwd=folder)
+        child = await asyncio.create_subprocess_exec(
+            *_command(kind, config), stdout=out, stderr=out, cwd=folder
+        )
     try:
         await _listening(child, list(ports), output)
         yield

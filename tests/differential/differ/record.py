@@ -36,7 +36,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Seen:
-    """A client's view of its connection; `fate` is "open", "closed", "reset" or "refused" some time after the last step."""
+    """A client's view of its connection; `fate`: "open", "closed", "reset", … some time after the last step."""
 
     answers: list[Answer] = field(default_factory=list)
     raw: bytes = b""

@@ -40,7 +40,9 @@ async def run(case: Case, kind: Kind, pki: Pki, folder: Path) -> Outcomes:
         plan = config.Plan({name: server.port for name, server in servers.items()}, ports, pki, log)
         async with running(kind, config.bootstrap(case, plan), ports.values(), folder):
             await recorder.quiet()  # The wait for the listeners may have reached TCP upstreams.
-            outcomes = {call.name: await _call(case, call, ports[call.listener], pki, recorder) for call in case.calls}
+            outcomes = {
+                call.name: await _call(case, call, ports[call.listener], pki, recorder) for call in case.calls
+            }
     finally:
         for each in held.values():
             each.release()
@@ -65,7 +67,9 @@ async def _call(case: Case, call: Call, port: int, pki: Pki, recorder: Recorder)
     many = await asyncio.gather(*(limited() for _ in range(call.repeat)))
     merged = Seen(answers=[answer for seen in many for answer in seen.answers][:1])
     merged.ports = [each for seen in many for each in seen.ports]
-    counts = Counter(dict(answer.headers).get("x-upstream", str(answer.status)) for seen in many for answer in seen.answers)
+    counts = Counter(
+        dict(answer.headers).get("x-upstream", str(answer.status)) for seen in many for answer in seen.answers
+    )
     return Outcome(merged, [], counts=dict(counts))
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import struct
-import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -82,7 +82,11 @@ class Server:
     _connections: int = 0
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def start(self, pki: Pki, handler: Callable[[Server, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> None:
+    async def start(
+        self,
+        pki: Pki,
+        handler: Callable[[Server, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    ) -> None:
         """Listen on a free port of 127.0.0.1 and hand each connection to `handler`."""
 
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -120,9 +124,9 @@ class Server:
 
 
 async def serve_tcp(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Send everything back; with the script `greet` speak first, with `bye` last, with `close` or `reset` end at once."""
+    """Send everything back; scripts: `greet` speaks first, `bye` last, `close` and `reset` end at once."""
     entry = Received(server.name, "tcp", "", "", [], connection=server.connection())
-    name, value = behaviour_of(server.recorder.add(entry, None))
+    name, _ = behaviour_of(server.recorder.add(entry, None))
     if name == "reset":
         abort(writer)
         return
@@ -167,7 +171,9 @@ async def _upgrade(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, e
         await writer.drain()
 
 
-async def _answer(server: Server, writer: asyncio.StreamWriter, entry: Received, behaviour: tuple[str, str]) -> bool:
+async def _answer(
+    server: Server, writer: asyncio.StreamWriter, entry: Received, behaviour: tuple[str, str]
+) -> bool:
     """Write the response; False when the connection is to end."""
     name, value = behaviour
     if name == "hang":
@@ -186,7 +192,9 @@ async def _answer(server: Server, writer: asyncio.StreamWriter, entry: Received,
     head = f"HTTP/1.1 {status} Some\r\nx-upstream: {server.name}\r\n"
     if name in {"chunked", "trailers"}:
         ending = b"0\r\nx-trailer: yes\r\n\r\n" if name == "trailers" else b"0\r\n\r\n"
-        writer.write(head.encode() + b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(body), body) + ending)
+        writer.write(
+            head.encode() + b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(body), body) + ending
+        )
     elif h1.has_body(entry.method, status):
         writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
     else:

@@ -1,0 +1,1 @@
+"""The benchmark: pairs of sidecars with mutual TLS between them, compared under the same load (`make bench`)."""
