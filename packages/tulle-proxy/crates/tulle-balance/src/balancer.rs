@@ -152,19 +152,15 @@ impl Balancer {
         // Another start each time: under frequent updates a fixed one would favour the same host.
         self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let build = |groups: &[Group]| View::new(&self.config, groups, self.overprovisioning, self.seed);
-        self.whole = build(&self.groups);
-        self.subsets = self.config.subsets.as_ref().map(|subsets| Subsets::new(subsets, &self.groups, &build));
+        let subsets = self.config.subsets.as_ref().map(|subsets| Subsets::new(subsets, &self.groups, &build));
+        let whole = build(&self.groups);
+        (self.whole, self.subsets) = (whole, subsets);
     }
 }
 
 /// The host for `endpoint`: the earlier one when nothing changed, its successor when only settings did, else a new one.
 /// Another transport (TLS or not) makes another host, since its connections cannot be used on.
-fn take_over(
-    earlier: &mut HashMap<Address, Rc<Host>>,
-    next_id: &mut u64,
-    endpoint: &Endpoint,
-    now: Nanos,
-) -> Rc<Host> {
+fn take_over(earlier: &mut HashMap<Address, Rc<Host>>, next_id: &mut u64, endpoint: &Endpoint, now: Nanos) -> Rc<Host> {
     let same_transport = |host: &Host| host.endpoint.metadata.transport == endpoint.metadata.transport;
     let found = earlier.get(&endpoint.address).is_some_and(|host| same_transport(host));
     match found.then(|| earlier.remove(&endpoint.address)).flatten() {

@@ -168,9 +168,8 @@ mod tests {
     #[test]
     fn the_ring_agrees_with_envoys_published_example() {
         // Envoy, ring_hash_lb_test.cc "Basic": hosts 127.0.0.1:90..95, minimum ring size 12.
-        let shares: Vec<Share> = (0..6)
-            .map(|item| Share { item, key: format!("127.0.0.1:{}", 90 + item), weight: 1.0 / 6.0 })
-            .collect();
+        let shares: Vec<Share> =
+            (0..6).map(|item| Share { item, key: format!("127.0.0.1:{}", 90 + item), weight: 1.0 / 6.0 }).collect();
         let ring = Ring::new(&shares, 12, 1024);
         let expected = [
             (833437586790550860, 94),

@@ -129,9 +129,8 @@ mod tests {
 
     #[test]
     fn panic_needs_a_shortage_everywhere() {
-        let panics = |parts: &[(u32, u32)]| {
-            loads(&healthy(parts), 140, 50.0).iter().map(|load| load.panic).collect::<Vec<_>>()
-        };
+        let panics =
+            |parts: &[(u32, u32)]| loads(&healthy(parts), 140, 50.0).iter().map(|load| load.panic).collect::<Vec<_>>();
         assert_eq!(panics(&[(25, 100), (100, 100)]), [false, false]);
         assert_eq!(panics(&[(25, 100), (25, 100)]), [true, true]);
         assert_eq!(panics(&[(4, 10)]), [true]);

@@ -208,7 +208,10 @@ impl OutlierDetector {
         let rates = |volume: u32| -> Vec<(usize, f64)> {
             let counted = self.monitors.iter().enumerate().filter(|(_, (_, monitor))| monitor.until.is_none());
             let tallies = counted.map(|(at, (_, monitor))| (at, tally(monitor)));
-            tallies.filter(|(_, tally)| tally.total >= volume.max(1)).map(|(at, tally)| (at, tally.success_rate())).collect()
+            tallies
+                .filter(|(_, tally)| tally.total >= volume.max(1))
+                .map(|(at, tally)| (at, tally.success_rate()))
+                .collect()
         };
         let by_success = rates(self.config.success_rate_request_volume);
         let by_failure = rates(self.config.failure_percentage_request_volume);

@@ -19,10 +19,21 @@ pub struct Pool {
 #[derive(Debug)]
 enum Picker {
     /// Equal weights: a plain rotation.
-    Rotation { next: usize },
-    Weighted { edf: Edf, slow_start: Option<SlowStart> },
-    WeightedLeastRequest { edf: Edf, bias: f64, slow_start: Option<SlowStart> },
-    LeastRequest { choices: u32 },
+    Rotation {
+        next: usize,
+    },
+    Weighted {
+        edf: Edf,
+        slow_start: Option<SlowStart>,
+    },
+    WeightedLeastRequest {
+        edf: Edf,
+        bias: f64,
+        slow_start: Option<SlowStart>,
+    },
+    LeastRequest {
+        choices: u32,
+    },
     Random,
     Ring(Ring),
     Maglev(Maglev),

@@ -58,7 +58,8 @@ impl Subsets {
             let usable = |view: &&mut View| !self.panic_mode_any || view.has_healthy();
             return self.views.get_mut(wanted).filter(usable).map_or(Found::Any, Found::View);
         }
-        let same_keys = |keys: &[Str]| keys.len() == wanted.len() && keys.iter().zip(wanted).all(|(key, (name, _))| key == name);
+        let same_keys =
+            |keys: &[Str]| keys.len() == wanted.len() && keys.iter().zip(wanted).all(|(key, (name, _))| key == name);
         let selector = self.selectors.iter().find(|(keys, _)| same_keys(keys));
         match selector.map_or(self.fallback, |(_, fallback)| *fallback) {
             SubsetFallback::NoEndpoint => Found::Nothing,

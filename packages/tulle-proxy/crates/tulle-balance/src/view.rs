@@ -84,7 +84,10 @@ impl View {
     pub fn retire(&self) {
         for level in &self.priorities {
             // The healthy pools last: their places matter most.
-            [Some(&level.degraded), level.all.as_ref(), Some(&level.healthy)].into_iter().flatten().for_each(Spread::retire);
+            [Some(&level.degraded), level.all.as_ref(), Some(&level.healthy)]
+                .into_iter()
+                .flatten()
+                .for_each(Spread::retire);
         }
     }
 }
@@ -123,7 +126,8 @@ impl Build<'_> {
     }
 
     fn spread(&self, level: &[&Group], wanted: impl Fn(&Host) -> bool) -> Spread {
-        let weighted = self.config.locality == LocalityMode::Weighted && level.iter().any(|group| group.weight.is_some());
+        let weighted =
+            self.config.locality == LocalityMode::Weighted && level.iter().any(|group| group.weight.is_some());
         if !weighted {
             return self.flat(level, wanted);
         }

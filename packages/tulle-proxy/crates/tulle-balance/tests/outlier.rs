@@ -67,7 +67,8 @@ fn local_errors_count_as_gateway_errors_unless_split() {
     let gateway = OutlierConfig { enforcing_consecutive_gateway_failure: 100, ..half() };
     let event = Bench::new(gateway, 2).report(0, HostResult::LocalOriginFailure, 5, 1);
     assert_eq!(event, Some(ejected(0, 31, EjectionReason::ConsecutiveGatewayFailure)));
-    let split = OutlierConfig { split_external_local_origin_errors: true, consecutive_local_origin_failure: 2, ..half() };
+    let split =
+        OutlierConfig { split_external_local_origin_errors: true, consecutive_local_origin_failure: 2, ..half() };
     let mut bench = Bench::new(split, 2);
     assert_eq!(bench.report(0, HostResult::LocalOriginFailure, 1, 1), None);
     assert_eq!(bench.report(0, HostResult::LocalOriginSuccess, 1, 1), None);

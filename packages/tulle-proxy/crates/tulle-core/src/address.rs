@@ -10,7 +10,10 @@ use crate::Str;
 pub enum Address {
     Ip(SocketAddr),
     /// A DNS name and a port (STRICT_DNS and LOGICAL_DNS clusters).
-    Name { host: Str, port: u16 },
+    Name {
+        host: Str,
+        port: u16,
+    },
     /// A Unix stream socket's path.
     Pipe(Str),
     /// Envoy's internal listener, by its name.

@@ -38,7 +38,8 @@ mod tests {
 
     #[test]
     fn shares_are_exact_over_a_whole_period() {
-        for (numerator, denominator, expected) in [(0, 100, 0), (50, 100, 500_000), (1, 10_000, 100), (7, 5, 1_000_000)] {
+        for (numerator, denominator, expected) in [(0, 100, 0), (50, 100, 500_000), (1, 10_000, 100), (7, 5, 1_000_000)]
+        {
             let percent = FractionalPercent::new(numerator, denominator);
             let hits = (0..1_000_000u64).filter(|&random| percent.hits(random)).count();
             assert_eq!(hits, expected);

@@ -1,8 +1,8 @@
 //! Policies of a request as pure data and pure decisions: matchers, retries, timeouts, limits, rate limits.
 
 pub mod backoff;
-pub mod budget;
 pub mod bucket;
+pub mod budget;
 pub mod limits;
 pub mod matcher;
 pub mod outcome;

@@ -22,10 +22,10 @@ pub const REGEX_SIZE_LIMIT: usize = 1 << 20;
 
 /// Compiles `pattern` unanchored, with the mesh's size limit.
 pub fn compile_unanchored(pattern: &str) -> Result<regex::bytes::Regex, RegexError> {
-    regex::bytes::RegexBuilder::new(pattern).size_limit(REGEX_SIZE_LIMIT).build().map_err(|reason| RegexError {
-        pattern: pattern.to_owned(),
-        reason: reason.to_string(),
-    })
+    regex::bytes::RegexBuilder::new(pattern)
+        .size_limit(REGEX_SIZE_LIMIT)
+        .build()
+        .map_err(|reason| RegexError { pattern: pattern.to_owned(), reason: reason.to_string() })
 }
 
 impl Regex {
@@ -116,7 +116,10 @@ pub enum HeaderTest {
     Present(bool),
     String(StringMatcher),
     /// A base-10 integer in `start..end`.
-    Range { start: i64, end: i64 },
+    Range {
+        start: i64,
+        end: i64,
+    },
 }
 
 /// `envoy.config.route.v3.HeaderMatcher`.

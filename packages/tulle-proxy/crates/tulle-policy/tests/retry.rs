@@ -13,10 +13,7 @@ fn policy(on: &str, num_retries: u32) -> RetryPolicy {
 
 fn retried(on: &str, outcome: Outcome) -> bool {
     let policy = policy(on, 1);
-    matches!(
-        RetryState::new(&policy).after(&policy, &outcome, Nanos::ZERO, &mut Rng::seeded(1)),
-        Decision::RetryAt(_)
-    )
+    matches!(RetryState::new(&policy).after(&policy, &outcome, Nanos::ZERO, &mut Rng::seeded(1)), Decision::RetryAt(_))
 }
 
 fn grpc(code: u16) -> Outcome {

@@ -178,4 +178,3 @@ pub struct DirectResponse {
     pub status: u16,
     pub body: Box<[u8]>,
 }
-

@@ -69,11 +69,7 @@ fn rooted(path: String) -> String {
 }
 
 /// The authority to forward, where it does not depend on the endpoint; `None` leaves it as it is.
-pub fn authority<R: RequestView + ?Sized>(
-    action: &Forward,
-    arm: Option<&WeightedCluster>,
-    request: &R,
-) -> Option<Str> {
+pub fn authority<R: RequestView + ?Sized>(action: &Forward, arm: Option<&WeightedCluster>, request: &R) -> Option<Str> {
     if let Some(host) = arm.and_then(|arm| arm.host_rewrite.as_ref()) {
         return Some(host.clone());
     }

@@ -59,7 +59,15 @@ fn authorities_come_from_text_header_or_path() {
 }
 
 fn redirect() -> Redirect {
-    Redirect { https: false, scheme: None, host: None, port: None, path: RedirectPath::Keep, status: 301, strip_query: false }
+    Redirect {
+        https: false,
+        scheme: None,
+        host: None,
+        port: None,
+        path: RedirectPath::Keep,
+        status: 301,
+        strip_query: false,
+    }
 }
 
 #[test]
@@ -74,11 +82,7 @@ fn locations_are_envoys() {
         (Redirect { port: Some(81), ..redirect() }, "[::1]:80", "http://[::1]:81/a/b?q=1"),
         (Redirect { host: Some("n".into()), strip_query: true, ..redirect() }, "h:80", "http://n/a/b"),
         (Redirect { path: RedirectPath::Replace("/n".into()), ..redirect() }, "h", "http://h/n?q=1"),
-        (
-            Redirect { path: RedirectPath::Replace("/n?x".into()), strip_query: true, ..redirect() },
-            "h",
-            "http://h/n?x",
-        ),
+        (Redirect { path: RedirectPath::Replace("/n?x".into()), strip_query: true, ..redirect() }, "h", "http://h/n?x"),
         (Redirect { path: RedirectPath::Prefix("/z".into()), ..redirect() }, "h", "http://h/z/b?q=1"),
         (Redirect { scheme: Some("ftp".into()), ..redirect() }, "h:80", "ftp://h/a/b?q=1"),
     ];

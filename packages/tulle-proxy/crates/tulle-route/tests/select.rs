@@ -104,7 +104,8 @@ fn headers_queries_and_grpc_narrow_a_route() {
     assert!(!by_header.matches(&get("h", "/").with("user-type", "internal").with("user-type", "x"), 0));
     let joined = HeaderMatcher { test: HeaderTest::String(StringMatcher::exact("a,b")), ..internal.clone() };
     assert!(joined.matches(&get("h", "/").with("user-type", "a").with("user-type", "b")));
-    let method = HeaderMatcher { name: ":method".into(), test: HeaderTest::String(StringMatcher::exact("GET")), ..internal };
+    let method =
+        HeaderMatcher { name: ":method".into(), test: HeaderTest::String(StringMatcher::exact("GET")), ..internal };
     assert!(method.matches(&get("h", "/")));
 
     let query = |test| QueryMatcher { name: "a".into(), test };

@@ -45,15 +45,30 @@ pub enum Op {
 /// Where an operator takes its value from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
-    Header { part: HeadPart, name: Str, alternative: Option<Str>, query: Query },
+    Header {
+        part: HeadPart,
+        name: Str,
+        alternative: Option<Str>,
+        query: Query,
+    },
     Field(Field),
     /// One half of an address field.
-    Address { field: Field, half: AddressHalf },
+    Address {
+        field: Field,
+        half: AddressHalf,
+    },
     FlagsLong,
     GrpcStatus(GrpcStyle),
     StartTime(TimeFormat),
-    Elapsed { from: TimePoint, to: TimePoint, unit: Unit },
-    State { namespace: Str, key: Str },
+    Elapsed {
+        from: TimePoint,
+        to: TimePoint,
+        unit: Unit,
+    },
+    State {
+        namespace: Str,
+        key: Str,
+    },
 }
 
 /// Whether a header operator keeps the query of a path.

@@ -6,6 +6,7 @@ pub mod envoy;
 pub mod format;
 pub mod istio;
 pub mod json;
+mod labels;
 pub mod prometheus;
 pub mod registry;
 pub mod strftime;

@@ -14,11 +14,19 @@ pub struct TimeFormat {
 enum Piece {
     Literal(Str),
     /// A number of the broken-down time, padded to a width with zeros (or spaces for `%e`).
-    Number { part: Part, width: usize, pad: u8 },
+    Number {
+        part: Part,
+        width: usize,
+        pad: u8,
+    },
     /// The first `n` digits of the nanoseconds.
     Fraction(usize),
-    MonthName { short: bool },
-    DayName { short: bool },
+    MonthName {
+        short: bool,
+    },
+    DayName {
+        short: bool,
+    },
     AmPm,
 }
 
@@ -54,7 +62,17 @@ pub struct Civil {
 }
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];

@@ -148,7 +148,10 @@ fn json_keeps_types_and_nests() {
         member("both", "%PROTOCOL% %ROUTE_NAME%"),
         member("port", "%UPSTREAM_HOST_PORT%"),
         member("time", "%START_TIME(%Y\"\\)%"),
-        ("in".into(), JsonTemplate::List(vec![JsonTemplate::Number(1.5), JsonTemplate::Bool(true), JsonTemplate::Null])),
+        (
+            "in".into(),
+            JsonTemplate::List(vec![JsonTemplate::Number(1.5), JsonTemplate::Bool(true), JsonTemplate::Null]),
+        ),
         ("obj\"".into(), JsonTemplate::Object(vec![member("f", "%RESPONSE_FLAGS%")])),
     ]);
     let expected = concat!(

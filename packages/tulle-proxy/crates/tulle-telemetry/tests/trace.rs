@@ -49,9 +49,11 @@ fn published_examples_are_read() {
     let w3c = TraceContext::extract(&head(&[("traceparent", &format!("00-{TRACE}-{SPAN}-01"))])).unwrap();
     assert_eq!((w3c.format, w3c.sampling), (Format::W3c, Some(Sampling::Record)));
     assert_eq!((w3c.trace_id, w3c.span_id), (0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, 0x00f0_67aa_0ba9_02b7));
-    let single = TraceContext::extract(&head(&[("b3", "80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-1-05e3ac9a4f6e3b90")]));
+    let single =
+        TraceContext::extract(&head(&[("b3", "80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-1-05e3ac9a4f6e3b90")]));
     assert_eq!(single.unwrap().parent_id, Some(0x05e3_ac9a_4f6e_3b90));
-    let multi = TraceContext::extract(&head(&[("x-b3-traceid", "463ac35c9f6413ad"), ("x-b3-spanid", "a2fb4a1d1a96d312")]));
+    let multi =
+        TraceContext::extract(&head(&[("x-b3-traceid", "463ac35c9f6413ad"), ("x-b3-spanid", "a2fb4a1d1a96d312")]));
     assert_eq!((multi.unwrap().sampling, multi.unwrap().trace_id), (None, 0x463a_c35c_9f64_13ad));
 }
 
@@ -71,7 +73,14 @@ fn malformed_contexts_count_as_absent() {
     ] {
         assert_eq!(TraceContext::extract(&head(&[("traceparent", traceparent)])), None, "{traceparent}");
     }
-    for b3 in ["0", "d", "1-2", &format!("{TRACE}-{SPAN}-x"), &format!("{TRACE}-{SPAN}-1-1"), &format!("+{}-{SPAN}", &TRACE[1..])] {
+    for b3 in [
+        "0",
+        "d",
+        "1-2",
+        &format!("{TRACE}-{SPAN}-x"),
+        &format!("{TRACE}-{SPAN}-1-1"),
+        &format!("+{}-{SPAN}", &TRACE[1..]),
+    ] {
         assert_eq!(TraceContext::extract(&head(&[("b3", b3)])), None, "{b3}");
     }
     assert_eq!(TraceContext::extract(&head(&[("x-b3-traceid", TRACE), ("x-b3-spanid", "12")])), None);
