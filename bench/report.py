@@ -88,9 +88,9 @@ def _setting(settings: Settings) -> list[str]:
         f" {settings.seconds:g} s; responses of {settings.body} bytes; one worker a sidecar; TLS 1.3 with client"
         " certificates between them (not for floor and direct).",
         "",
-        f"CPU is of both sidecars together. Open-loop latency is at {settings.rate} requests/s from the intended time of"
-        " sending. Memory is of one sidecar. The last columns are medians of tulle's figure divided by the peer's in the"
-        " same round (below 1: tulle is better). *features*: metrics, access log to a file, authorization by identity.",
+        f"CPU is of both sidecars together. Open-loop latency is at {settings.rate} requests/s from the intended time"
+        " of sending. Memory is of one sidecar. The last columns are medians of tulle's figure divided by the peer's in"
+        " the same round (below 1: tulle is better). *features*: metrics, access log to a file, authorization by identity.",
     ]
 
 
