@@ -191,6 +191,7 @@ class ProxyView(Message, frozen=True):
     synced: bool = False
     acknowledged: dict[str, str] = {}
     pending: list[str] = []
+    pushes: int = 0
     last_nack: NackView | None = None
 
 

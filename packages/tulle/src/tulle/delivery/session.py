@@ -141,6 +141,11 @@ class Session:
         return self._types
 
     @property
+    def pushes(self) -> int:
+        """How many pushes the stream has had."""
+        return self._nonce
+
+    @property
     def settled(self) -> Snapshot | None:
         """The last snapshot of which the client has acknowledged everything that it asked for."""
         return self._settled

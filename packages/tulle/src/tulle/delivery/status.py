@@ -36,6 +36,7 @@ class ProxyStatus:
     peer: Peer
     protocol: str
     connected_at: float
+    pushes: int
     synced: bool
     settled: Snapshot | None
     types: dict[str, TypeStatus]
@@ -68,6 +69,7 @@ class Connection:
             self.peer,
             self.protocol,
             self.connected_at,
+            self.session.pushes,
             self.session.synced,
             self.session.settled,
             types,

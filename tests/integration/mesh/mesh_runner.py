@@ -1,0 +1,209 @@
+"""A mesh under test: `tulle up` as a process, its ready file, its CLI."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+READY_SECONDS = 60
+STOP_SECONDS = 60
+
+ECHO = '''
+import http.server, json, os, socketserver, sys
+class Echo(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        body = json.dumps({"name": os.environ["NAME"], "path": self.path}).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *args): pass
+class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+Server(("127.0.0.1", int(sys.argv[1])), Echo).serve_forever()
+'''
+
+_WORKLOAD = """
+apiVersion: tulle.dev/v1alpha1
+kind: Workload
+metadata: {{name: backend-{version}, namespace: default, labels: {{app: backend, version: {version}}}}}
+spec:
+  serviceAccount: backend
+  ports: [{{name: http, port: 0}}]
+  command: [{python}, echo.py, $(PORT_HTTP)]
+  env: {{NAME: {version}}}
+---"""
+
+
+def backend(version: str) -> str:
+    """One echo server's Workload, with a document separator after it."""
+    return _WORKLOAD.format(version=version, python=sys.executable)
+
+
+def route(v1: int, v2: int) -> str:
+    """Seed 003's canary, with these weights."""
+    return f"""
+apiVersion: networking.istio.io/v1beta1
+kind: VirtualService
+metadata:
+  name: backend-route
+spec:
+  hosts:
+  - backend
+  http:
+  - match:
+    - headers:
+        user-type:
+          exact: internal
+    route:
+    - destination:
+        host: backend
+        subset: v2
+  - route:
+    - destination:
+        host: backend
+        subset: v1
+      weight: {v1}
+    - destination:
+        host: backend
+        subset: v2
+      weight: {v2}
+"""
+
+
+BACKEND = f"""
+apiVersion: tulle.dev/v1alpha1
+kind: Workload
+metadata: {{name: client, namespace: default, labels: {{app: client}}}}
+spec: {{serviceAccount: client}}
+---{backend("v1")}{backend("v2")}
+apiVersion: v1
+kind: Service
+metadata: {{name: backend, namespace: default}}
+spec:
+  selector: {{app: backend}}
+  ports: [{{name: http, port: 9001, targetPort: http}}]
+---{route(90, 10)}---
+apiVersion: networking.istio.io/v1beta1
+kind: DestinationRule
+metadata:
+  name: backend-destination
+spec:
+  host: backend
+  subsets:
+  - name: v1
+    labels: {{version: v1}}
+  - name: v2
+    labels: {{version: v2}}
+"""
+
+
+@dataclass
+class Mesh:
+    """A running `tulle up`."""
+
+    folder: Path
+    process: subprocess.Popen[bytes]
+    ready: dict[str, Any]
+
+    @classmethod
+    def start(cls, folder: Path, config: str, data_plane: str) -> Mesh:
+        """Starts a mesh from one file of objects; `echo.py` lies next to it."""
+        (folder / "config").mkdir(parents=True)
+        (folder / "config" / "mesh.yaml").write_text(config)
+        (folder / "config" / "echo.py").write_text(ECHO)
+        log = (folder / "up.log").open("wb")
+        argv = [sys.executable, "-m", "tulle.cli", "up", str(folder / "config"), "--data-plane", data_plane]
+        argv += ["--state", str(folder / "state"), "--ready-file", str(folder / "ready.json")]
+        process = subprocess.Popen(argv, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        log.close()
+        return cls(folder, process, {})
+
+    def wait_ready(self) -> None:
+        """Waits for the ready file and reads it."""
+        self.until(lambda: (self.folder / "ready.json").exists(), "the mesh is ready", READY_SECONDS)
+        self.read_ready()
+
+    def read_ready(self) -> None:
+        """Reads the ready file again: a restart changes it."""
+        self.ready = json.loads((self.folder / "ready.json").read_text())
+
+    def until(self, holds: Callable[[], bool], what: str, seconds: float = 30) -> None:
+        """Polls until something holds; fails with the mesh's own output when it does not."""
+        deadline = time.monotonic() + seconds
+        while not holds():
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                tail = (self.folder / "up.log").read_text(errors="replace")[-4000:]
+                state = f"exit status {self.process.returncode}" if self.process.poll() is not None else "running"
+                raise AssertionError(f"not within {seconds} s: {what} ({state})\n{tail}")
+            time.sleep(0.01)
+
+    def workload(self, name: str) -> dict[str, Any]:
+        """A workload's entry in the ready file."""
+        return next(each for each in self.ready["workloads"] if each["name"] == name)
+
+    def tulle(self, *words: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Runs the CLI against this mesh."""
+        environment = {**os.environ, "TULLE_API": self.ready["api"]}
+        argv = [sys.executable, "-m", "tulle.cli", *words]
+        return subprocess.run(
+            argv, capture_output=True, text=True, env=environment, input=text, timeout=60, check=False
+        )
+
+    def status(self) -> dict[str, Any]:
+        """`tulle status -o json`."""
+        found: dict[str, Any] = json.loads(self.tulle("status", "-o", "json").stdout)
+        return found
+
+    def synced(self) -> bool:
+        """Whether every proxy is connected and has what it should have."""
+        return all(proxy["connected"] and proxy["synced"] for proxy in self.status()["proxies"])
+
+    def pids(self) -> set[int]:
+        """Every process of the mesh: the supervisor and all below it."""
+        found = {self.process.pid}
+        while True:
+            more = {child for pid in found for child in _children(pid)} - found
+            if not more:
+                return found
+            found |= more
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(STOP_SECONDS)
+
+    def kill(self) -> None:
+        """Ends the mesh if it still runs."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+def _children(pid: int) -> set[int]:
+    try:
+        return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+    except OSError:
+        return set()
+
+
+def alive(pid: int) -> bool:
+    """Whether a process exists and is not a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
