@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from tulle.link.hosts import Hosts
 from tulle.link.matches import rule_covers
 from tulle.model.diagnostics import Diagnostic, Severity
 from tulle.model.hosts import pattern_covers, patterns_of
 from tulle.model.mesh import BoundRule, HostRoutes, LinkedPolicy, LinkedService
+from tulle.model.policies import DestinationPolicy, TrafficPolicy
 from tulle.model.routes import Destination, Forward
 from tulle.model.source import SourceRef
 
@@ -107,22 +109,36 @@ def _unreachable(host: HostRoutes) -> Iterator[Diagnostic]:
             )
 
 
-def check_policies(
-    policies: Mapping[str, tuple[LinkedPolicy, ...]], places: Mapping[str, SourceRef], services: Iterable[str]
-) -> list[Diagnostic]:
-    """Policies for hosts that nobody declares; `places` says where each host is written."""
-    known = frozenset(services)
-    return [
-        _warning(
-            "unknown-host",
-            f"a policy is for {host}, which no Service or ServiceEntry declares",
-            places[host],
-            "spec.host",
-            _near(host, known),
-        )
-        for host in policies
-        if host not in known and not any(pattern_covers(host, service) for service in known)
-    ]
+def check_policies(policies: Iterable[DestinationPolicy], hosts: Hosts) -> list[Diagnostic]:
+    """Policies for hosts that nobody declares, and what they ask for that nothing here does yet."""
+    findings = []
+    for policy in policies:
+        host = hosts.resolve(policy.host, policy.meta.namespace)
+        covers = host in hosts.known or any(pattern_covers(host, each) for each in hosts.known)
+        if not covers:
+            findings.append(
+                _warning(
+                    "unknown-host",
+                    f"{policy.meta} is for {host}, which no Service or ServiceEntry declares",
+                    policy.meta.source,
+                    "spec.host",
+                    _near(host, hosts.known),
+                )
+            )
+        settings = (policy.policy, *(subset.policy for subset in policy.subsets))
+        every = (*settings, *(port.policy for each in settings for port in each.ports))
+        findings += [
+            _warning("not-applied", f"{policy.meta}: {what}", policy.meta.source, field, None)
+            for field, what in dict.fromkeys(item for each in every for item in _not_applied(each))
+        ]
+    return findings
+
+
+def _not_applied(policy: TrafficPolicy) -> Iterator[tuple[str, str]]:
+    if policy.locality is not None and policy.locality.enabled:
+        yield "loadBalancer.localityLbSetting", "traffic is not distributed by locality"
+    if policy.tls is not None and policy.tls.credential_name is not None:
+        yield "tls.credentialName", "client certificates are read from files only, not from secrets"
 
 
 def _near(host: str, known: Iterable[str]) -> str | None:

@@ -53,7 +53,7 @@ def link(
     findings += found
     workloads = _oldest_first(every, Workload)
     findings += check_routes(routes.values(), References(services, policies))
-    findings += check_policies(policies, _places(written, hosts), services)
+    findings += check_policies(written, hosts)
     findings += _check_upstreams(workloads, hosts, services)
     declared = Declared(chosen, hosts, services, declarations)
     assembly = assemble(declared, workloads, _oldest_first(every, EndpointSet), placements)
@@ -98,13 +98,6 @@ def _oldest_first(fragments: Iterable[Fragment], kind: type[_F]) -> list[_F]:
     """All fragments of one type by age, then namespace and name; those of one object stay as lowered."""
     chosen = [fragment for fragment in fragments if isinstance(fragment, kind)]
     return sorted(chosen, key=lambda fragment: fragment.meta)
-
-
-def _places(policies: Iterable[DestinationPolicy], hosts: Hosts) -> Mapping[str, SourceRef]:
-    places: dict[str, SourceRef] = {}
-    for policy in policies:
-        places.setdefault(hosts.resolve(policy.host, policy.meta.namespace), policy.meta.source)
-    return places
 
 
 def _check_upstreams(

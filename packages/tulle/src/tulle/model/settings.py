@@ -10,13 +10,6 @@ from tulle.model.routes import Percent
 ONE_PERCENT = Percent(10_000)
 
 
-class OutboundPolicy(StrEnum):
-    """What happens to requests for hosts nobody declared."""
-
-    ALLOW_ANY = "allow-any"
-    REGISTRY_ONLY = "registry-only"
-
-
 class LogEncoding(StrEnum):
     TEXT = "text"
     JSON = "json"
@@ -41,11 +34,10 @@ class Tracing:
 
 @dataclass(frozen=True, slots=True)
 class MeshSettings:
+    """`root_namespace` holds the policies of the whole mesh. Hosts that nobody declared are answered 502."""
+
     trust_domain: str = "cluster.local"
     domain: str = "cluster.local"
-    mesh_id: str = "cluster.local"
-    cluster: str = "Kubernetes"
     root_namespace: str = "istio-system"
-    outbound: OutboundPolicy = OutboundPolicy.REGISTRY_ONLY
     access_log: AccessLog = AccessLog()
     tracing: Tracing = Tracing()

@@ -33,7 +33,7 @@ def own_listeners(scope: Scope, memo: Memo) -> list[Resource]:
         tag = ("inbound listener", inbound, workload.address, settings)
         made.append(memo.get(tag, (), partial(_inbound_listener, workload, inbound, settings)))
     for upstream, service, port in _known_upstreams(scope):
-        inputs = (service, *destinations(service.tcp, scope.outbound))
+        inputs = (service, *destinations((*service.tcp, *service.tls), scope.outbound))
         build = partial(_upstream_listener, upstream, service, port, scope.outbound)
         made.append(memo.get(("upstream listener", upstream, settings), inputs, build))
     return made

@@ -48,6 +48,7 @@ class OutboundService:
     subsets: tuple[Subset, ...]
     http: tuple[BoundRule, ...]
     tcp: tuple[BoundConnectionRule, ...]
+    tls: tuple[BoundConnectionRule, ...] = ()
 
     def subset(self, name: str) -> Subset | None:
         """The subset of that name, or None."""
@@ -160,7 +161,7 @@ def _caller_labels(mesh: Mesh) -> tuple[str, ...]:
     for host in mesh.routes.values():
         for bound in host.http:
             keys.update(key for match in bound.rule.matches for key, _ in match.source_labels)
-        for connection in host.tcp:
+        for connection in (*host.tcp, *host.tls):
             keys.update(key for match in connection.rule.matches for key, _ in match.source_labels)
     for policies in mesh.policies.values():
         keys.update(key for policy in policies for key, _ in policy.workload_selector)
@@ -172,7 +173,8 @@ def _service(mesh: Mesh, service: LinkedService, namespace: str, shape: Labels) 
     routes = next((mesh.routes[each] for each in patterns_of(service.host) if each in mesh.routes), None)
     http = () if routes is None else _visible_http(routes.http, namespace, shape)
     tcp = () if routes is None else _visible_tcp(routes.tcp, namespace, shape)
-    return OutboundService(service, policy.policy, policy.subsets, http, tcp)
+    by_sni = () if routes is None else _visible_tcp(routes.tls, namespace, shape)
+    return OutboundService(service, policy.policy, policy.subsets, http, tcp, by_sni)
 
 
 def _visible_http(rules: tuple[BoundRule, ...], namespace: str, shape: Labels) -> tuple[BoundRule, ...]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tulle.model.policies import ConnectionPool
 from tulle.model.settings import MeshSettings
+from tulle.xds.cluster_policies import UNSET_POOL
 from tulle.xds.telemetry import access_logs, tracing
-from tulle.xds.wire import ADS, NO_TIMEOUT, extension
+from tulle.xds.wire import ADS, NO_TIMEOUT, duration, extension
 
 _MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 
@@ -49,15 +51,22 @@ def discovered(route_config_name: str) -> dict[str, Any]:
 
 
 def tcp_proxy(
-    stat_prefix: str, settings: MeshSettings, clusters: Sequence[tuple[str, int]]
+    stat_prefix: str,
+    settings: MeshSettings,
+    clusters: Sequence[tuple[str, int]],
+    pool: ConnectionPool = UNSET_POOL,
 ) -> dict[str, Any]:
-    """The TCP proxy filter to one cluster, or to several by weight."""
+    """The TCP proxy filter to one cluster, or to several by weight (none of them 0)."""
     fields: dict[str, Any]
     if len(clusters) == 1:
         fields = {"cluster": clusters[0][0]}
     else:
-        weighted = [{"name": name, "weight": weight} for name, weight in clusters if weight > 0]
+        weighted = [{"name": name, "weight": weight} for name, weight in clusters]
         fields = {"weighted_clusters": {"clusters": weighted}}
+    if pool.tcp_idle_timeout is not None:
+        fields["idle_timeout"] = duration(pool.tcp_idle_timeout)
+    if pool.max_connection_duration is not None:
+        fields["max_downstream_connection_duration"] = duration(pool.max_connection_duration)
     return extension(
         "envoy.filters.network.tcp_proxy",
         "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",

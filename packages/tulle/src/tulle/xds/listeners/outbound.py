@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tulle.model.mesh import LinkedPort, LinkedUpstream, PlacedWorkload
+from tulle.model.mesh import BoundConnectionRule, LinkedPort, LinkedUpstream, PlacedWorkload
 from tulle.model.services import Protocol
 from tulle.model.settings import MeshSettings
 from tulle.protos import message
 from tulle.xds import names
+from tulle.xds.cluster_policies import UNSET_POOL
+from tulle.xds.effective import at_port
 from tulle.xds.filters.table import OUTBOUND
 from tulle.xds.listeners.http_manager import discovered, http_manager, tcp_proxy
-from tulle.xds.listeners.inbound import LISTENER
+from tulle.xds.listeners.inbound import LISTENER, TLS_INSPECTOR
 from tulle.xds.routes import Naming
 from tulle.xds.scope import Outbound, OutboundService
 from tulle.xds.wire import extension, socket_address
@@ -58,6 +61,9 @@ def upstream_listener(
     if port.protocol.is_http:
         listener.filter_chains.append(chain(**http))
     elif port.protocol is not Protocol.UNKNOWN:
+        listener.filter_chains.extend(chain(**each) for each in _by_sni(name, service, port, outbound))
+        if listener.filter_chains:
+            listener.listener_filters.add(**TLS_INSPECTOR)
         listener.filter_chains.append(chain(**tcp))
     else:
         http["filter_chain_match"] = {"application_protocols": ["http/1.0", "http/1.1", "h2c"]}
@@ -71,15 +77,48 @@ def upstream_listener(
 
 def _tcp(name: str, service: OutboundService, port: LinkedPort, outbound: Outbound) -> dict[str, Any]:
     """To the destinations of the first TCP rule for the port, else to the service port itself."""
+    rules = (bound for bound in service.tcp if _is_for(bound, port))
+    clusters = next((found for bound in rules if (found := _clusters(bound, port, outbound))), None)
+    itself = (names.outbound_cluster(service.service.host, port.number), 1)
+    return _proxy(name, clusters or [itself], service, port, outbound)
+
+
+def _by_sni(
+    name: str, service: OutboundService, port: LinkedPort, outbound: Outbound
+) -> Iterator[dict[str, Any]]:
+    """A filter chain for each TLS rule: the application's own TLS passes through, chosen by its server name."""
+    taken: set[str] = set()
+    for index, bound in enumerate(service.tls):
+        clusters = _clusters(bound, port, outbound)
+        hosts = [host for match in bound.rule.matches for host in match.sni_hosts if host not in taken]
+        if clusters and hosts and _is_for(bound, port):
+            taken.update(hosts)
+            yield {
+                "name": f"{name}|tls|{index}",
+                "filter_chain_match": {"server_names": hosts},
+                "filters": [_proxy(name, clusters, service, port, outbound)],
+            }
+
+
+def _is_for(bound: BoundConnectionRule, port: LinkedPort) -> bool:
+    if bound.ports and port.number not in bound.ports:
+        return False
+    matches = bound.rule.matches
+    return not matches or any(match.port in (None, port.number) for match in matches)
+
+
+def _clusters(bound: BoundConnectionRule, port: LinkedPort, outbound: Outbound) -> list[tuple[str, int]]:
+    """The rule's clusters that get anything, with their weights."""
     naming = Naming(outbound.services, port.number)
-    for bound in service.tcp:
-        if bound.ports and port.number not in bound.ports:
-            continue
-        matches = bound.rule.matches
-        if matches and not any(match.port in (None, port.number) for match in matches):
-            continue
-        clusters = [(naming(each).cluster, each.weight) for each in bound.rule.destinations]
-        if any(weight > 0 for _, weight in clusters):
-            return tcp_proxy(name, outbound.settings, clusters)
-    itself = names.outbound_cluster(service.service.host, port.number)
-    return tcp_proxy(name, outbound.settings, [(itself, 1)])
+    return [(naming(each).cluster, each.weight) for each in bound.rule.destinations if each.weight > 0]
+
+
+def _proxy(
+    name: str,
+    clusters: Sequence[tuple[str, int]],
+    service: OutboundService,
+    port: LinkedPort,
+    outbound: Outbound,
+) -> dict[str, Any]:
+    pool = at_port(service.policy, None, port.number).connection_pool or UNSET_POOL
+    return tcp_proxy(name, outbound.settings, clusters, pool)
