@@ -90,7 +90,7 @@ def _setting(settings: Settings) -> list[str]:
         "",
         f"CPU is of both sidecars together. Open-loop latency is at {settings.rate} requests/s from the intended time"
         " of sending. Memory is of one sidecar. The last columns are medians of tulle's figure divided by the peer's in"
-        " the same round (below 1: tulle is better). *features*: metrics, access log to a file, authorization by identity.",
+        " the same round (below 1: tulle is better). *features*: metrics, access log, authorization by identity.",
     ]
 
 
