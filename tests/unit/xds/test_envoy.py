@@ -111,6 +111,10 @@ def everything() -> list[Any]:
     origination = policies.TrafficPolicy(tls=policies.ClientTls(policies.TlsMode.SIMPLE, "api.example.com"))
     warm = policies.TrafficPolicy(policies.LoadBalancer(slow_start=SECOND))
     rule_for = policy(settings, "v2")
+    by_sni = r.ConnectionRule(at(), (to(),), (matching.ConnectionMatch(at(), ("a.example.com", "*.b.com")),))
+    split = r.ConnectionRule(
+        at(), (to(port=9003, subset="v1", weight=1), to(port=9003, subset="v2", weight=3))
+    )
     return [
         service("backend", *ports),
         service("outside"),
@@ -119,7 +123,7 @@ def everything() -> list[Any]:
         policies.DestinationPolicy(rule_for.meta, "backend", settings, (subset, *rule_for.subsets)),
         policy(origination, host="outside", name="o"),
         policy(warm, host="warm", name="w"),
-        routes(*every),
+        routes(*every, tls=(by_sni,), tcp=(split,)),
         routes(rule(to()), host="*.routed.example.com", name="wild"),
     ]
 
