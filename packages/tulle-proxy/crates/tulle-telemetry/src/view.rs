@@ -32,6 +32,11 @@ pub enum TimePoint {
     Complete,
 }
 
+impl TimePoint {
+    /// How many there are, for tables indexed by `point as usize`.
+    pub const COUNT: usize = TimePoint::Complete as usize + 1;
+}
+
 /// A single fact about an exchange. Names follow Envoy's operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Field {

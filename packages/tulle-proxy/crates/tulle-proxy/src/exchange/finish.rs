@@ -10,6 +10,8 @@ use super::Exchange;
 use super::record::View;
 
 pub fn finish(x: &mut Exchange<'_>) {
+    let ended = x.record.at(TimePoint::DownstreamTxEnd).unwrap_or_else(|| x.worker.now());
+    x.record.mark(TimePoint::Complete, ended);
     count(x);
     let view = View {
         client: x.client,
@@ -75,7 +77,7 @@ fn count(x: &Exchange<'_>) {
         flags: record.flags,
         grpc_status: record.grpc_status,
     };
-    let ended = record.at(TimePoint::DownstreamTxEnd).unwrap_or_else(|| x.worker.now());
+    let ended = record.at(TimePoint::Complete).unwrap_or(record.start);
     let sample = RequestSample {
         duration: ended - record.start,
         request_bytes: record.request_head_bytes + record.request_bytes,

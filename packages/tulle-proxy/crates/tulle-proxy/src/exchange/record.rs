@@ -34,7 +34,7 @@ pub struct Record {
     pub grpc: bool,
     pub grpc_status: Option<u16>,
     pub trace: Option<TraceContext>,
-    times: [Option<Nanos>; 10],
+    times: [Option<Nanos>; TimePoint::COUNT],
 }
 
 impl Record {
@@ -59,7 +59,7 @@ impl Record {
             grpc: false,
             grpc_status: None,
             trace: None,
-            times: [None; 10],
+            times: [None; TimePoint::COUNT],
         };
         record.mark(TimePoint::DownstreamStart, start);
         record

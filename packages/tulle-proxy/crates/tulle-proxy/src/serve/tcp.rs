@@ -40,7 +40,9 @@ pub async fn serve(worker: &Rc<Worker>, client: &Client, proxy: &TcpProxy, mut c
         }
         None => drop(conn),
     }
-    record.mark(TimePoint::DownstreamTxEnd, worker.now());
+    let ended = worker.now();
+    record.mark(TimePoint::DownstreamTxEnd, ended);
+    record.mark(TimePoint::Complete, ended);
     log(worker, client, proxy, &record);
 }
 
