@@ -101,7 +101,7 @@ impl Dialer for TlsCache {
 
 /// What goes into SNI. Istio's names (`outbound_.80_._.host`) are DNS names as far as TLS is concerned. Without one
 /// the endpoint's address stands in: addresses are never sent as SNI.
-fn server_name(settings: &UpstreamTls, endpoint: &Endpoint) -> Result<ServerName<'static>, DialError> {
+pub fn server_name(settings: &UpstreamTls, endpoint: &Endpoint) -> Result<ServerName<'static>, DialError> {
     let from_host = endpoint.hostname.as_deref().filter(|_| settings.auto_host_sni);
     match from_host.or(settings.sni.as_deref()).filter(|name| !name.is_empty()) {
         Some(name) => match DnsName::try_from(name.to_owned()) {

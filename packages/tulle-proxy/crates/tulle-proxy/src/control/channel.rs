@@ -1,0 +1,100 @@
+//! The gRPC channel to the control plane: one of the bootstrap's clusters, with this process's own identity.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
+use tulle_balance::Endpoint as Target;
+use tulle_config::cluster::UpstreamTransport;
+use tulle_config::{Cluster, ConfigStore, Discovery};
+use tulle_core::{Address, Str};
+use tulle_identity::{IdentityCell, TlsContexts};
+use tulle_xds::driver::Connect;
+
+use crate::worker::tls::server_name;
+
+/// A half-open connection is noticed within this and the next one.
+const PING: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub struct ControlPlane {
+    pub cluster: Str,
+    pub store: Arc<ConfigStore>,
+    pub contexts: Arc<TlsContexts>,
+    /// `Some`: nothing is asked for before there is an identity.
+    pub identity: Option<Arc<IdentityCell>>,
+}
+
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+impl Connect for ControlPlane {
+    async fn connect(&self) -> Result<Channel, String> {
+        if let Some(identity) = &self.identity {
+            while identity.get().is_none() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        let config = self.store.load();
+        let cluster = config.clusters.get(&self.cluster).ok_or_else(|| format!("no cluster {}", self.cluster))?.clone();
+        let target = first_endpoint(&cluster).ok_or_else(|| format!("cluster {} has no endpoint", self.cluster))?;
+        let tls = match &cluster.transport {
+            UpstreamTransport::Plaintext => None,
+            UpstreamTransport::Tls(settings) => {
+                let made = self.contexts.client(settings, &[b"h2"], &config.secrets).map_err(|e| e.to_string())?;
+                Some((made, server_name(settings, &target).map_err(|e| e.to_string())?))
+            }
+        };
+        let dial = service_fn(move |_: http::Uri| {
+            let (target, tls) = (target.clone(), tls.clone());
+            async move {
+                let tcp = match &target.address {
+                    Address::Ip(address) => TcpStream::connect(address).await?,
+                    Address::Name { host, port } => TcpStream::connect((&**host, *port)).await?,
+                    other => return Err(std::io::Error::other(format!("{other} cannot be dialed"))),
+                };
+                tcp.set_nodelay(true)?;
+                let io: Box<dyn Io> = match tls {
+                    None => Box::new(tcp),
+                    Some((config, name)) => Box::new(TlsConnector::from(config).connect(name, tcp).await?),
+                };
+                Ok(TokioIo::new(io))
+            }
+        });
+        // The scheme and host are not used to dial; the authority is what gRPC shows the server.
+        let endpoint = Endpoint::from_static("http://tulle-control-plane")
+            .connect_timeout(cluster.connect_timeout)
+            .http2_keep_alive_interval(PING)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_while_idle(true);
+        endpoint.connect_with_connector(dial).await.map_err(|e| chain(&e))
+    }
+}
+
+fn first_endpoint(cluster: &Cluster) -> Option<Target> {
+    match &cluster.discovery {
+        Discovery::Static(set) => set.localities.iter().flat_map(|locality| locality.endpoints.iter()).next().cloned(),
+        Discovery::StrictDns(names) | Discovery::LogicalDns(names) => {
+            let first = names.endpoints.first()?;
+            Some(Target { hostname: Some(first.hostname.clone()), ..Target::new(first.address.clone()) })
+        }
+        Discovery::Eds(_) | Discovery::OriginalDst => None,
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
