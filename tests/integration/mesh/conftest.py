@@ -10,9 +10,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from mesh_runner import BACKEND, Mesh  # noqa: E402 - the line above makes it importable
+from mesh_runner import BACKEND, Mesh
 
-from tulle.supervisor.programs import tulle_proxy  # noqa: E402
+from tulle.supervisor.programs import tulle_proxy
 
 StartMesh = Callable[..., Mesh]
 

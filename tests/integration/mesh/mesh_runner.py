@@ -131,7 +131,7 @@ class Mesh:
 
     def wait_ready(self) -> None:
         """Waits for the ready file and reads it."""
-        self.until(lambda: (self.folder / "ready.json").exists(), "the mesh is ready", READY_SECONDS)
+        self.until((self.folder / "ready.json").exists, "the mesh is ready", READY_SECONDS)
         self.read_ready()
 
     def read_ready(self) -> None:

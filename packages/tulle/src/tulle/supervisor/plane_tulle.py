@@ -8,7 +8,13 @@ from pathlib import Path
 from tulle.supervisor.child import Child, Command
 from tulle.supervisor.dataplane import MARGIN, NewToken, Sidecar
 from tulle.supervisor.logs import Show
-from tulle.supervisor.sidecar_files import node_of, prepare_joining, write_bootstrap, write_identity, xds_address
+from tulle.supervisor.sidecar_files import (
+    node_of,
+    prepare_joining,
+    write_bootstrap,
+    write_identity,
+    xds_address,
+)
 from tulle.supervisor.site import Site
 from tulle.xds.bootstrap import proxy_bootstrap
 
