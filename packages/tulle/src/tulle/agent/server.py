@@ -69,12 +69,19 @@ class SecretServer:
             notify()
 
     async def start(self, socket: Path) -> None:
-        """Listens on a Unix socket, in a directory that only the owner can enter: that is all its protection."""
+        """Listens on a Unix socket, in a directory that only the owner can enter: that is all its protection.
+
+        Raises OSError when the path cannot be had (Linux allows it 107 bytes), `UnsafeKeyError` when
+        others can enter the directory.
+        """
         private_directory(socket.parent)
         socket.unlink(missing_ok=True)
         server = grpc.aio.server()
         self._service.add_to(server)
-        server.add_insecure_port(f"unix:{socket}")
+        try:
+            server.add_insecure_port(f"unix:{socket}")
+        except RuntimeError as error:
+            raise OSError(f"cannot listen at {socket}: {error}") from error
         await server.start()
         self._server = server
 

@@ -160,7 +160,7 @@ class _Stream:
         self._session.receive(request)
         self.wake.set()
         reader = asyncio.create_task(self._read(connection))
-        reader.add_done_callback(lambda _: self.wake.set())
+        reader.add_done_callback(self._reader_ended)
         try:
             await self._write(reader, connection, subscription)
         finally:
@@ -186,6 +186,12 @@ class _Stream:
             if len(self._session.types) > MAX_TYPES:
                 raise _StreamError(grpc.StatusCode.RESOURCE_EXHAUSTED, f"more than {MAX_TYPES} types")
             self.wake.set()
+
+    def _reader_ended(self, reader: asyncio.Task[None]) -> None:
+        # Looked at here, so that it counts as seen when the stream has ended for another reason meanwhile.
+        if not reader.cancelled():
+            reader.exception()
+        self.wake.set()
 
     async def _write(
         self, reader: asyncio.Task[None], connection: Connection, subscription: Subscription

@@ -38,6 +38,7 @@ _OPTIONS = [
     # A proxy that went without a word is noticed, and so are we by proxies that ping as often as this.
     ("grpc.keepalive_time_ms", 15_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     # Certificates are looked at when a connection begins, so no connection outlives them.
     ("grpc.max_connection_age_ms", 60 * 60 * 1000),
