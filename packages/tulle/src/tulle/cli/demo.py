@@ -49,6 +49,6 @@ def _show_logs(logs: Path) -> None:
     """Prints the last lines of each process, since the state goes with the demo."""
     for log in sorted(logs.glob("*.log")):
         if not log.name.endswith(".access.log"):
-            lines = log.read_text(errors="replace").splitlines()[-8:]
+            lines = log.read_text(errors="replace").splitlines()[-3:]
             if lines:
                 print(f"-- {log.name}", *lines, sep="\n")

@@ -16,7 +16,8 @@ UNKNOWN = "unknown"
 MUTUAL = "mutual_tls"
 
 _ISTIO = ("istio_requests_total", "istio_request_duration_milliseconds_bucket")
-_ENVOY = ("envoy_cluster_upstream_rq_xx", "envoy_cluster_upstream_rq_time_bucket", "envoy_cluster_ssl_handshake")
+_ENVOY = ("envoy_cluster_",)
+_ENVOY_PARTIAL = ("_external_upstream", "_internal_upstream", "_canary_upstream")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,22 +87,25 @@ def _add_istio(edges: _Edges, found: Iterable[Sample]) -> None:
 
 
 def _add_envoy(edges: _Edges, proxy: Proxy, found: Iterable[Sample]) -> None:
-    """Stock Envoy counts by cluster, so the destination is the service, or its subset, and not the workload."""
+    """Stock Envoy counts by cluster, so the destination is the service, or its subset, and not the workload.
+
+    It takes a cluster's name to end at the first dot and leaves the rest of a host in the middle of the metric's name.
+    """
     secured: set[_Key] = set()
     for sample in found:
         parts = sample.labels.get("envoy_cluster_name", "").split("|")
-        if parts[0] != "outbound" or len(parts) != 4:
+        if parts[0] != "outbound" or len(parts) != 4 or any(part in sample.name for part in _ENVOY_PARTIAL):
             continue
         service = parts[3].partition(".")[0]
         key = (proxy.name, f"{service}-{parts[2]}" if parts[2] else service, service)
         edge = edges.setdefault(key, _Edge())
-        if sample.name.endswith("_bucket"):
+        if sample.name.endswith("_upstream_rq_time_bucket"):
             edge.buckets[float(sample.labels.get("le", "inf"))] = sample.value
-        elif sample.name.endswith("_rq_xx"):
+        elif sample.name.endswith("_upstream_rq_xx"):
             edge.requests += sample.value
             if sample.labels.get("envoy_response_code_class") == "5":
                 edge.failures += sample.value
-        elif sample.value:
+        elif sample.name.endswith("_ssl_handshake") and sample.value:
             secured.add(key)
     for key in secured:
         edges[key].mtls = edges[key].requests
