@@ -87,7 +87,6 @@ def _limit(cluster: Any, pool: ConnectionPool) -> None:
         max_pending_requests=limit(pool.max_pending_requests),
         max_requests=limit(pool.max_requests),
         max_retries=limit(pool.max_retries),
-        track_remaining=True,
     )
 
 

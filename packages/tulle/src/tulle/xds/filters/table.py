@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tulle.xds.filters import cors, fault
 from tulle.xds.wire import extension
 
-_CORS = extension("envoy.filters.http.cors", "envoy.extensions.filters.http.cors.v3.Cors")
-_FAULT = extension("envoy.filters.http.fault", "envoy.extensions.filters.http.fault.v3.HTTPFault")
+_CORS = extension(cors.NAME, "envoy.extensions.filters.http.cors.v3.Cors")
+_FAULT = {
+    **extension(fault.NAME, "envoy.extensions.filters.http.fault.v3.HTTPFault"),
+    "is_optional": True,  # a data plane without it serves everything but the routes that ask for faults
+}
 _ROUTER = extension("envoy.filters.http.router", "envoy.extensions.filters.http.router.v3.Router")
 
 OUTBOUND: Sequence[Any] = (

@@ -30,7 +30,6 @@ def http_manager(
         access_log=access_logs(settings.access_log),
         tracing=tracing(settings),
         use_remote_address={"value": False},
-        internal_address_config={"unix_sockets": False},
         server_header_transformation="PASS_THROUGH",
         normalize_path={"value": True},
         path_with_escaped_slashes_action="KEEP_UNCHANGED",
