@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import functools
+import types
 import typing
-from datetime import timedelta
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from tulle.dialects import known_kinds, lower
+from tulle.dialects import known_kinds, lower, lower_all
 from tulle.dialects.base import KindInfo
 from tulle.dialects.istio.schema import destination_rule, gateway, service_entry, virtual_service
+from tulle.dialects.istio.schema.common import OneOf
 from tulle.dialects.kubernetes import schema as kubernetes
 from tulle.dialects.metadata import ObjectMeta
 from tulle.dialects.tulle import schema as own
-from tulle.dialects.validate import _members
+from tulle.link import link
 from tulle.model.source import SourceRef
+from tulle.model.workloads import Placement, WorkloadRef
 from tulle.objects import RawObject
+from tulle.sources.yaml_reader import read_yaml
+from tulle.xds.emit import emit
+from tulle.xds.scope import ClientKind, scope
 
 SCHEMAS: dict[str, type[BaseModel]] = {
     "Service": kubernetes.Service,
@@ -35,57 +42,126 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "Workload": own.Workload,
 }
 
-TEXTS = st.sampled_from(
-    ["a", "b", "v1", "http", "web-1", "10.0.0.1", "::1", "*.example.com", "a.example.com", "*", ".", "/", "5xx", "x,y",
-     "%PREFIX()%/x", "(", "^/a+$", "", "TCP", "HTTP", "aGk=", "UNAVAILABLE", "503, reset"]
+POOL: tuple[Any, ...] = (
+    "a", "b", "v1", "http", "web-1", "10.0.0.1", "::1", "*.example.com", "a.example.com", "*", ".", "/", "5xx", "x,y",
+    "%PREFIX()%/x", "(", "^/a+$", "", "TCP", "HTTP", "aGk=", "UNAVAILABLE", "503, reset", "unix:///x", "mesh", "x/y",
+    "0s", "1ms", "10s", "1m30s", "2h", 0, 1, 2, 3, 80, 100, 301, 503, 8080, 65535, 65537, 2**31 - 1, 0.5, True, False,
 )  # fmt: skip
-DURATIONS = st.sampled_from(["0s", "1ms", "10s", "1m30s", "2h", "0"])
-INTEGERS = st.sampled_from([0, 1, 2, 3, 80, 100, 301, 503, 8080, 65535, 65537, 2**31 - 1])
-ANYTHING = st.none() | st.booleans() | TEXTS | st.lists(TEXTS, max_size=2)
+ANYTHING = st.none() | st.sampled_from(POOL) | st.lists(st.sampled_from(POOL), max_size=2)
+FITTING = 250
+"""Of this many values that the schema sees by itself, one need not fit it."""
+ODD = 171
+"""Which one: none that hypothesis prefers."""
+
+
+WANTED = {
+    "VirtualServiceSpec": ("hosts", "http"),
+    "ServiceSpec": ("ports",),
+    "ServicePort": ("name",),
+    "WorkloadEntrySpec": ("address",),
+    "WorkloadPort": ("name",),
+    "FaultDelay": ("fixed_delay",),
+    "FaultAbort": ("http_status",),
+}
+"""Optional fields without which lowering refuses the object."""
+
+EXCLUDES = {
+    "port": ("derivePort",),
+    "uri": ("uriRegexRewrite",),
+    "httpStatus": ("grpcStatus",),
+    "mirror": ("mirrors",),
+    "redirect": ("rewrite",),
+    "directResponse": ("rewrite",),
+    "endpoints": ("workloadSelector",),
+    "simple": ("consistentHash",),
+    "distribute": ("failover", "failoverPriority"),
+}
+"""Fields that lowering refuses next to another one."""
 
 
 def _value(annotation: Any) -> st.SearchStrategy[Any]:
-    """Values of a field as they would be written."""
-    choices = []
-    for member in _members(annotation):
-        origin, arguments = typing.get_origin(member), typing.get_args(member)
-        if member is type(None):
-            continue
-        if isinstance(member, type) and issubclass(member, BaseModel):
-            choices.append(st.deferred(lambda model=member: _instance(model)))
-        elif origin is list:
-            choices.append(st.lists(_value(arguments[0]), max_size=3))
-        elif origin is dict:
-            choices.append(st.dictionaries(_value(arguments[0]), _value(arguments[1]), max_size=2))
-        elif origin is typing.Literal:
-            choices.append(st.sampled_from(arguments))
-        else:
-            choices.append(_plain(member))
-    return st.one_of(choices) if choices else ANYTHING
+    """Values of a field as they would be written, nearly all of them right."""
+    arguments = typing.get_args(annotation)
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        inner = arguments[0]
+        if typing.get_origin(inner) is list:
+            return st.lists(_value(typing.get_args(inner)[0]), min_size=1, max_size=3)
+        return _value(inner) if _is_model(inner) else _leaf(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return st.one_of([_value(member) for member in arguments if member is not type(None)])
+    if origin is list:
+        return st.lists(_value(arguments[0]), max_size=3)
+    if origin is dict:
+        return st.dictionaries(_key(arguments[0]), _value(arguments[1]), max_size=2)
+    if _is_model(annotation):
+        return st.deferred(lambda: _instance(annotation))
+    return _leaf(annotation)
 
 
-def _plain(member: Any) -> st.SearchStrategy[Any]:
-    plain: dict[Any, st.SearchStrategy[Any]] = {
-        str: TEXTS,
-        int: INTEGERS,
-        float: st.sampled_from([0, 0.5, 50, 100]),
-        bool: st.booleans(),
-        timedelta: DURATIONS,
-    }
-    return plain.get(member, ANYTHING)
+def _key(annotation: Any) -> st.SearchStrategy[str]:
+    return st.sampled_from([value for value in POOL if isinstance(value, str) and _fits(annotation)(value)])
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+@functools.cache
+def _leaf(annotation: Any) -> st.SearchStrategy[Any]:
+    choices = typing.get_args(annotation) if typing.get_origin(annotation) is typing.Literal else POOL
+    right = [value for value in choices if _fits(annotation)(value)]
+    if not right:
+        return ANYTHING
+    return st.integers(0, FITTING - 1).flatmap(lambda lot: st.sampled_from(right) if lot != ODD else ANYTHING)
+
+
+@functools.cache
+def _fits(annotation: Any) -> Callable[[Any], bool]:
+    adapter = TypeAdapter(annotation, config=ConfigDict(strict=True))
+
+    def fits(value: Any) -> bool:
+        try:
+            adapter.validate_python(value)
+        except ValidationError:
+            return False
+        return True
+
+    return fits
 
 
 def _instance(model: type[BaseModel]) -> st.SearchStrategy[dict[str, Any]]:
     required, optional = {}, {}
     for name, field in model.model_fields.items():
-        target = required if field.is_required() else optional
-        target[field.alias or name] = _value(field.annotation)
-    return st.fixed_dictionaries(required, optional=optional)
+        annotation = (
+            typing.Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+        )
+        wanted = field.is_required() or name in WANTED.get(model.__name__, ())
+        target = required if wanted else optional
+        target[field.alias or name] = _value(annotation)
+    if issubclass(model, OneOf):
+        return st.one_of([st.fixed_dictionaries({key: value}) for key, value in optional.items()])
+    if model is virtual_service.HttpRoute:
+        actions = [{key: optional.pop(key)} for key in ("route", "redirect", "directResponse", "delegate")]
+        return st.one_of([_consistent(action, optional) for action in actions])
+    return _consistent(required, optional)
+
+
+def _consistent(
+    required: dict[str, st.SearchStrategy[Any]], optional: dict[str, st.SearchStrategy[Any]]
+) -> st.SearchStrategy[dict[str, Any]]:
+    def without_excluded(fields: dict[str, Any]) -> dict[str, Any]:
+        excluded = {name for key in fields for name in EXCLUDES.get(key, ())}
+        return {key: value for key, value in fields.items() if key not in excluded}
+
+    return st.fixed_dictionaries(required, optional=optional).map(without_excluded)
 
 
 def _body(info: KindInfo) -> st.SearchStrategy[dict[str, Any]]:
     fields = {
-        field.alias or name: _value(field.annotation)
+        field.alias or name: _value(
+            typing.Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+        )
         for name, field in SCHEMAS[info.kind].model_fields.items()
         if name not in ("api_version", "kind", "metadata", "status")
     }
@@ -112,3 +188,39 @@ def test_lowering_never_raises(info: KindInfo, data: st.DataObject) -> None:
         assert str(diagnostic)
     if lowered.has_errors:
         assert lowered.fragments == ()
+
+
+SURROUNDINGS = """\
+apiVersion: v1
+kind: Service
+metadata: {name: a}
+spec: {selector: {app: a}, ports: [{name: http, port: 80}, {name: tcp-x, port: 100}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: v1}
+spec: {ports: [{name: http, port: 80}]}
+---
+apiVersion: tulle.dev/v1alpha1
+kind: Workload
+metadata: {name: client}
+spec: {upstreams: [{service: a, port: 80, localPort: 1500}, {service: a, port: 100, localPort: 1501}]}
+"""
+CLIENT = WorkloadRef("default", "client")
+
+
+@pytest.mark.parametrize(
+    "info", [info for info in known_kinds() if info.kind != "Workload"], ids=lambda info: info.kind
+)
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_whatever_is_lowered_links_and_is_emitted(info: KindInfo, data: st.DataObject) -> None:
+    around, _ = read_yaml(SURROUNDINGS, "around.yaml")
+    metadata = {"name": "b", "labels": {"kubernetes.io/service-name": "v1", "app": "a"}}
+    body = {
+        "apiVersion": info.api_versions[0], "kind": info.kind, "metadata": metadata, **data.draw(_body(info)),
+    }  # fmt: skip
+    lowered = lower_all([*around, RawObject.from_body(body, SourceRef("x.yaml", 1, 1), None, 9)])
+    linked = link(lowered.fragments, [Placement(CLIENT, 1000, 1001)])
+    for client in ClientKind:
+        emit(scope(linked.mesh, CLIENT, client)).check()
