@@ -102,9 +102,14 @@ class Call(Strict):
 
 
 class Case(Strict):
-    """One file: parts of a static Envoy bootstrap, of which config.py fills in what they leave out, and the calls."""
+    """One file: parts of a static Envoy bootstrap, of which config.py fills in what they leave out, and the calls.
+
+    In a `pair` two proxies have this configuration: the listener `inbound` of the second is the one that is used, by
+    calls and by the first one's clusters.
+    """
 
     about: str
+    pair: bool = False
     upstreams: dict[str, Upstream] = {"one": Upstream()}
     routes: list[dict[str, Any]] | None = None
     virtual_hosts: list[dict[str, Any]] | None = None

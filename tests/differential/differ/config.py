@@ -37,10 +37,15 @@ LOG_FIELDS = {
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run has chosen: ports by upstream and by listener, certificates, and where the access log goes."""
+    """What a run has chosen: ports by upstream and listener, certificates, and where the access log goes.
+
+    `listeners` are the proxy's own; clusters that lead to a listener take the port from `peers`, which are the same
+    when a case has one proxy and the other proxy's when it has a pair.
+    """
 
     upstreams: dict[str, int]
     listeners: dict[str, int]
+    peers: dict[str, int]
     pki: Pki
     log: Path
 
@@ -70,7 +75,8 @@ def _fill(text: str, plan: Plan) -> str:
         return files[kind](name) if kind in files else spiffe(name)
 
     text = re.sub(r'"\$\{port:(\w+)\}"', lambda match: str(plan.upstreams[match.group(1)]), text)
-    text = re.sub(r'"\$\{listener:(\w+)\}"', lambda match: str(plan.listeners[match.group(1)]), text)
+    text = re.sub(r'"\$\{own:(\w+)\}"', lambda match: str(plan.listeners[match.group(1)]), text)
+    text = re.sub(r'"\$\{listener:(\w+)\}"', lambda match: str(plan.peers[match.group(1)]), text)
     return re.sub(r"\$\{(root|cert|key|id):(\w+)\}", value, text)
 
 
@@ -108,7 +114,7 @@ def _listener(case: Case, name: str, given: dict[str, Any], plan: Plan) -> dict[
     given = copy.deepcopy(given)
     manager = case.hcm | given.pop("hcm", {})
     routes = given.pop("routes", case.routes)
-    made: dict[str, Any] = {"name": name, "address": address("127.0.0.1", f"${{listener:{name}}}")}
+    made: dict[str, Any] = {"name": name, "address": address("127.0.0.1", f"${{own:{name}}}")}
     tls = given.pop("transport_socket", None)
     chain: dict[str, Any] = {"filters": given.pop("filters", None) or [_manager(case, routes, manager, plan)]}
     if tls is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +13,20 @@ from differ.compare import Difference
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """Differences of one case file: `call` and `fact` are regular expressions that must match whole names."""
+    """Differences of one case file: `call` and `fact` are regular expressions that must match whole names.
+
+    `kinds` says for which proxies of a pair it holds, caller's first, such as "tulle-envoy"; "tulle" is for no pair.
+    """
 
     case: str
     call: str
     fact: str
     reason: str
+    kinds: tuple[str, ...] = ("tulle",)
+
+    def concerns(self, case: str, kinds: Sequence[str]) -> bool:
+        """Whether it is about this case with these proxies."""
+        return self.case == case and "-".join(kinds) in self.kinds
 
     def covers(self, difference: Difference) -> bool:
         """Whether `difference`, of this entry's case, is accepted."""

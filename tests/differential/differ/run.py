@@ -1,4 +1,4 @@
-"""Runs a case through one proxy: upstreams, proxy, every call in order, and what the access log says about each."""
+"""Runs a case through one proxy or two: upstreams, proxies, every call in order, and what the access log says of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import json
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from differ import config
@@ -23,32 +25,68 @@ UPSTREAM_PATIENCE_S = 3.0
 WIDTH = 16
 """How many repetitions of a call run at once."""
 
+INBOUND = "inbound"
+"""The listener of a pair that is reached at its second proxy."""
+
 Outcomes = dict[str, Outcome]
 
 
-async def run(case: Case, kind: Kind, pki: Pki, folder: Path) -> Outcomes:
-    """The outcome of each call by its name. Raises NoProxy when the proxy does not take the configuration."""
+@dataclass(slots=True)
+class _Proxy:
+    """One proxy of a run: its folder, with the access log, and the ports that are kept for its listeners."""
+
+    kind: Kind
+    folder: Path
+    held: dict[str, Held]
+
+    @classmethod
+    def prepare(cls, case: Case, kind: Kind, folder: Path) -> _Proxy:
+        folder.mkdir()
+        (folder / "access.log").touch()
+        return cls(kind, folder, {name: Held.take() for name in config.listener_names(case)})
+
+    @property
+    def ports(self) -> dict[str, int]:
+        return {name: each.port for name, each in self.held.items()}
+
+    def release(self) -> None:
+        for each in self.held.values():
+            each.release()
+
+
+async def run(case: Case, kinds: Sequence[Kind], pki: Pki, folder: Path) -> Outcomes:
+    """The outcome of each call by its name, through one proxy or, for a pair, two: the caller's first.
+
+    Raises NoProxy when a proxy is not built or does not take the configuration.
+    """
     recorder = Recorder()
     servers = {name: Server(name, spec, recorder) for name, spec in case.upstreams.items()}
-    held = {name: Held.take() for name in config.listener_names(case)}
-    log = folder / f"{kind}.access.log"
-    log.touch()
+    proxies = [_Proxy.prepare(case, kind, folder / f"{number}-{kind}") for number, kind in enumerate(kinds)]
+    first, last = proxies[0].ports, proxies[-1].ports
+    reached = first | {name: port for name, port in last.items() if name == INBOUND}
     try:
         for server in servers.values():
             await server.start(pki, HANDLERS[server.spec.protocol])
-        ports = {name: each.port for name, each in held.items()}
-        plan = config.Plan({name: server.port for name, server in servers.items()}, ports, pki, log)
-        async with running(kind, config.bootstrap(case, plan), ports.values(), folder):
+        upstreams = {name: server.port for name, server in servers.items()}
+        async with contextlib.AsyncExitStack() as stack:
+            for proxy in reversed(proxies):
+                plan = config.Plan(upstreams, proxy.ports, last, pki, proxy.folder / "access.log")
+                bootstrap = config.bootstrap(case, plan)
+                await stack.enter_async_context(
+                    running(proxy.kind, bootstrap, proxy.ports.values(), proxy.folder)
+                )
             await recorder.quiet()  # The wait for the listeners may have reached TCP upstreams.
             outcomes = {
-                call.name: await _call(case, call, ports[call.listener], pki, recorder) for call in case.calls
+                call.name: await _call(case, call, reached[call.listener], pki, recorder)
+                for call in case.calls
             }
     finally:
-        for each in held.values():
-            each.release()
+        for proxy in proxies:
+            proxy.release()
         await asyncio.gather(*(server.stop() for server in servers.values()))
-    names = {f"127.0.0.1:{server.port}": name for name, server in servers.items()}
-    _add_logs(outcomes, log, names | {f"127.0.0.1:{port}": name for name, port in ports.items()})
+    names = {f"127.0.0.1:{port}": name for each in (upstreams, first, last) for name, port in each.items()}
+    for proxy in proxies:
+        _add_logs(outcomes, proxy.folder / "access.log", names)
     return outcomes
 
 
