@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -244,6 +244,31 @@ async def test_no_request_fails_while_clusters_come_change_and_go(tmp_path: Path
             (status,) = plane.registry.proxies()
             assert status.refusal is None
             assert status.types[CLUSTER].resources == 1
+
+
+@pytest.mark.timeout(120)
+async def test_after_a_restart_of_the_control_plane_nothing_is_sent_again(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        port = await stack.enter_async_context(http_backend())
+        async with control_plane(tmp_path / "cp") as plane:
+            plane.register("a")
+            plane.source.set(leading_to("c", 1, port))
+            client = await stack.enter_async_context(envoy(plane, tmp_path))
+            await until_answer(client, "hello")
+            await plane.until(lambda: next(plane.registry.proxies()).synced)
+            (before,) = plane.registry.proxies()
+        assert (await client.get("/")).status_code == 200
+        async with control_plane(tmp_path / "cp", plane) as again:
+            again.source.set(leading_to("c", 1, port))
+            await again.until(lambda: len(again.registry) == 1)
+            await again.until(lambda: len(next(again.registry.proxies()).types) == len(before.types))
+            await again.until(lambda: next(again.registry.proxies()).synced)
+            (after,) = again.registry.proxies()
+            assert after.pushes == 0
+            assert after.types == before.types
+            again.source.set(leading_to("c", 2, port))
+            await again.until(lambda: next(again.registry.proxies()).pushes == 2)
+        assert (await client.get("/")).status_code == 200
 
 
 async def keep_asking(client: httpx.AsyncClient, statuses: list[int]) -> None:

@@ -119,12 +119,13 @@ class ControlPlane:
 
 
 @asynccontextmanager
-async def control_plane(directory: Path) -> AsyncIterator[ControlPlane]:
+async def control_plane(directory: Path, before: ControlPlane | None = None) -> AsyncIterator[ControlPlane]:
+    """Runs one; with `before`, at the same addresses and with the same workloads as one that has ended."""
     directory.mkdir(exist_ok=True)
     store = Store.open(directory / "store.sqlite")
     authority = Authority.open(directory / "state", "cluster.local", utc_now())
     tokens = JoinTokens(store.ledger)
-    plane = ControlPlane(authority, tokens, store, Source(), StatusRegistry(), {})
+    plane = ControlPlane(authority, tokens, store, Source(), StatusRegistry(), before.workloads if before else {})
 
     def id_of(namespace: str, workload: str) -> str | None:
         found = plane.identity_of(namespace, workload)
@@ -136,8 +137,8 @@ async def control_plane(directory: Path) -> AsyncIterator[ControlPlane]:
     joins = CertificateService(authority, admit_by_token(tokens, plane))
     xds = TlsPort([ads, renewals], certificate.credentials(True))
     join = TlsPort([joins], certificate.credentials(False))
-    plane.xds = await xds.start("127.0.0.1:0")
-    plane.join = await join.start("127.0.0.1:0")
+    plane.xds = await xds.start(before.xds if before else "127.0.0.1:0")
+    plane.join = await join.start(before.join if before else "127.0.0.1:0")
     try:
         yield plane
     finally:
