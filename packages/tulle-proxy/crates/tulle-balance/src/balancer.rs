@@ -98,6 +98,22 @@ impl Balancer {
         gone
     }
 
+    /// Takes over changed settings; hosts keep their ids, counters and state.
+    pub fn set_config(&mut self, config: Arc<LbConfig>) {
+        self.whole.retire();
+        self.config = config;
+        self.rebuild();
+    }
+
+    /// Returns every ejected host, for when outlier detection is switched off or starts over.
+    pub fn clear_ejections(&mut self) {
+        if self.hosts.iter().any(|host| host.ejected()) {
+            self.whole.retire();
+            self.hosts.iter().for_each(|host| host.set_ejected(false));
+            self.rebuild();
+        }
+    }
+
     /// Picks a host; allocates nothing.
     pub fn pick(&mut self, context: &PickContext<'_>, rng: &mut Rng, now: Nanos) -> Result<Rc<Host>, NoHost> {
         if self.hosts.is_empty() {

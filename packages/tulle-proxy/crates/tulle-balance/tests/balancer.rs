@@ -176,6 +176,19 @@ fn an_update_keeps_ids_counts_and_ejections_of_hosts_that_stay() {
 }
 
 #[test]
+fn changed_settings_keep_hosts_and_ejections_can_be_cleared() {
+    let set = EndpointSet::flat(vec![endpoint(1, 1), endpoint(2, 1), endpoint(3, 1)]);
+    let mut balancer = balancer(LbPolicy::RoundRobin, &set);
+    let ids: Vec<HostId> = balancer.hosts().iter().map(|host| host.id).collect();
+    balancer.set_ejected(ids[0], true);
+    balancer.set_config(Arc::new(LbConfig { policy: LbPolicy::Random, ..LbConfig::default() }));
+    assert_eq!(balancer.hosts().iter().map(|host| host.id).collect::<Vec<_>>(), ids);
+    assert_eq!(counts(&mut balancer, 200).len(), 2);
+    balancer.clear_ejections();
+    assert_eq!(counts(&mut balancer, 200).len(), 3);
+}
+
+#[test]
 fn another_transport_makes_another_host() {
     let mut balancer = balancer(LbPolicy::RoundRobin, &EndpointSet::flat(vec![endpoint(1, 1)]));
     let before = balancer.hosts()[0].id;

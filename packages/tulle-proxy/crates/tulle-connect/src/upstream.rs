@@ -118,18 +118,19 @@ impl Upstream {
 
     /// Takes over a changed cluster or changed endpoints. Connections stay unless the way to make them changed;
     /// those of hosts that left are drained.
-    pub fn update(&self, config: Arc<Cluster>, endpoints: Arc<EndpointSet>, seed: u64) {
+    pub fn update(&self, config: Arc<Cluster>, endpoints: Arc<EndpointSet>) {
         let now = (self.shared.clock)();
         let old = self.config.replace(config.clone());
         if !Arc::ptr_eq(&old, &config) {
             if old.outlier != config.outlier {
                 self.outlier.replace(config.outlier.clone().map(|settings| OutlierDetector::new(settings, now)));
+                // The new detector knows nothing of what the old one ejected and would never return it.
+                self.balancer.borrow_mut().clear_ejections();
             }
             if old.lb != config.lb {
-                let balancer = Balancer::new(Arc::new(config.lb.clone()), &endpoints, now, seed);
-                self.balancer.replace(balancer);
-                self.drain_all();
-            } else if !same_connections(&old, &config) {
+                self.balancer.borrow_mut().set_config(Arc::new(config.lb.clone()));
+            }
+            if !same_connections(&old, &config) {
                 self.drain_all();
             }
         }

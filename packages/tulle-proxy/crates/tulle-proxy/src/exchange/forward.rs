@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use tulle_balance::{HostId, PickContext};
 use tulle_config::HttpFilter;
 use tulle_config::filters::RouterOptions;
+use tulle_connect::Admission;
 use tulle_core::{ResponseFlags, Str};
 use tulle_http::{Known, Side, Tunnel};
 use tulle_policy::{Decision, Outcome, ResetReason, RetryPolicy, RetryState, Timeouts};
@@ -165,6 +166,8 @@ async fn attempts(
 ) -> Result<Answered, Failed> {
     let mut tried: Vec<HostId> = Vec::new();
     let mut repeated = false;
+    // Counts against the breaker for as long as the retry runs.
+    let mut counted: Option<Admission> = None;
     loop {
         let host = pick(x, plan, &tried, retrying)?;
         x.record.attempts += 1;
@@ -183,7 +186,9 @@ async fn attempts(
         }
         let outcome = outcome(x, &result, retrying);
         report(x, plan, &host, &result);
-        let decision = decide(x, plan, retrying, &outcome, upload);
+        drop(counted.take());
+        let decision;
+        (decision, counted) = decide(x, plan, retrying, &outcome, upload);
         match (decision, result) {
             (Decision::RetryAt(at), result) => {
                 drop(result);
@@ -263,29 +268,34 @@ fn outcome(x: &Exchange<'_>, result: &Tried, retrying: &Retrying<'_>) -> Outcome
     }
 }
 
+/// What follows, with the breaker's leave when it is a retry.
 fn decide(
-    x: &Exchange<'_>,
+    x: &mut Exchange<'_>,
     plan: &Plan<'_>,
     retrying: &mut Retrying<'_>,
     outcome: &Outcome,
     upload: &Upload,
-) -> Decision {
-    let Some((policy, state)) = retrying else { return Decision::Final };
+) -> (Decision, Option<Admission>) {
+    let Some((policy, state)) = retrying else { return (Decision::Final, None) };
     if !upload.can_repeat() {
-        return Decision::Final;
+        return (Decision::Final, None);
     }
     let stats = &plan.target.metrics.stats;
     let decision = state.after(policy, outcome, x.worker.now(), &mut x.worker.rng.borrow_mut());
     match decision {
-        Decision::RetryAt(_) if plan.target.upstream.admit_retry(plan.action.priority).is_err() => {
-            x.worker.metrics.sheet.inc(stats.upstream_rq_retry_overflow);
-            Decision::Final
-        }
+        Decision::RetryAt(_) => match plan.target.upstream.admit_retry(plan.action.priority) {
+            Ok(admission) => (decision, Some(admission)),
+            Err(_) => {
+                x.worker.metrics.sheet.inc(stats.upstream_rq_retry_overflow);
+                x.record.flags.insert(ResponseFlags::UPSTREAM_OVERFLOW);
+                (Decision::Final, None)
+            }
+        },
         Decision::LimitExceeded => {
             x.worker.metrics.sheet.inc(stats.upstream_rq_retry_limit_exceeded);
-            decision
+            (decision, None)
         }
-        decision => decision,
+        Decision::Final => (decision, None),
     }
 }
 

@@ -31,12 +31,13 @@ fn take_over(
     cluster: &Arc<Cluster>,
     resolved: Option<EndpointSet>,
 ) -> bool {
-    let (Some(worker), Some(target)) = (worker.upgrade(), target.upgrade()) else { return false };
+    // Without its worker a target serves nobody.
+    let (Some(_), Some(target)) = (worker.upgrade(), target.upgrade()) else { return false };
     if !Arc::ptr_eq(&target.upstream.config(), cluster) {
         return false;
     }
     if let Some(endpoints) = resolved {
-        target.upstream.update(cluster.clone(), Arc::new(endpoints), worker.random());
+        target.upstream.update(cluster.clone(), Arc::new(endpoints));
     }
     true
 }

@@ -123,7 +123,7 @@ impl Worker {
         self.targets.borrow_mut().retain(|name, target| match config.clusters.get(name) {
             Some(cluster) => {
                 if let Some(endpoints) = endpoints_of(&config, cluster) {
-                    target.upstream.update(cluster.clone(), endpoints, self.rng.borrow_mut().next_u64());
+                    target.upstream.update(cluster.clone(), endpoints);
                 }
                 true
             }
