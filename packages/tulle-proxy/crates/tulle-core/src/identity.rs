@@ -108,4 +108,15 @@ mod tests {
             assert!(text.parse::<SpiffeId>().is_err(), "{text} was accepted");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_parses_prints_as_it_was(
+            text in "spiffe://[a-zA-Z0-9._/:?#%-]{0,12}/(ns|NS)/[a-z0-9._/%-]{0,6}/(sa|x)/[a-zA-Z0-9._/-]{0,6}",
+        ) {
+            if let Ok(id) = text.parse::<SpiffeId>() {
+                proptest::prop_assert_eq!(id.to_string(), text);
+            }
+        }
+    }
 }

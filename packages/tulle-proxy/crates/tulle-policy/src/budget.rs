@@ -23,3 +23,17 @@ impl RetryBudgetConfig {
         retries < share.max(self.min_concurrency)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retries_stay_below_the_share_but_never_below_the_minimum() {
+        let budget = RetryBudgetConfig::default();
+        assert!(budget.allows(19, 100));
+        assert!(!budget.allows(20, 100));
+        assert!(budget.allows(2, 0));
+        assert!(!budget.allows(3, 0));
+    }
+}

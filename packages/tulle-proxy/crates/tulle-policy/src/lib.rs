@@ -12,7 +12,7 @@ pub mod timeout;
 pub use backoff::Backoff;
 pub use bucket::{TokenBucket, TokenBucketConfig};
 pub use budget::RetryBudgetConfig;
-pub use limits::{BreakerLimits, CircuitBreakers, Priority, Usage};
+pub use limits::{BreakerLimits, CircuitBreakers, Priority};
 pub use matcher::{HeaderMatcher, HeaderTest, Regex, StringMatcher, StringTest};
 pub use outcome::{Outcome, ResetReason};
 pub use retry::{Decision, RetryOn, RetryPolicy, RetryState};
