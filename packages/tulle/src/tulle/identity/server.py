@@ -39,7 +39,9 @@ _OPTIONS = [
     ("grpc.keepalive_time_ms", 15_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    # Proxies ping every few seconds to notice a dead control plane: gRPC would count that as abuse.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
+    ("grpc.http2.max_ping_strikes", 0),
     # Certificates are looked at when a connection begins, so no connection outlives them.
     ("grpc.max_connection_age_ms", 60 * 60 * 1000),
     ("grpc.max_connection_age_grace_ms", 10_000),
