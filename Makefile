@@ -78,7 +78,7 @@ check: dev ## linters, types, import and dependency directions, file sizes
 	$(CARGO) clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 
 golden: dev ## rewrite tests/cases/**/*.out.* from the code, deleting orphans
-	$(BIN)/python -m pytest -q -n $(JOBS) tests/cases --golden
+	$(BIN)/python -m pytest -q tests/cases --golden
 
 $(STAMPS)/bench: bench/requirements.txt $(STAMPS)/dev
 	$(PIP) install --quiet --require-hashes -r bench/requirements.txt

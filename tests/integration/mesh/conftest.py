@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from mesh_runner import BACKEND, Mesh
+from mesh_runner import BACKEND, Mesh, StartMesh
 
 from tulle.supervisor.programs import tulle_proxy
-
-StartMesh = Callable[..., Mesh]
 
 
 @pytest.fixture(params=["tulle", "envoy"])
@@ -31,8 +29,8 @@ def start_mesh(tmp_path: Path, data_plane: str) -> Iterator[StartMesh]:
     """Starts meshes (by default two echo versions and a client), and ends what the test leaves running."""
     meshes: list[Mesh] = []
 
-    def start(config: str = BACKEND) -> Mesh:
-        mesh = Mesh.start(tmp_path / f"mesh{len(meshes)}", config, data_plane)
+    def start(config: str = BACKEND, programs: Mapping[str, str] | None = None) -> Mesh:
+        mesh = Mesh.start(tmp_path / f"mesh{len(meshes)}", config, data_plane, programs)
         meshes.append(mesh)
         mesh.wait_ready()
         return mesh

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,11 +117,12 @@ class Mesh:
     ready: dict[str, Any]
 
     @classmethod
-    def start(cls, folder: Path, config: str, data_plane: str) -> Mesh:
-        """Starts a mesh from one file of objects; `echo.py` lies next to it."""
+    def start(cls, folder: Path, config: str, data_plane: str, programs: Mapping[str, str] | None = None) -> Mesh:
+        """Starts a mesh from one file of objects; `echo.py` and other ``programs`` lie next to it."""
         (folder / "config").mkdir(parents=True)
         (folder / "config" / "mesh.yaml").write_text(config)
-        (folder / "config" / "echo.py").write_text(ECHO)
+        for name, text in {"echo.py": ECHO, **(programs or {})}.items():
+            (folder / "config" / name).write_text(text)
         log = (folder / "up.log").open("wb")
         argv = [sys.executable, "-m", "tulle.cli", "up", str(folder / "config"), "--data-plane", data_plane]
         argv += ["--state", str(folder / "state"), "--ready-file", str(folder / "ready.json")]
@@ -192,6 +193,10 @@ class Mesh:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+
+
+StartMesh = Callable[..., Mesh]
+"""Starts a mesh from a configuration and further programs; what the fixture of that name gives."""
 
 
 def _children(pid: int) -> set[int]:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import click
 
+from tulle.cli.client import Client
 from tulle.cli.failure import FAILED, REFUSED, Failure
+from tulle.cli.objects import api_option, namespace_option
 from tulle.cli.state import default_state
 
 
@@ -52,6 +54,27 @@ def proxy(arguments: tuple[str, ...]) -> None:
     if program is None:
         raise Failure("tulle-proxy is not built: run 'make build'", FAILED)
     os.execv(program, [str(program), *arguments])
+
+
+@click.command(name="grpc-bootstrap")
+@click.argument("workload")
+@namespace_option
+@api_option
+@click.option("-d", "--dir", "folder", type=click.Path(path_type=Path), required=True, metavar="DIR",
+              help="Private folder for the bootstrap and the certificate files.")
+@click.option("--keep", is_flag=True, help="Stay and renew the certificate until Ctrl-C.")
+def grpc_bootstrap(workload: str, namespace: str | None, api: str | None, folder: Path, keep: bool) -> None:
+    """Get an identity for a proxyless gRPC client and write its bootstrap; print the bootstrap's path.
+
+    The client is WORKLOAD of the mesh and reads that workload's configuration; its certificate lives four hours.
+
+    \b
+    Example:
+      GRPC_XDS_BOOTSTRAP=$(tulle grpc-bootstrap client -d /tmp/grpc) python client.py xds:///backend.default:9001
+    """
+    from tulle.cli.proxyless import prepare
+
+    prepare(Client.find(api), namespace or "default", workload, folder.absolute(), keep=keep)
 
 
 @click.command()
