@@ -140,6 +140,8 @@ def _manager(
     config = {
         "@type": HCM,
         "stat_prefix": "test",
+        # Envoy leaves a connection that it ends open for a second; the clients here watch for a tenth.
+        "delayed_close_timeout": "0.02s",
         "route_config": {"name": "routes", "validate_clusters": False, "virtual_hosts": hosts},
         "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": ROUTER}}],
         "access_log": [_log(plan)],
