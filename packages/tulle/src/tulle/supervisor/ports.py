@@ -59,7 +59,7 @@ class PortBook:
 
 def _is_free(address: str, port: int) -> bool:
     with socket.socket(_family(address), socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Without SO_REUSEADDR, with which Linux would let two sockets share a port that nobody listens on yet.
         try:
             probe.bind((address, port))
         except OSError:
