@@ -195,10 +195,10 @@ def test_going_back_while_in_flight_sends_the_old_version_again() -> None:
 
 def test_a_refused_push_is_not_repeated_until_it_changes() -> None:
     client = started(CDS="a1 b1", LDS="l1", RDS="r1")
-    assert client.change(CDS="a2 b2", LDS="l1", RDS="r2") == "CDS a2 b2"
+    assert client.change(CDS="a1 b2", LDS="l1", RDS="r2") == "CDS b2"
     assert client.nack() is None, "routes stay back: they may need the clusters that were refused"
     assert not client.session.synced
-    assert client.change(CDS="a2 b3", LDS="l1", RDS="r2") == "CDS a2 b3"
+    assert client.change(CDS="a1 b3", LDS="l1", RDS="r2") == "CDS b3"
     assert client.ack() == "RDS r2"
     assert client.ack() is None
     assert client.session.synced
@@ -213,11 +213,26 @@ def test_a_refusal_ends_when_the_old_version_returns() -> None:
     assert client.session.synced
 
 
-def test_leaving_the_culprit_retries_the_rest() -> None:
+def test_of_a_refused_push_the_good_part_is_delivered() -> None:
+    client = Client(CDS="a1 b1 bad1 d1 e1")
+    assert client.ask(CDS) == "CDS a1 b1 bad1 d1 e1"
+    assert client.nack() == "CDS a1 b1"
+    assert client.ack() == "CDS bad1 d1 e1"
+    assert client.nack() == "CDS bad1"
+    assert client.nack() == "CDS d1 e1"
+    assert client.ack() is None
+    assert client.session.types[CDS].held() == dict.fromkeys("abde", "1")
+    assert not client.session.synced
+    assert client.change(CDS="a1 b1 bad2 d1 e1") == "CDS bad2"
+    assert client.ack() is None
+    assert client.session.synced
+
+
+def test_leaving_the_culprit_ends_the_refusal() -> None:
     client = Client(EDS="a1 b1")
     assert client.ask(EDS, "a", "b") == "EDS a1 b1"
-    assert client.nack() is None
-    assert client.drop(EDS, "b") == "EDS a1"
+    assert client.drop(EDS, "b") is None
+    assert client.nack() == "EDS a1", "the culprit may be what was left"
 
 
 def test_a_first_refusal_holds_nothing_back() -> None:
@@ -225,6 +240,28 @@ def test_a_first_refusal_holds_nothing_back() -> None:
     client.ask(CDS)
     client.ask(LDS)
     assert client.nack() == "LDS l1", "there is no older state to keep working"
+
+
+def test_endpoints_are_kept_current_while_a_cluster_is_refused() -> None:
+    client = started(CDS="a1", EDS="a1", RDS="r1")
+    assert client.change(CDS="a2", EDS="a1", RDS="r2") == "CDS a2"
+    assert client.nack() == "EDS a1", "sent again for the cluster that was to warm up"
+    assert client.ack() is None
+    assert client.change(CDS="a2", EDS="a2", RDS="r2") == "EDS a2"
+    assert client.ack() is None
+    assert not client.session.synced
+
+
+def test_a_partial_first_refusal_holds_nothing_back() -> None:
+    client = Client(CDS="a1 bad1", LDS="l1")
+    client.ask(CDS)
+    client.ask(LDS)
+    assert client.nack() == "CDS a1"
+    assert client.ack() == "CDS bad1"
+    assert client.nack() == "LDS l1"
+    assert client.ack() is None
+    assert client.change(CDS="a1 bad2", LDS="l2") == "CDS bad2"
+    assert client.nack() == "LDS l2"
 
 
 def test_a_stale_nonce_acknowledges_nothing() -> None:

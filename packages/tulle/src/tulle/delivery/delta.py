@@ -25,11 +25,14 @@ class DeltaType:
         # Name → version that the client has; None: the client was told that it does not exist.
         self._has: dict[str, str | None] = {}
         self._refused: dict[str, str | None] = {}
+        # Groups of names from pushes that were refused, to be pushed one group at a time.
+        self._suspects: list[frozenset[str]] = []
         # The push in flight, without what was subscribed or left since; whether that left it whole.
         self._sent: dict[str, str | None] | None = None
         self._sent_whole = True
         self._nonce = ""
-        self._accepted = False
+        # Whether the client ever had all that was wanted of it, so that there is something to hold on to.
+        self._was_whole = False
         # Everything was compared with this mapping and nothing was left to send.
         self._matches: Mapping[str, Resource] | None = None
         # Even when there is nothing, a wildcard subscriber waits for a first answer.
@@ -37,7 +40,7 @@ class DeltaType:
         self._subscribe(first)
         kept = (first.initial_versions or {}).items()
         self._has.update((name, version) for name, version in kept if self._wildcard or name in self._names)
-        self._accepted = bool(self._has)
+        self._was_whole = bool(self._has)
         self._answer_due = self._answer_due and not self._has
 
     def receive(self, request: DeltaRequest) -> Nack | None:
@@ -47,10 +50,8 @@ class DeltaType:
             if request.error is None:
                 self._acknowledge(self._sent)
             else:
-                # The culprit may be what the client has left since: then the rest is worth another try.
-                if self._sent_whole:
-                    self._refused.update(self._sent)
                 nack = Nack(self._url, self._nonce, request.error, tuple(self._sent))
+                self._refuse(self._sent)
             self._sent = None
         self._subscribe(request)
         return nack
@@ -59,7 +60,19 @@ class DeltaType:
         self._has.update(sent)
         for name in [name for name, version in sent.items() if version is None and name not in self._names]:
             del self._has[name]
-        self._accepted = True
+
+    def _refuse(self, sent: Mapping[str, str | None]) -> None:
+        """Takes note of a refusal: final for one resource, else each half is tried by itself.
+
+        A client may refuse a push whole for one resource in it, and the others should not have to wait for that.
+        """
+        names = list(sent)
+        if len(names) > 1 and None not in sent.values():
+            middle = len(names) // 2
+            self._suspects[:0] = [frozenset(names[:middle]), frozenset(names[middle:])]
+        elif self._sent_whole:
+            # Otherwise the culprit may be what the client has left since.
+            self._refused.update(sent)
 
     def _subscribe(self, request: DeltaRequest) -> None:
         if request.subscribe or request.unsubscribe:
@@ -103,7 +116,7 @@ class DeltaType:
 
     @property
     def holds_back(self) -> bool:
-        return bool(self._refused) and self._accepted
+        return bool(self._refused) and self._was_whole
 
     def held(self) -> Mapping[str, str]:
         return {name: version for name, version in self._has.items() if version}
@@ -119,8 +132,9 @@ class DeltaType:
             return None
         if step is Step.MAKE:
             self._retry(wanted)
-            changed, removed = self._changed(wanted), tuple[str, ...]()
+            changed, removed = self._chosen(self._changed(wanted)), tuple[str, ...]()
             if not changed and not self._answer_due:
+                self._was_whole = self._was_whole or not self._refused
                 return None
         else:
             changed, removed = [], self._gone(wanted)
@@ -135,10 +149,7 @@ class DeltaType:
         return Push(self._url, nonce, tuple(changed), tuple(removed))
 
     def _retry(self, wanted: Mapping[str, Resource]) -> None:
-        """Forgets the refusals once any refused resource is no longer wanted as it was.
-
-        All of them, since a client may refuse a push whole for one resource in it.
-        """
+        """Forgets the refusals once any refused resource is no longer wanted as it was."""
         for name, version in self._refused.items():
             now = wanted[name].version if name in wanted else None
             if now != version:
@@ -150,6 +161,15 @@ class DeltaType:
             return differing(wanted.values(), self._has, self._refused)
         subscribed = (wanted[name] for name in sorted(self._names) if name in wanted)
         return differing(subscribed, self._has, self._refused)
+
+    def _chosen(self, changed: list[Resource]) -> list[Resource]:
+        """The first group of suspects among what changed, or all of it when there are none."""
+        while self._suspects:
+            group = self._suspects.pop(0)
+            suspected = [resource for resource in changed if resource.name in group]
+            if suspected:
+                return suspected
+        return changed
 
     def _gone(self, wanted: Mapping[str, Resource]) -> tuple[str, ...]:
         """What the client has, or asked for and was not yet told about, that does not exist."""

@@ -90,6 +90,7 @@ class Session:
 
     Endpoints alone do not wait for clusters: Envoy acknowledges a changed cluster only when it has warmed up,
     for which it must be sent the cluster's endpoints again without asking. (A cluster's assignment has its name.)
+    Nor do they wait for a cluster that was refused; all else does, if there is something older that works.
     """
 
     def __init__(self) -> None:
@@ -110,15 +111,15 @@ class Session:
         self._synced = False
         if self._snapshot is None:
             return None
-        warming = False
+        endpoints_only = False
         for type_url, step in steps(list(self._types)):
             state = self._types[type_url]
-            if warming and (type_url, step) != (ENDPOINT, Step.MAKE):
+            if endpoints_only and (type_url, step) != (ENDPOINT, Step.MAKE):
                 return None
             if state.in_flight:
                 if (type_url, step) != (CLUSTER, Step.MAKE):
                     return None
-                warming = True
+                endpoints_only = True
                 continue
             wanted = self._snapshot.resources.get(type_url, NOTHING)
             push = state.push(step, wanted, str(self._nonce + 1))
@@ -129,7 +130,7 @@ class Session:
                 return push
             # New routes over clusters that were refused would break requests that work now.
             if type_url == CLUSTER and state.holds_back:
-                return None
+                endpoints_only = True
         if not any(state.refuses for state in self._types.values()):
             self._settled = self._snapshot
             self._synced = bool(self._types)
