@@ -8,6 +8,7 @@
 
 pub mod ca;
 pub mod contexts;
+pub mod details;
 pub mod join;
 pub mod material;
 pub mod peer;
