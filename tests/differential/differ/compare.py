@@ -76,7 +76,7 @@ def _facts(outcome: Outcome) -> Iterator[tuple[str, str]]:
     for index, entry in enumerate(outcome.received):
         yield from _received_facts(f"received[{index}]", entry)
     yield "log", str(len(outcome.logs))
-    for index, line in enumerate(sorted(outcome.logs, key=str)):
+    for index, line in enumerate(sorted(outcome.logs, key=lambda each: str(each.get("path")))):
         for name, value in line.items():
             # Envoy lists flags in the order in which they were raised, which is no contract.
             text = ",".join(sorted(str(value).split(","))) if name == "flags" else str(value)
