@@ -1,6 +1,7 @@
 //! A connection, or a stream's place on one, lent to one exchange.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -33,12 +34,13 @@ pub struct H1Lease {
     pub(crate) pool: Rc<HostPool>,
     pub(crate) life: Life,
     pub(crate) max_requests: Option<u32>,
+    pub(crate) idle_for: Duration,
 }
 
 impl H1Lease {
-    /// Whether it has carried a request before: then its failing at once says nothing about the host.
-    pub fn is_reused(&self) -> bool {
-        self.life.used > 1
+    /// How long the connection lay in the pool before this request; zero for a new one.
+    pub fn idle_for(&self) -> Duration {
+        self.idle_for
     }
 
     /// Whether this request is the connection's last.
@@ -64,10 +66,6 @@ pub struct H2Lease {
 }
 
 impl H2Lease {
-    pub fn is_reused(&self) -> bool {
-        self.conn.used.get() > 1
-    }
-
     /// The connection turned out to be no good for further requests.
     pub fn condemn(&self) {
         self.conn.closed.set(true);

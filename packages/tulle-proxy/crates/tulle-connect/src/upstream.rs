@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -218,10 +219,11 @@ impl Upstream {
             }
         }
         if matches!(wanted, Wanted::Http1 | Wanted::Alpn) {
-            let Idle { conn, mut life, .. } = pool.take()?;
+            let Idle { conn, mut life, since } = pool.take()?;
             life.used += 1;
+            let idle_for = (self.shared.clock)() - since;
             let max_requests = self.config.borrow().limits.max_requests_per_connection;
-            return Some(Lease::H1(conn, H1Lease { pool: pool.clone(), life, max_requests }));
+            return Some(Lease::H1(conn, H1Lease { pool: pool.clone(), life, max_requests, idle_for }));
         }
         None
     }
@@ -264,7 +266,7 @@ impl Upstream {
             }
             let max_requests = config.limits.max_requests_per_connection;
             let conn = Box::new(Connection::new(stream));
-            Ok(Lease::H1(conn, H1Lease { pool: pool.clone(), life, max_requests }))
+            Ok(Lease::H1(conn, H1Lease { pool: pool.clone(), life, max_requests, idle_for: Duration::ZERO }))
         };
         let made = tokio::time::timeout(config.connect_timeout, making).await;
         drop(guard);

@@ -43,9 +43,9 @@ impl From<Refused> for NoHead {
     }
 }
 
-/// Whether trailers of an outgoing message are written.
+/// Whether trailers are taken and written on a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SendTrailers {
+pub enum Trailers {
     Drop,
     Forward,
 }
@@ -63,7 +63,7 @@ pub struct Connection {
     tail: &'static [u8],
     framing_out: Framing,
     unflushed: bool,
-    pub send_trailers: SendTrailers,
+    pub trailer_mode: Trailers,
     /// Bytes read from and written to the peer since the connection was made.
     pub bytes_in: u64,
     pub bytes_out: u64,
@@ -84,7 +84,7 @@ impl Connection {
             tail: b"",
             framing_out: Framing::None,
             unflushed: false,
-            send_trailers: SendTrailers::Drop,
+            trailer_mode: Trailers::Drop,
             bytes_in: 0,
             bytes_out: 0,
         }
@@ -253,7 +253,11 @@ impl Connection {
 
     pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Broken>> {
         loop {
-            match self.decoder.decode(&mut self.input, &mut self.trailers)? {
+            let decoded = self.decoder.decode(&mut self.input, &mut self.trailers)?;
+            if self.trailer_mode == Trailers::Drop {
+                self.trailers.clear();
+            }
+            match decoded {
                 Decoded::Data { data, last } if last && !self.trailers.is_empty() => {
                     // The data goes first; the trailers are handed out by the next call, which finds `Done`.
                     return Poll::Ready(Ok(Piece::Data { data, last: false }));
@@ -316,7 +320,7 @@ impl Connection {
             Framing::Length(_) => Err(Broken::Refused(Refused::Framing)),
             Framing::Delimited => {
                 self.out.extend_from_slice(b"0\r\n");
-                if let (Some(list), SendTrailers::Forward) = (trailers, self.send_trailers) {
+                if let (Some(list), Trailers::Forward) = (trailers, self.trailer_mode) {
                     for (_, name, value) in list.iter().filter(|(_, name, _)| super::body::trailer_allowed(name)) {
                         self.out.extend_from_slice(name);
                         self.out.extend_from_slice(b": ");

@@ -113,7 +113,7 @@ fn connection(out: &mut Vec<u8>, fate: Fate) {
         Fate::Keep => b"",
         Fate::Close => b"connection: close\r\n".as_slice(),
         Fate::KeepAlive => b"connection: keep-alive\r\n".as_slice(),
-        Fate::Upgrade => b"connection: upgrade\r\n".as_slice(),
+        Fate::Upgrade => b"connection: Upgrade\r\n".as_slice(),
     });
 }
 

@@ -24,6 +24,10 @@ impl HeadScan {
     /// `Some(n)` when the first `n` bytes are a whole head (with its empty line). Every line must end in CRLF.
     /// Empty lines before the start line count as part of the head (RFC 9112 §2.2).
     pub fn advance(&mut self, buf: &[u8], limits: &Limits) -> Result<Option<usize>, Refused> {
+        // What cannot begin a request or status line need not wait for its end: TLS, for instance.
+        if self.seen == 0 && buf.first().is_some_and(|b| !b.is_ascii_graphic() && !matches!(b, b'\r' | b'\n')) {
+            return Err(Refused::Syntax);
+        }
         while let Some(found) = memchr::memchr(b'\n', &buf[self.seen..]) {
             let at = self.seen + found;
             if at == 0 || buf[at - 1] != b'\r' {
@@ -88,7 +92,7 @@ pub fn request(buf: &[u8], limits: &Limits, out: &mut RequestHead) -> Result<(),
     out.set_method(method.as_bytes());
     copy_headers(parsed.headers, limits, &mut out.headers)?;
     set_target(target.as_bytes(), method.as_bytes(), out)?;
-    set_connection(out)?;
+    set_connection(out);
     out.framing = request_framing(out)?;
     Ok(())
 }
@@ -235,7 +239,7 @@ fn connection_asks(headers: &Headers) -> Asks {
 }
 
 /// Reads Connection, Upgrade and Expect.
-fn set_connection(out: &mut RequestHead) -> Result<(), Refused> {
+fn set_connection(out: &mut RequestHead) {
     let asks = connection_asks(&out.headers);
     out.close = asks.close || (out.version == Version::Http10 && !asks.keep_alive);
     if asks.upgrade && out.version == Version::Http11 {
@@ -247,13 +251,12 @@ fn set_connection(out: &mut RequestHead) -> Result<(), Refused> {
         };
     }
     if let Some(expect) = out.headers.known(Known::Expect) {
-        if !expect.eq_ignore_ascii_case(b"100-continue") {
-            return Err(Refused::Syntax);
+        // Another expectation is for the upstream to meet.
+        if expect.eq_ignore_ascii_case(b"100-continue") {
+            out.expect_continue = out.version == Version::Http11;
+            out.headers.remove_known(Known::Expect);
         }
-        out.expect_continue = out.version == Version::Http11;
-        out.headers.remove_known(Known::Expect);
     }
-    Ok(())
 }
 
 fn request_framing(head: &RequestHead) -> Result<Framing, Refused> {

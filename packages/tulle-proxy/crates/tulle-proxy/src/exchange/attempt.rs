@@ -38,11 +38,10 @@ pub enum Hold {
 }
 
 impl Hold {
-    fn is_reused(&self) -> bool {
-        match self {
-            Hold::H1(lease) => lease.is_reused(),
-            Hold::H2(lease) => lease.is_reused(),
-        }
+    /// Whether the peer may have been closing the connection, as idle, while the request was on its way.
+    fn was_idle(&self) -> bool {
+        const LONG: Duration = Duration::from_millis(500);
+        matches!(self, Hold::H1(lease) if lease.idle_for() >= LONG)
     }
 }
 
@@ -55,11 +54,13 @@ pub struct Reset {
     /// The connection had been idle in the pool and ended at once.
     pub stale: bool,
     pub transport_failure: String,
+    /// More exact words for the cause than the reason's own.
+    pub words: Option<&'static str>,
 }
 
 impl Reset {
     fn unsent(reason: ResetReason) -> Reset {
-        Reset { reason, sent: false, stale: false, transport_failure: String::new() }
+        Reset { reason, sent: false, stale: false, transport_failure: String::new(), words: None }
     }
 }
 
@@ -104,7 +105,7 @@ pub async fn attempt(
         None => Tried::Answered(Answered { up, hold, counted: (active, admission) }),
         Some(mut reset) => {
             let ended = matches!(reset.reason, ResetReason::ConnectionTermination | ResetReason::RemoteRefused);
-            reset.stale = ended && hold.is_reused();
+            reset.stale = ended && hold.was_idle();
             if let (Hold::H2(lease), true) = (&hold, ended) {
                 lease.condemn();
             }
@@ -150,8 +151,7 @@ async fn new_connection(
         Poll::Pending
     })
     .await;
-    if matches!(&result, Ok(Err(reset)) if reset.reason == ResetReason::ConnectFailure && reset.transport_failure.is_empty())
-    {
+    if matches!(&result, Ok(Err(reset)) if reset.words.is_some()) {
         x.worker.metrics.sheet.inc(stats.upstream_cx_connect_timeout);
     }
     result.map_err(|()| client_left(x))
@@ -170,7 +170,8 @@ fn dial_failed(error: DialError) -> Reset {
         DialError::Overflow => ResetReason::Overflow,
         _ => ResetReason::ConnectFailure,
     };
-    Reset { transport_failure: error.transport_failure(), ..Reset::unsent(reason) }
+    let words = matches!(error, DialError::Timeout).then_some("connection timeout");
+    Reset { transport_failure: error.transport_failure(), words, ..Reset::unsent(reason) }
 }
 
 /// Puts the request's head on the connection.
@@ -320,7 +321,7 @@ impl Quiet {
 fn stream_idle(x: &mut Exchange<'_>, upload: &Upload) -> Failed {
     if upload.read_all() {
         let flags = ResponseFlags::STREAM_IDLE_TIMEOUT;
-        return Reply::new(504, "stream timeout", "stream_idle_timeout", flags).closing().into();
+        return Reply::new(504, "stream timeout", "stream_idle_timeout", flags).into();
     }
     x.record.request_bytes = upload.bytes;
     Reply::stream_idle().into()

@@ -1,11 +1,11 @@
 //! Delivering an upstream's answer: the head is completed and sent, the body follows as it comes, and both connections
 //! are kept where both messages ended cleanly.
 
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
 use tulle_core::ResponseFlags;
 use tulle_http::h1::encode::{Fate, hop_by_hop};
-use tulle_http::{Broken, Framing, Known, Pump, PumpError, Side, Version};
+use tulle_http::{Broken, Framing, Known, Piece, Pump, PumpError, Side, Tunnel, Version};
 use tulle_policy::ResetReason;
 use tulle_telemetry::TimePoint;
 
@@ -24,11 +24,11 @@ pub async fn deliver(
 ) -> Result<Ending, Failed> {
     upload.commit();
     let clean = Clean { close: x.heads.response.close, framing: x.heads.response.framing };
+    x.record.status = x.heads.response.status;
     let fate = head(x, down, plan);
     let mut pump = if x.heads.response.framing.is_empty() { Pump::finished() } else { Pump::default() };
     let respond = down.respond(&x.heads.response, fate);
     x.record.mark(TimePoint::DownstreamTxStart, x.worker.now());
-    x.record.status = x.heads.response.status;
     let result = match respond {
         Ok(()) => bodies(x, (down, &mut answered.up), plan, &mut upload, &mut pump).await,
         Err(_) => Err(Stopped::ClientLeft),
@@ -39,14 +39,11 @@ pub async fn deliver(
     x.record.grpc_status = trailing.filter(|_| x.record.grpc);
     x.record.mark(TimePoint::DownstreamTxEnd, x.worker.now());
     if let Err(stopped) = result {
-        return Err(note(x, stopped));
+        return Err(note(x, stopped, &answered.up));
     }
     give_back(x, answered, &upload, clean);
     if upload.read_all() {
         return Ok(if fate == Fate::Close { Ending::Close } else { Ending::Keep });
-    }
-    if let Side::H2(stream) = down {
-        stream.reset(h2::Reason::NO_ERROR);
     }
     Ok(Ending::Close)
 }
@@ -60,7 +57,7 @@ struct Clean {
 /// Completes the response's head for the client.
 fn head(x: &mut Exchange<'_>, down: &Side, plan: &Plan<'_>) -> Fate {
     strip_hop_by_hop(x);
-    if envoy_headers(x) {
+    if envoy_headers(x) && x.heads.request.tunnel == Tunnel::No {
         service_time(x);
     }
     if plan.selected.host.include_attempt_count.in_response {
@@ -148,7 +145,7 @@ async fn bodies(
 }
 
 /// Flags and details of a response that broke off.
-fn note(x: &mut Exchange<'_>, stopped: Stopped) -> Failed {
+fn note(x: &mut Exchange<'_>, stopped: Stopped, up: &Side) -> Failed {
     match stopped {
         Stopped::ClientLeft => return attempt::client_left(x),
         Stopped::Deadline => {
@@ -161,6 +158,10 @@ fn note(x: &mut Exchange<'_>, stopped: Stopped) -> Failed {
         }
         Stopped::Upstream(broken) => {
             let (flag, cause) = match attempt::reason(&broken) {
+                // An HTTP/1 body that breaks off is a malformed message (RFC 9112 §8).
+                ResetReason::ConnectionTermination if matches!(up, Side::H1(_)) => {
+                    (ResponseFlags::UPSTREAM_PROTOCOL_ERROR, "http1_premature_upstream_half_close")
+                }
                 ResetReason::ProtocolError => (ResponseFlags::UPSTREAM_PROTOCOL_ERROR, "protocol_error"),
                 ResetReason::ConnectionTermination => {
                     (ResponseFlags::UPSTREAM_CONNECTION_TERMINATION, "connection_termination")
@@ -172,6 +173,14 @@ fn note(x: &mut Exchange<'_>, stopped: Stopped) -> Failed {
         }
     }
     Failed::Broken
+}
+
+/// Drops an answer that is not delivered; its connection is kept when the rest of the answer has come already.
+pub fn discard(x: &Exchange<'_>, mut answered: Answered, upload: &Upload) {
+    let clean = Clean { close: x.heads.response.close, framing: x.heads.response.framing };
+    let mut cx = Context::from_waker(Waker::noop());
+    while let Poll::Ready(Ok(Piece::Data { last: false, .. })) = answered.up.poll_body(&mut cx) {}
+    give_back(x, answered, upload, clean);
 }
 
 /// Returns the upstream connection when both messages on it ended and nothing unasked for is behind them.

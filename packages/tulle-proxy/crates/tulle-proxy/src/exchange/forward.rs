@@ -59,7 +59,9 @@ pub async fn forward(
     let possible = retrying.as_ref().is_some_and(|(_, state)| state.possible());
     let mut upload = begin_upload(x, down, possible)?;
     change_head(x, &plan);
-    let answered = attempts(x, down, &mut plan, &mut retrying, &mut upload).await?;
+    let answered = attempts(x, down, &mut plan, &mut retrying, &mut upload).await;
+    x.record.request_bytes = upload.bytes;
+    let answered = answered?;
     if x.heads.request.tunnel != Tunnel::No {
         if tunnel::accepted(&answered.up, x.heads.response.status) {
             return tunnel::tunnel(x, down, &plan, answered).await;
@@ -143,8 +145,13 @@ fn rewrite(x: &mut Exchange<'_>, plan: &Plan<'_>) {
             let old = request.authority().to_vec();
             request.headers.append_csv(b"x-forwarded-host", &old);
         }
+        let old = request.authority().to_vec();
         request.set_authority(host.as_bytes());
+        if envoy_headers(x) {
+            x.heads.request.headers.set(b"x-envoy-original-host", &old);
+        }
     }
+    let request = &mut x.heads.request;
     if let Some(path) = tulle_route::rewrite::path(plan.action, plan.selected.route, request) {
         if envoy_headers(x) {
             let old = x.heads.request.path().to_vec();
@@ -191,7 +198,9 @@ async fn attempts(
         (decision, counted) = decide(x, plan, retrying, &outcome, upload);
         match (decision, result) {
             (Decision::RetryAt(at), result) => {
-                drop(result);
+                if let Tried::Answered(answered) = result {
+                    deliver::discard(x, answered, upload);
+                }
                 tried.push(host.id);
                 pause(x, plan, down, at).await?;
                 upload.rewind();
@@ -360,7 +369,7 @@ fn reply_to(x: &mut Exchange<'_>, reset: Reset) -> Reply {
     let reply = match reset.reason {
         ResetReason::GlobalTimeout => Reply::request_timeout(),
         ResetReason::PerTryTimeout => Reply::per_try_timeout(),
-        reason => Reply::reset(reason, &reset.transport_failure, x.record.attempts > 1),
+        _ => Reply::reset(&reset, x.record.attempts > 1),
     };
     x.record.transport_failure = reset.transport_failure;
     reply

@@ -83,12 +83,8 @@ pub async fn serve(mut x: Exchange<'_>, down: &mut Side) -> Ending {
     let ending = match steps(&mut x, down).await {
         Ok(ending) => ending,
         Err(Failed::Reply(reply)) => answer(&mut x, down, *reply).await,
-        Err(Failed::Broken) => {
-            if let Side::H2(stream) = down {
-                stream.reset(h2::Reason::INTERNAL_ERROR);
-            }
-            Ending::Close
-        }
+        // On h2 dropping the stream resets it, behind what is queued.
+        Err(Failed::Broken) => Ending::Close,
     };
     finish::finish(&mut x);
     ending
@@ -195,7 +191,7 @@ async fn send_answer(x: &mut Exchange<'_>, down: &mut Side, reply: Reply) -> End
     let fate = if reply.close || unread { Fate::Close } else { response_fate(x) };
     complete_response_head(x);
     let has_body = x.heads.response.framing != Framing::None && !reply.body.is_empty();
-    x.record.status = if x.record.grpc { reply.status } else { x.heads.response.status };
+    x.record.status = x.heads.response.status;
     x.record.grpc_status = x.heads.response.headers.known(Known::GrpcStatus).and_then(number);
     x.record.mark(TimePoint::DownstreamTxStart, x.worker.now());
     let mut sent = down.respond(&x.heads.response, fate);
@@ -212,10 +208,7 @@ async fn send_answer(x: &mut Exchange<'_>, down: &mut Side, reply: Reply) -> End
         return Ending::Close;
     }
     x.record.mark(TimePoint::DownstreamTxEnd, x.worker.now());
-    if let (Side::H2(stream), true) = (down, unread) {
-        // RFC 9113 §8.1: an early complete answer may tell the client to stop sending.
-        stream.reset(h2::Reason::NO_ERROR);
-    }
+    // On h2 an unread body needs nothing: dropping the stream tells the client to stop (RFC 9113 §8.1).
     if fate == Fate::Close { Ending::Close } else { Ending::Keep }
 }
 

@@ -1,8 +1,6 @@
 //! A request's head before routing: paths and hosts made canonical, hop-by-hop fields taken off, who the client is and
 //! by which id the request goes, as Envoy's connection manager does it.
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use tulle_config::Hcm;
 use tulle_config::hcm::{EscapedSlashes, ForwardClientCertMode, HostHandling, StripPort};
 use tulle_core::Rng;
@@ -237,29 +235,22 @@ fn remove_dots(path: &[u8]) -> Vec<u8> {
     if made.is_empty() { b"/".to_vec() } else { made }
 }
 
-/// x-forwarded-for, x-forwarded-proto and the internal fields (Envoy's `ConnectionManagerUtility`).
+/// x-forwarded-for, x-forwarded-proto and the internal fields (Envoy's `ConnectionManagerUtility`). No address counts
+/// as internal, which is Envoy's default.
 fn forwarded(hcm: &Hcm, client: &Client, head: &mut RequestHead) {
     let rules = &hcm.forwarding;
-    let mut single = None;
     if rules.use_remote_address {
         if !rules.skip_xff_append {
             let address = client.peer.ip().to_canonical().to_string();
-            single = (!head.headers.has(Known::XForwardedFor)).then(|| client.peer.ip());
             head.headers.append_csv(b"x-forwarded-for", address.as_bytes());
         }
         if rules.xff_num_trusted_hops == 0 {
             head.headers.remove_known(Known::XForwardedProto);
         }
-    } else if let Some(value) = head.headers.known(Known::XForwardedFor) {
-        single = std::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok());
     }
     if !head.headers.has(Known::XForwardedProto) {
         let scheme: &[u8] = if client.tls.is_some() { b"https" } else { b"http" };
         head.headers.push(b"x-forwarded-proto", scheme);
-    }
-    if single.is_some_and(is_internal) {
-        head.headers.set(b"x-envoy-internal", b"true");
-        return;
     }
     let edge = rules.use_remote_address;
     head.headers.remove_where(|known, name, _| {
@@ -270,14 +261,6 @@ fn forwarded(hcm: &Hcm, client: &Client, head: &mut RequestHead) {
     });
     if edge {
         head.headers.set(b"x-envoy-external-address", client.peer.ip().to_canonical().to_string().as_bytes());
-    }
-}
-
-/// RFC 1918, loopback and unique local addresses.
-pub fn is_internal(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(v4) => v4.is_private() || v4 == Ipv4Addr::LOCALHOST,
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local(),
     }
 }
 
@@ -313,7 +296,7 @@ fn request_id(hcm: &Hcm, head: &mut RequestHead, rng: &mut Rng) {
     if !hcm.request_id.generate {
         return;
     }
-    let edge = hcm.forwarding.use_remote_address && !head.headers.contains(b"x-envoy-internal");
+    let edge = hcm.forwarding.use_remote_address;
     let keep = head.headers.has(Known::XRequestId) && (!edge || hcm.request_id.preserve_external);
     if !keep {
         head.headers.set(b"x-request-id", &uuid(rng));

@@ -86,8 +86,8 @@ pub struct View<'a> {
 impl View<'_> {
     fn request_part(&self, name: &str) -> Option<&[u8]> {
         match name {
-            ":method" => Some(self.request.method()),
-            ":path" => Some(self.request.path()),
+            ":method" => Some(self.request.method()).filter(|m| !m.is_empty()),
+            ":path" => Some(self.request.path()).filter(|p| !p.is_empty()),
             ":authority" | "host" => Some(self.request.authority()).filter(|a| !a.is_empty()),
             ":scheme" if self.request.secure_scheme => Some(b"https"),
             ":scheme" => Some(b"http"),
@@ -99,6 +99,7 @@ impl View<'_> {
         let client = self.client;
         let tls = client.tls.as_ref();
         Some(match field {
+            Field::Protocol if self.request.method().is_empty() => Value::None,
             Field::Protocol => self.request.version.as_str().into(),
             Field::DownstreamLocalAddress => Value::Socket(client.local),
             Field::DownstreamRemoteAddress | Field::DownstreamDirectRemoteAddress => Value::Socket(client.peer),

@@ -7,6 +7,8 @@ use tulle_http::{Framing, Headers, RequestHead, ResponseHead};
 use tulle_policy::ResetReason;
 use tulle_route::DirectResponse;
 
+use super::attempt::Reset;
+
 /// A response that no upstream gave.
 #[derive(Debug)]
 pub struct Reply {
@@ -104,14 +106,14 @@ impl Reply {
     }
 
     /// An attempt that ended before a response's head.
-    pub fn reset(reason: ResetReason, transport_failure: &str, retried: bool) -> Reply {
-        let (status, flags, cause) = wording(reason);
+    pub fn reset(reset: &Reset, retried: bool) -> Reply {
+        let (status, flags, words) = wording(reset.reason);
+        let cause = reset.words.unwrap_or(words);
+        let transport_failure = &reset.transport_failure;
         let again = if retried { "retried and the latest " } else { "" };
-        let mut body = format!("upstream connect error or disconnect/reset before headers. {again}reset reason: {cause}");
+        let body = format!("upstream connect error or disconnect/reset before headers. {again}reset reason: {cause}");
         let mut details = format!("upstream_reset_before_response_started{{{}", cause.replace(' ', "_"));
         if !transport_failure.is_empty() {
-            body.push_str(", transport failure reason: ");
-            body.push_str(transport_failure);
             details.push('|');
             details.push_str(&transport_failure.replace(' ', "_"));
         }
@@ -140,6 +142,7 @@ impl Reply {
         }
         out.status = self.status;
         out.framing = Framing::Length(self.body.len() as u64);
+        declare_length(&mut out.headers, self.body.len());
         if !self.body.is_empty() {
             out.headers.push(b"content-type", b"text/plain");
         }
@@ -147,7 +150,6 @@ impl Reply {
             out.headers.push(b"location", location.as_bytes());
         }
         if request.is_head() {
-            declare_length(&mut out.headers, self.body.len());
             out.framing = Framing::None;
         }
     }

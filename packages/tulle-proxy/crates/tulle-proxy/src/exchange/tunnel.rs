@@ -11,7 +11,7 @@ use tulle_http::{Framing, Known, Pump, PumpError, Side};
 use tulle_telemetry::TimePoint;
 
 use super::attempt::{Answered, Quiet, client_left};
-use super::forward::{Plan, envoy_headers};
+use super::forward::Plan;
 use super::{Ending, Exchange, Failed, complete_response_head, mutate_response};
 
 /// Whether the upstream agreed to switch.
@@ -45,6 +45,9 @@ pub async fn tunnel(
     x.record.request_bytes = to_up.bytes;
     x.record.response_bytes = to_down.bytes;
     x.record.mark(TimePoint::DownstreamTxEnd, x.worker.now());
+    if result.is_ok() && to_up.is_done() {
+        x.record.flags.insert(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
+    }
     if let Err(flag) = result {
         x.record.flags.insert(flag);
         if let Side::H2(stream) = down {
@@ -61,9 +64,6 @@ fn head(x: &mut Exchange<'_>, plan: &Plan<'_>) {
     response.headers.push(b"upgrade", &protocol);
     response.status = 101;
     response.framing = Framing::None;
-    if envoy_headers(x) {
-        x.heads.response.headers.remove(b"x-envoy-upstream-service-time");
-    }
     mutate_response(x, &plan.selected);
     complete_response_head(x);
 }

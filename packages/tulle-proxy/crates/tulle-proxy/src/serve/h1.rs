@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tulle_config::Hcm;
 use tulle_config::hcm::{Http1Options, Underscores as Names};
 use tulle_core::ResponseFlags;
-use tulle_http::h1::conn::{Connection, NoHead, SendTrailers};
+use tulle_http::h1::conn::{Connection, NoHead, Trailers};
 use tulle_http::h1::{Http10, Limits, Refused, Underscores};
 use tulle_http::{Broken, Side};
 
@@ -23,7 +23,7 @@ use crate::worker::alarm::{Alarm, earlier};
 const LAST_CALL: std::time::Duration = std::time::Duration::from_millis(500);
 
 pub async fn serve(worker: &Rc<Worker>, client: &Client, hcm: &Arc<Hcm>, mut conn: Connection) {
-    conn.send_trailers = if hcm.http1.enable_trailers { SendTrailers::Forward } else { SendTrailers::Drop };
+    conn.trailer_mode = if hcm.http1.enable_trailers { Trailers::Forward } else { Trailers::Drop };
     let limits = limits(hcm);
     let mut down = Side::H1(Box::new(conn));
     let mut heads = Heads::default();
