@@ -7,7 +7,7 @@ use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::server::NoServerSessionStorage;
 use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
 use tulle_config::store::Resources;
-use tulle_config::tls::{ClientCert, CommonTls, SanMatcher, TlsVersion};
+use tulle_config::tls::{ClientCert, CommonTls, SanMatcher, SecretOrigin, SecretRef, TlsVersion, TrustSource};
 use tulle_config::{DownstreamTls, Secret, UpstreamTls};
 
 use crate::material::{IdentityCell, MaterialError, Sources, Trust};
@@ -117,7 +117,7 @@ impl TlsContexts {
 
 fn requirements(trust: &Trust, sans: Vec<SanMatcher>, server_name: CheckServerName) -> Requirements {
     let (roots, spiffe) = match trust {
-        Trust::Mesh(roots) => (anchors(roots), Spiffe::Required),
+        Trust::Mesh { roots, trust_domain } => (anchors(roots), Spiffe::In(trust_domain.clone())),
         Trust::Roots(roots) => (anchors(roots), Spiffe::NotRequired),
         Trust::System => (anchors(&rustls_native_certs::load_native_certs().certs), Spiffe::NotRequired),
     };
@@ -128,8 +128,11 @@ static ONLY_13: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
 static ONLY_12: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12];
 static BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
 
+/// Between members of the mesh only TLS 1.3 is spoken, whatever the settings allow.
 fn versions(common: &CommonTls) -> &'static [&'static SupportedProtocolVersion] {
-    match (common.min, common.max) {
+    let own = |reference: &SecretRef| reference.origin == SecretOrigin::Identity;
+    let of_mesh = matches!(&common.validation.trust, Some(TrustSource::Secret(reference)) if own(reference));
+    match (if of_mesh { TlsVersion::V1_3 } else { common.min }, common.max) {
         (TlsVersion::V1_3, _) => ONLY_13,
         (TlsVersion::V1_2, TlsVersion::V1_2) => ONLY_12,
         (TlsVersion::V1_2, TlsVersion::V1_3) => BOTH,

@@ -57,6 +57,8 @@ impl IdentityCell {
 pub enum MaterialError {
     #[error("this process has no identity yet")]
     NoIdentity,
+    #[error("this process's own certificate is no identity of the mesh: {0}")]
+    Own(crate::peer::NameError),
     #[error("secret {0:?} has not arrived")]
     SecretMissing(Str),
     #[error("secret {0:?} is not a {1}")]
@@ -108,7 +110,10 @@ impl Sources<'_> {
             Some(TrustSource::System) => Ok(Some(Trust::System)),
             Some(TrustSource::Secret(SecretRef { origin: SecretOrigin::Identity, .. })) => {
                 let own = self.identity.get().ok_or(MaterialError::NoIdentity)?;
-                Ok(Some(Trust::Mesh(own.roots.clone())))
+                let leaf = own.chain.first().ok_or(MaterialError::NoIdentity)?;
+                let spiffe = crate::peer::names(leaf).and_then(|names| names.spiffe());
+                let trust_domain = spiffe.map_err(MaterialError::Own)?.trust_domain;
+                Ok(Some(Trust::Mesh { roots: own.roots.clone(), trust_domain }))
             }
             Some(TrustSource::Secret(SecretRef { name, .. })) => match &*self.secret(name)? {
                 Secret::Validation(inner) => match &inner.trust {
@@ -145,8 +150,8 @@ impl Sources<'_> {
 /// Which roots a peer's chain must end in.
 #[derive(Clone, Debug)]
 pub enum Trust {
-    /// The mesh's own: the peer must also be a SPIFFE identity.
-    Mesh(Vec<CertificateDer<'static>>),
+    /// The mesh's own: the peer must also be a SPIFFE identity of this process's trust domain.
+    Mesh { roots: Vec<CertificateDer<'static>>, trust_domain: Str },
     Roots(Vec<CertificateDer<'static>>),
     /// The platform's root store.
     System,

@@ -23,6 +23,8 @@ pub struct PeerNames {
 pub enum NameError {
     #[error("not a readable X.509 certificate")]
     Unreadable,
+    #[error("a name holds a NUL or another control character")]
+    ControlCharacter,
     #[error("{0} URI names where a SPIFFE identity has exactly one")]
     UriCount(usize),
     #[error("{0:?} is not a SPIFFE identity of the mesh's form: {1}")]
@@ -32,7 +34,8 @@ pub enum NameError {
 /// The names in the DER certificate `leaf`.
 ///
 /// # Errors
-/// [`NameError::Unreadable`] when it is not X.509 or its extensions are malformed or repeated.
+/// [`NameError::Unreadable`] when it is not X.509 or its extensions are malformed or repeated;
+/// [`NameError::ControlCharacter`] when a name is made to deceive.
 pub fn names(leaf: &[u8]) -> Result<PeerNames, NameError> {
     let (rest, certificate) = X509Certificate::from_der(leaf).map_err(|_| NameError::Unreadable)?;
     if !rest.is_empty() {
@@ -47,9 +50,9 @@ pub fn names(leaf: &[u8]) -> Result<PeerNames, NameError> {
     let alternatives = certificate.subject_alternative_name().map_err(|_| NameError::Unreadable)?;
     for name in alternatives.iter().flat_map(|extension| &extension.value.general_names) {
         match name {
-            GeneralName::URI(uri) => found.uris.push((*uri).to_owned()),
-            GeneralName::DNSName(dns) => found.dns.push((*dns).to_owned()),
-            GeneralName::RFC822Name(email) => found.emails.push((*email).to_owned()),
+            GeneralName::URI(uri) => found.uris.push(clean(uri)?),
+            GeneralName::DNSName(dns) => found.dns.push(clean(dns)?),
+            GeneralName::RFC822Name(email) => found.emails.push(clean(email)?),
             GeneralName::IPAddress(bytes) => found.ips.extend(address(bytes)),
             _ => {}
         }
@@ -57,9 +60,15 @@ pub fn names(leaf: &[u8]) -> Result<PeerNames, NameError> {
     Ok(found)
 }
 
+/// A NUL is how one name is made to look like another; no honest name has control characters.
+fn clean(name: &str) -> Result<String, NameError> {
+    if name.chars().any(char::is_control) { Err(NameError::ControlCharacter) } else { Ok(name.to_owned()) }
+}
+
 fn attribute(subject: &X509Name<'_>, oid: &x509_parser::der_parser::asn1_rs::Oid<'_>) -> Option<String> {
     let value = subject.iter_by_oid(oid).next()?.as_str().ok()?;
-    (!value.is_empty()).then(|| value.to_owned())
+    // These become labels and log fields: what could break a line is left out.
+    (!value.is_empty() && !value.chars().any(char::is_control)).then(|| value.to_owned())
 }
 
 fn address(bytes: &[u8]) -> Option<std::net::IpAddr> {

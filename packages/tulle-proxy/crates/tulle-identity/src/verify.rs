@@ -8,6 +8,8 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use tulle_config::tls::{SanKind, SanMatcher};
+use tulle_core::Str;
+use tulle_policy::StringTest;
 use webpki::{EndEntityCert, KeyUsage};
 
 use crate::peer::{self, PeerNames};
@@ -16,7 +18,7 @@ use crate::peer::{self, PeerNames};
 #[derive(Debug)]
 pub struct Requirements {
     pub roots: Vec<TrustAnchor<'static>>,
-    /// The peer must have exactly one URI SAN, a SPIFFE id of the mesh's form. Set whenever the mesh's roots are used.
+    /// Set whenever the mesh's roots are used.
     pub spiffe: Spiffe,
     /// Any one must match; empty takes every name.
     pub sans: Vec<SanMatcher>,
@@ -24,10 +26,20 @@ pub struct Requirements {
     pub server_name: CheckServerName,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Spiffe {
-    Required,
+    /// The peer must have exactly one URI SAN, a SPIFFE id of the mesh's form, in this trust domain: a root that signs
+    /// for several domains must not let one speak in another's name.
+    In(Str),
     NotRequired,
+}
+
+/// A SPIFFE id of another trust domain.
+#[derive(Debug, thiserror::Error)]
+#[error("the peer's trust domain is {found:?}, not {expected:?}")]
+struct ForeignTrustDomain {
+    found: Str,
+    expected: Str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +73,11 @@ impl Requirements {
             .verify_for_usage(algorithms.all, &self.roots, intermediates, now, usage, None, None)
             .map_err(pki_error)?;
         let names = peer::names(leaf).map_err(refused)?;
-        if self.spiffe == Spiffe::Required {
-            names.spiffe().map_err(refused)?;
+        if let Spiffe::In(expected) = &self.spiffe {
+            let found = names.spiffe().map_err(refused)?.trust_domain;
+            if found != *expected {
+                return Err(refused(ForeignTrustDomain { found, expected: expected.clone() }));
+            }
         }
         if self.sans.is_empty() || self.sans.iter().any(|matcher| matches(matcher, &names)) {
             return Ok(());
@@ -74,14 +89,25 @@ impl Requirements {
 
 fn matches(matcher: &SanMatcher, names: &PeerNames) -> bool {
     let any = |values: &[String]| values.iter().any(|value| matcher.value.matches(value.as_bytes()));
+    let dns = || names.dns.iter().any(|name| dns_matches(matcher, name));
     let ip = || names.ips.iter().any(|ip| matcher.value.matches(ip.to_string().as_bytes()));
     match matcher.kind {
         SanKind::Uri => any(&names.uris),
-        SanKind::Dns => any(&names.dns),
+        SanKind::Dns => dns(),
         SanKind::Email => any(&names.emails),
         SanKind::Ip => ip(),
-        SanKind::Any => any(&names.uris) || any(&names.dns) || any(&names.emails) || ip(),
+        SanKind::Any => any(&names.uris) || dns() || any(&names.emails) || ip(),
     }
+}
+
+/// An exact matcher also fits a wildcard name that covers it (RFC 6125 §6.4.3: the leftmost label, whole).
+fn dns_matches(matcher: &SanMatcher, name: &str) -> bool {
+    if let (StringTest::Exact(wanted), Some(suffix)) = (&matcher.value.test, name.strip_prefix("*."))
+        && let Some((label, rest)) = wanted.split_once('.')
+    {
+        return !label.is_empty() && rest.eq_ignore_ascii_case(suffix);
+    }
+    matcher.value.matches(name.as_bytes())
 }
 
 /// webpki's reasons in rustls's words, so that the right TLS alert is sent.
@@ -254,4 +280,37 @@ pub fn anchors(roots: &[CertificateDer<'static>]) -> Vec<TrustAnchor<'static>> {
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(roots.iter().cloned());
     store.roots
+}
+
+#[cfg(test)]
+mod tests {
+    use tulle_policy::StringMatcher;
+
+    use super::*;
+
+    #[test]
+    fn a_matcher_sees_names_of_its_kind_only() {
+        let names = PeerNames {
+            uris: vec!["spiffe://cluster.local/ns/default/sa/backend".to_owned()],
+            dns: vec!["api.example.com".to_owned(), "*.wild.example".to_owned()],
+            ips: vec![[127, 0, 0, 1].into()],
+            ..PeerNames::default()
+        };
+        let cases = [
+            (SanKind::Uri, "spiffe://cluster.local/ns/default/sa/backend", true),
+            (SanKind::Uri, "spiffe://cluster.local/ns/default/sa/backen", false),
+            (SanKind::Dns, "spiffe://cluster.local/ns/default/sa/backend", false),
+            (SanKind::Any, "spiffe://cluster.local/ns/default/sa/backend", true),
+            (SanKind::Dns, "api.example.com", true),
+            (SanKind::Dns, "a.wild.example", true),
+            (SanKind::Dns, "a.b.wild.example", false),
+            (SanKind::Dns, "wild.example", false),
+            (SanKind::Uri, "api.example.com", false),
+            (SanKind::Ip, "127.0.0.1", true),
+        ];
+        for (kind, value, expected) in cases {
+            let matcher = SanMatcher { kind, value: StringMatcher::exact(value) };
+            assert_eq!(matches(&matcher, &names), expected, "{kind:?} {value}");
+        }
+    }
 }

@@ -12,7 +12,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tulle_config::Secret;
 use tulle_config::store::Resources;
 use tulle_config::tls::{
-    CertificateSource, ClientCert, CommonTls, DownstreamTls, SanKind, SanMatcher, SecretOrigin, SecretRef, TlsVersion,
+    CertificateSource, ClientCert, CommonTls, DataSource, DownstreamTls, SanKind, SanMatcher, SecretOrigin, SecretRef, TlsVersion,
     TrustSource, UpstreamTls, Validation,
 };
 use tulle_identity::{Identity, IdentityCell, TlsContexts};
@@ -21,6 +21,7 @@ use tulle_policy::StringMatcher;
 struct Root {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
+    pem: String,
 }
 
 fn root() -> Root {
@@ -28,8 +29,8 @@ fn root() -> Root {
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     let key = KeyPair::generate().unwrap();
-    let certificate = params.self_signed(&key).unwrap().der().clone();
-    Root { issuer: Issuer::new(params, key), certificate }
+    let certificate = params.self_signed(&key).unwrap();
+    Root { certificate: certificate.der().clone(), pem: certificate.pem(), issuer: Issuer::new(params, key) }
 }
 
 fn leaf(uris: &[&str]) -> CertificateParams {
@@ -159,11 +160,16 @@ async fn bad_client_certificates_are_refused() {
         ("no URI name", &mesh, leaf(&[])),
         ("two URI names", &mesh, leaf(&[CLIENT, BACKEND])),
         ("trailing slash", &mesh, leaf(&["spiffe://cluster.local/ns/default/sa/client/"])),
+        ("a NUL", &mesh, leaf(&["spiffe://cluster.local/ns/default/sa/client\0.evil"])),
+        ("another trust domain", &mesh, leaf(&["spiffe://other/ns/default/sa/client"])),
     ];
     let server = contexts(Some(issue(&mesh, leaf(&[BACKEND]), &mesh)));
     for (what, signer, params) in cases {
         let client = contexts(Some(issue(signer, params, &mesh)));
-        let (dialed, accepted) = shake(&client, &server, upstream(common(&[BACKEND]))).await;
+        // The client takes its roots from elsewhere: with the mesh's it would refuse its own certificate already.
+        let trust = TrustSource::Inline(DataSource::Inline(mesh.pem.as_bytes().into()));
+        let stranger = CommonTls { validation: Validation { trust: Some(trust), sans: vec![] }, ..common(&[]) };
+        let (dialed, accepted) = shake(&client, &server, upstream(stranger)).await;
         assert!(accepted.is_err(), "{what}: accepted");
         assert!(dialed.is_err(), "{what}: the client did not notice");
     }
@@ -195,4 +201,49 @@ fn a_new_identity_moves_the_generation() {
     let before = contexts.generation();
     cell.set(issue(&mesh, leaf(&[CLIENT]), &mesh));
     assert_ne!(contexts.generation(), before);
+}
+
+#[tokio::test]
+async fn while_roots_rotate_both_are_trusted() {
+    let (old, new) = (root(), root());
+    let bundle = vec![old.certificate.clone(), new.certificate.clone()];
+    let mut client = issue(&new, leaf(&[CLIENT]), &new);
+    client.roots.clone_from(&bundle);
+    let mut server = issue(&old, leaf(&[BACKEND]), &old);
+    server.roots = bundle;
+    let (dialed, accepted) =
+        shake(&contexts(Some(client)), &contexts(Some(server)), upstream(common(&[BACKEND]))).await;
+    dialed.unwrap();
+    accepted.unwrap();
+}
+
+#[tokio::test]
+async fn the_mesh_speaks_tls_1_3_only() {
+    let mesh = root();
+    let server = contexts(Some(issue(&mesh, leaf(&[BACKEND]), &mesh)));
+    let lax = DownstreamTls { common: CommonTls { min: TlsVersion::V1_2, ..common(&[]) }, ..downstream() };
+    let config = server.server(&lax, &Resources::default()).unwrap();
+    let acceptor = TlsAcceptor::from(config);
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let old = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let connector = TlsConnector::from(Arc::new(old));
+    let (dialed, accepted) =
+        tokio::join!(connector.connect(ServerName::try_from("backend").unwrap(), near), acceptor.accept(far));
+    assert!(dialed.is_err());
+    assert!(accepted.unwrap_err().to_string().contains("peer is incompatible"));
+}
+
+#[test]
+fn details_show_what_certs_needs() {
+    let mesh = root();
+    let identity = issue(&mesh, leaf(&[BACKEND]), &mesh);
+    let details = tulle_identity::details::details(&identity.chain[0]).unwrap();
+    assert_eq!(details.uris, [BACKEND]);
+    assert!(details.not_before < details.not_after && !details.serial_number.is_empty());
+    assert!(tulle_identity::details::details(b"no certificate").is_err());
 }
