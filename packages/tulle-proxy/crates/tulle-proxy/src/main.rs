@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use tulle_proxy::control::identity_file::IdentityFile;
-use tulle_proxy::control::{Log, Options, run};
+use tulle_proxy::control::log::{Level, Log};
+use tulle_proxy::control::{Options, run};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -30,8 +31,8 @@ struct Arguments {
     /// Worker threads.
     #[arg(long, default_value_t = 1)]
     concurrency: usize,
-    #[arg(long, value_enum, default_value_t = Log::Info)]
-    log_level: Log,
+    #[arg(long, value_enum, default_value_t = Level::Info)]
+    log_level: Level,
     /// How long requests in flight may go on after SIGTERM, in seconds.
     #[arg(long, default_value_t = 10)]
     drain_time_s: u64,
@@ -61,7 +62,7 @@ fn start(arguments: &Arguments) -> Result<ExitCode, String> {
         identity,
         concurrency: arguments.concurrency.max(1),
         drain: Duration::from_secs(arguments.drain_time_s),
-        log: arguments.log_level,
+        log: Log::new(arguments.log_level),
     };
     run(options).map_err(|e| e.to_string())
 }

@@ -1,18 +1,20 @@
-//! The control thread: configuration in, identity kept alive, workers told, signals heard.
+//! The control thread: configuration in, identity kept alive, workers told, questions answered, signals heard.
 
 pub mod channel;
+pub mod console;
 pub mod identity_file;
+pub mod log;
 
 use std::io;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tulle_config::store::Generation;
 use tulle_config::{Bootstrap, ConfigStore};
-use tulle_core::Str;
 use tulle_core::metadata::Value;
+use tulle_core::{Str, UnixNanos};
 use tulle_identity::join::JoinConfig;
 use tulle_identity::{IdentityCell, TlsContexts, keep_identity};
 use tulle_telemetry::Registry;
@@ -20,8 +22,10 @@ use tulle_xds::ads::Client;
 use tulle_xds::bootstrap::Loaded;
 use tulle_xds::driver::{Driver, Event, SharedClient};
 
-use crate::worker::{Launch, Workers};
+use crate::worker::{Launch, Status, Workers};
+use console::Console;
 use identity_file::IdentityFile;
+use log::{Level, Log};
 
 /// What the command line says.
 pub struct Options {
@@ -32,22 +36,10 @@ pub struct Options {
     pub log: Log,
 }
 
-/// How much is told on standard error.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, clap::ValueEnum)]
-pub enum Log {
-    Error,
-    Warn,
-    Info,
-    Debug,
-}
-
-impl Log {
-    /// Writes one line when `level` is asked for.
-    pub fn say(self, level: Log, text: impl FnOnce() -> String) {
-        if level <= self {
-            eprintln!("{level:?}: {}", text());
-        }
-    }
+/// The wall clock.
+pub fn wall() -> UnixNanos {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixNanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// Runs the sidecar until a signal ends it.
@@ -63,22 +55,14 @@ pub fn run(options: Options) -> io::Result<ExitCode> {
     let first = statics.map_or(Generation(0), |config| launch.store.publish(config));
     let workers = Workers::start(&launch, options.concurrency)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let control = Control { launch, client, identity, options: &options };
-        control.run(&workers, first).await
-    })?;
-    // Control goes on no longer: workers finish what is in flight by themselves.
-    workers.drain(options.drain);
-    workers.join();
+    let status = workers.status.clone();
+    let control = Arc::new(Control { launch, client, identity, status, options });
+    runtime.block_on(control.run(workers, first))?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn launch(options: &Options, identity: Arc<IdentityCell>) -> Launch {
     let bootstrap = &options.loaded.bootstrap;
-    let seed = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| since.as_nanos() as u64)
-        ^ u64::from(std::process::id()) << 40;
     Launch {
         store: Arc::new(ConfigStore::new()),
         registry: Registry::new(),
@@ -86,7 +70,7 @@ fn launch(options: &Options, identity: Arc<IdentityCell>) -> Launch {
         node: bootstrap.node.clone(),
         principal: principal(bootstrap, options.identity.as_ref()),
         started: Instant::now(),
-        seed,
+        seed: wall().0 ^ u64::from(std::process::id()) << 40,
     }
 }
 
@@ -97,45 +81,63 @@ fn principal(bootstrap: &Bootstrap, identity: Option<&IdentityFile>) -> Option<S
     Some(format!("spiffe://{}/ns/{namespace}/sa/{account}", identity?.trust_domain).into())
 }
 
-struct Control<'o> {
+struct Control {
     launch: Launch,
     client: SharedClient,
     identity: Arc<IdentityCell>,
-    options: &'o Options,
+    status: Arc<Status>,
+    options: Options,
 }
 
-impl Control<'_> {
-    async fn run(self, workers: &Workers, first: Generation) -> io::Result<()> {
-        let log = self.options.log;
+impl Control {
+    async fn run(self: Arc<Self>, workers: Workers, first: Generation) -> io::Result<()> {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let log = &self.options.log;
         for warning in &self.options.loaded.bootstrap.warnings {
-            log.say(Log::Warn, || format!("bootstrap: {warning}"));
+            log.say(Level::Warn, || format!("bootstrap: {warning}"));
         }
-        for failure in workers.applied(first).await {
-            log.say(Log::Error, || failure);
+        self.status.applied(first).await;
+        for failure in self.status.failures() {
+            log.say(Level::Error, || failure);
         }
-        let identity = self.keep_identity();
-        let discovery = self.discover();
-        tokio::select! {
-            _ = terminate.recv() => log.say(Log::Info, || "SIGTERM: draining".to_owned()),
-            _ = interrupt.recv() => log.say(Log::Info, || "SIGINT: draining".to_owned()),
-            () = identity => {}
-            () = discovery => {}
+        let mut ended = tokio::task::spawn_blocking(move || workers.join());
+        let mut stopping = false;
+        let (mut identity, mut discovery, mut admin) =
+            (Box::pin(self.keep_identity()), Box::pin(self.discover()), Box::pin(self.admin()));
+        loop {
+            tokio::select! {
+                _ = terminate.recv(), if !stopping => {
+                    stopping = true;
+                    self.stop("SIGTERM");
+                }
+                _ = interrupt.recv(), if !stopping => {
+                    stopping = true;
+                    self.stop("SIGINT");
+                }
+                _ = &mut ended, if stopping => return Ok(()),
+                () = &mut identity => {}
+                () = &mut discovery => {}
+                () = &mut admin => {}
+            }
         }
-        Ok(())
+    }
+
+    fn stop(&self, signal: &str) {
+        self.options.log.say(Level::Info, || format!("{signal}: draining"));
+        self.status.drain(self.options.drain);
     }
 
     async fn keep_identity(&self) {
         let Some(file) = &self.options.identity else { return std::future::pending().await };
-        let log = self.options.log;
+        let log = self.options.log.clone();
         let config: JoinConfig = file.join_config();
-        let report = move |event| log.say(Log::Info, || format!("identity: {event:?}"));
+        let report = move |event| log.say(Level::Info, || format!("identity: {event:?}"));
         keep_identity(config, self.identity.clone(), self.launch.seed, report).await;
     }
 
     async fn discover(&self) {
         let Some(ads) = &self.options.loaded.bootstrap.ads else { return std::future::pending().await };
-        let log = self.options.log;
+        let log = self.options.log.clone();
         let driver = Driver {
             client: self.client.clone(),
             store: self.launch.store.clone(),
@@ -148,26 +150,43 @@ impl Control<'_> {
             initial_metadata: ads.initial_metadata.clone(),
             epoch: self.launch.started,
             seed: self.launch.seed,
-            report: Arc::new(move |event| tell(log, &event)),
+            report: Arc::new(move |event| tell(&log, &event)),
         };
         driver.run().await;
     }
+
+    /// Answers on the admin address, when there is one.
+    async fn admin(&self) {
+        let Some(address) = &self.options.loaded.bootstrap.admin else { return std::future::pending().await };
+        let console = Console {
+            status: self.status.clone(),
+            store: self.launch.store.clone(),
+            log: self.options.log.clone(),
+            drain: self.options.drain,
+            concurrency: self.options.concurrency,
+        };
+        let admin = console.admin(&self.launch, (&self.client, &self.identity), &self.options.loaded);
+        if let Err(e) = console::serve(address, admin).await {
+            self.options.log.say(Level::Error, || format!("admin endpoint on {address}: {e}"));
+        }
+        std::future::pending().await
+    }
 }
 
-fn tell(log: Log, event: &Event) {
+fn tell(log: &Log, event: &Event) {
     match event {
-        Event::Connected => log.say(Log::Info, || "control plane: connected".to_owned()),
+        Event::Connected => log.say(Level::Info, || "control plane: connected".to_owned()),
         Event::Disconnected { reason, retry_in } => {
-            log.say(Log::Warn, || format!("control plane: {reason}; again in {retry_in:?}"));
+            log.say(Level::Warn, || format!("control plane: {reason}; again in {retry_in:?}"));
         }
         Event::Response(handled) => {
             for refused in &handled.refused {
-                log.say(Log::Warn, || format!("{} refused: {refused}", handled.type_url));
+                log.say(Level::Warn, || format!("{} refused: {refused}", handled.type_url));
             }
             for warning in &handled.warnings {
-                log.say(Log::Info, || format!("{}: {warning}", handled.type_url));
+                log.say(Level::Info, || format!("{}: {warning}", handled.type_url));
             }
-            log.say(Log::Debug, || {
+            log.say(Level::Debug, || {
                 format!("{}: {} accepted, {} removed", handled.type_url, handled.accepted, handled.removed)
             });
         }

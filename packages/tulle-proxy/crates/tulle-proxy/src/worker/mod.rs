@@ -26,7 +26,7 @@ use logs::Logs;
 use metrics::{Metrics, TargetMetrics};
 use tls::TlsCache;
 
-pub use threads::{Launch, Workers};
+pub use threads::{Launch, Status, Workers};
 
 /// A cluster as requests use it: its connections and its counters.
 pub struct Target {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -39,7 +39,7 @@ pub struct Launch {
     pub seed: u64,
 }
 
-/// What a worker's thread tells the others.
+/// What one worker has told.
 #[derive(Default)]
 struct Board {
     bound: Mutex<HashMap<Str, SocketAddr>>,
@@ -47,66 +47,42 @@ struct Board {
     applied: Mutex<Option<Generation>>,
 }
 
+/// What the workers have told, and the way to tell them to drain. Shared with the control thread's parts.
+pub struct Status {
+    boards: Vec<Board>,
+    drain: watch::Sender<Option<Duration>>,
+    changed: Notify,
+}
+
 /// All worker threads.
 pub struct Workers {
     threads: Vec<JoinHandle<()>>,
-    boards: Vec<Arc<Board>>,
-    drain: watch::Sender<Option<Duration>>,
-    changed: Arc<Notify>,
+    pub status: Arc<Status>,
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Workers {
     /// Starts `count` workers.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
     pub fn start(launch: &Launch, count: usize) -> io::Result<Workers> {
-        let (drain, _) = watch::channel(None);
-        let changed = Arc::new(Notify::new());
-        let mut workers = Workers { threads: Vec::new(), boards: Vec::new(), drain, changed };
+        let boards = (0..count).map(|_| Board::default()).collect();
+        let status = Arc::new(Status { boards, drain: watch::channel(None).0, changed: Notify::new() });
+        let mut workers = Workers { threads: Vec::new(), status: status.clone() };
         for index in 0..count {
             let wake = Arc::new(Notify::new());
             let waking = wake.clone();
             launch.store.on_publish(move || waking.notify_one());
-            let board = Arc::<Board>::default();
-            workers.boards.push(board.clone());
-            let (launch, told, changed) = (launch.clone(), workers.drain.subscribe(), workers.changed.clone());
-            let run = move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().event_interval(61).build();
-                match runtime {
-                    Ok(runtime) => {
-                        let local = tokio::task::LocalSet::new();
-                        let life = Life { launch, wake, told, board, changed };
-                        local.block_on(&runtime, life.run(index as u64));
-                    }
-                    Err(e) => eprintln!("worker {index}: no runtime: {e}"),
-                }
-            };
-            workers.threads.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(run)?);
+            let told = status.drain.subscribe();
+            let life = Life { launch: launch.clone(), wake, told, status: status.clone(), index };
+            let thread = std::thread::Builder::new().name(format!("worker-{index}"));
+            workers.threads.push(thread.spawn(move || life.thread())?);
         }
         Ok(workers)
-    }
-
-    /// Waits until every worker has applied `generation`, and gives back what could not be bound.
-    pub async fn applied(&self, generation: Generation) -> Vec<String> {
-        loop {
-            let notified = self.changed.notified();
-            if self.boards.iter().all(|board| locked(&board.applied).is_some_and(|at| at >= generation)) {
-                return self.boards.iter().flat_map(|board| locked(&board.failures).clone()).collect();
-            }
-            notified.await;
-        }
-    }
-
-    /// The address that a listener is bound to.
-    pub fn address(&self, listener: &str) -> Option<SocketAddr> {
-        self.boards.iter().find_map(|board| locked(&board.bound).get(listener).copied())
-    }
-
-    /// Ends the workers: nothing new is accepted, what is in flight may finish within `limit`.
-    pub fn drain(&self, limit: Duration) {
-        self.drain.send_replace(Some(limit));
     }
 
     /// Waits for the threads to end.
@@ -119,17 +95,74 @@ impl Workers {
     }
 }
 
+impl Status {
+    /// Whether every worker runs on `generation` or a later one.
+    pub fn has_applied(&self, generation: Generation) -> bool {
+        self.boards.iter().all(|board| locked(&board.applied).is_some_and(|at| at >= generation))
+    }
+
+    /// Waits until every worker has applied `generation`.
+    pub async fn applied(&self, generation: Generation) {
+        loop {
+            let notified = self.changed.notified();
+            if self.has_applied(generation) {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// What could not be bound, each listener once.
+    pub fn failures(&self) -> Vec<String> {
+        let mut all: Vec<String> = self.boards.iter().flat_map(|board| locked(&board.failures).clone()).collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    /// Bound listeners with their addresses, in order of name.
+    pub fn bound(&self) -> Vec<(Str, SocketAddr)> {
+        let mut all: Vec<(Str, SocketAddr)> = self
+            .boards
+            .iter()
+            .flat_map(|board| locked(&board.bound).iter().map(|(name, at)| (name.clone(), *at)).collect::<Vec<_>>())
+            .collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    /// Ends the workers: nothing new is accepted, what is in flight may finish within `limit`.
+    pub fn drain(&self, limit: Duration) {
+        self.drain.send_replace(Some(limit));
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.drain.borrow().is_some()
+    }
+}
+
 struct Life {
     launch: Launch,
     wake: Arc<Notify>,
     told: watch::Receiver<Option<Duration>>,
-    board: Arc<Board>,
-    changed: Arc<Notify>,
+    status: Arc<Status>,
+    index: usize,
 }
 
 impl Life {
-    async fn run(self, index: u64) {
-        let worker = Worker::new(&self.launch, self.launch.seed.wrapping_add(index));
+    fn thread(self) {
+        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => {
+                let local = tokio::task::LocalSet::new();
+                local.block_on(&runtime, self.run());
+            }
+            Err(e) => eprintln!("worker {}: no runtime: {e}", self.index),
+        }
+    }
+
+    async fn run(self) {
+        let worker = Worker::new(&self.launch, self.launch.seed.wrapping_add(self.index as u64));
         let serving = worker.clone();
         let mut listeners = ListenerSet::new(move |accepted| serve::accepted(&serving, accepted));
         let mut seen = self.launch.store.generation();
@@ -155,10 +188,11 @@ impl Life {
 
     fn apply(&self, worker: &Rc<Worker>, listeners: &mut ListenerSet, seen: Generation) {
         let failed = listeners.apply(&worker.config().listeners);
-        *locked(&self.board.failures) = failed.iter().map(ToString::to_string).collect();
-        *locked(&self.board.bound) = listeners.addresses().map(|(name, at)| (name.clone(), at)).collect();
-        *locked(&self.board.applied) = Some(seen);
-        self.changed.notify_waiters();
+        let board = &self.status.boards[self.index];
+        *locked(&board.failures) = failed.iter().map(ToString::to_string).collect();
+        *locked(&board.bound) = listeners.addresses().map(|(name, at)| (name.clone(), at)).collect();
+        *locked(&board.applied) = Some(seen);
+        self.status.changed.notify_waiters();
     }
 
     /// Drains: connections learn of it at once, the sockets stay for a moment longer.
