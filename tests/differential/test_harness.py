@@ -1,0 +1,96 @@
+"""The harness sees what is different, leaves alone what differs by nature, and insists on what is accepted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from differ import compare, divergences, h1
+from differ.case import Call, Case
+from differ.compare import Difference
+from differ.record import Answer, Outcome, Received, Seen
+from pydantic import ValidationError
+
+CALL = Call.model_validate({"name": "c", "get": "/"})
+
+
+def _outcome(
+    status: int = 200, headers: h1.Headers | None = None, upstream: str = "one", flags: str = "-"
+) -> Outcome:
+    seen = Seen([Answer(status, headers or [])])
+    return Outcome(seen, [Received(upstream, "h1", "GET", "/", [])], [{"flags": flags, "path": "/"}])
+
+
+def _facts(one: Outcome, other: Outcome) -> list[str]:
+    return [each.fact for each in compare.differences(CALL, one, other)]
+
+
+def test_equal_outcomes_have_no_difference() -> None:
+    assert _facts(_outcome(), _outcome()) == []
+
+
+def test_status_upstream_and_flags_are_compared() -> None:
+    assert _facts(_outcome(), _outcome(503)) == ["answer[0].status"]
+    assert _facts(_outcome(), _outcome(upstream="two")) == ["attempts"]
+    assert _facts(_outcome(), _outcome(flags="UF")) == ["log[0].flags"]
+
+
+def test_flags_have_no_order() -> None:
+    assert _facts(_outcome(flags="UF,URX"), _outcome(flags="URX,UF")) == []
+
+
+def test_headers_are_compared_without_order_but_their_values_with_it() -> None:
+    assert (
+        _facts(_outcome(headers=[("a", "1"), ("b", "2")]), _outcome(headers=[("b", "2"), ("a", "1")])) == []
+    )
+    assert _facts(_outcome(headers=[("a", "1"), ("a", "2")]), _outcome(headers=[("a", "2"), ("a", "1")])) == [
+        "answer[0].header.a"
+    ]
+
+
+def test_values_that_differ_by_nature_are_checked_for_their_form() -> None:
+    one = [("x-request-id", "0" * 8 + "-0000-4000-8000-" + "0" * 12), ("date", "x")]
+    other = [("x-request-id", "1" * 8 + "-1111-4111-8111-" + "1" * 12), ("date", "y")]
+    assert _facts(_outcome(headers=one), _outcome(headers=other)) == []
+    assert _facts(_outcome(headers=one), _outcome(headers=[("x-request-id", "mine")])) == [
+        "answer[0].header.x-request-id"
+    ]
+
+
+def test_shares_are_judged_for_each_proxy() -> None:
+    call = Call.model_validate({"name": "c", "get": "/", "repeat": 1000, "share": {"one": 0.9, "two": 0.1}})
+    fair, unfair = (
+        Outcome(Seen(), [], counts={"one": 905, "two": 95}),
+        Outcome(Seen(), [], counts={"one": 990, "two": 10}),
+    )
+    lossy = Outcome(Seen(), [], counts={"one": 900, "two": 90, "503": 10})
+    assert compare.differences(call, fair, fair) == []
+    assert [each.fact for each in compare.differences(call, fair, unfair)] == ["share.one", "share.two"]
+    assert "share.503" in [each.fact for each in compare.differences(call, fair, lossy)]
+
+
+def test_what_is_accepted_must_be_so() -> None:
+    entry = divergences.Accepted("a/b", "c", "fate", "because")
+    found = [Difference("c", "fate", "open", "closed"), Difference("c", "raw", "", "x")]
+    assert divergences.judge(found, [entry]) == ([found[1]], [])
+    assert divergences.judge([], [entry]) == ([], [entry])
+
+
+def test_an_accepted_difference_needs_a_reason(tmp_path: Path) -> None:
+    file = tmp_path / "divergences.toml"
+    file.write_text('[[accepted]]\ncase = "a/b"\ncall = "c"\nfact = "fate"\nreason = " "\n')
+    with pytest.raises(ValueError, match="no reason"):
+        divergences.load(file)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"about": "x", "calls": [], "typo": 1},
+        {"about": "x", "calls": [{"name": "c", "steps": [{"raw": "a", "read": 1}]}]},
+        {"about": "x", "calls": [{"name": "c"}, {"name": "c"}]},
+    ],
+)
+def test_a_case_that_says_something_unknown_is_refused(broken: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Case.model_validate(broken)
