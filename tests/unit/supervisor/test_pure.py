@@ -84,16 +84,15 @@ def test_references_expand_as_in_kubernetes(text: str, expanded: str) -> None:
 
 METRICS = """# TYPE envoy_listener_downstream_cx_active gauge
 envoy_listener_downstream_cx_active{envoy_listener_address="127.0.0.1_20001"} 3
-envoy_listener_downstream_cx_active{envoy_listener_address="127.0.0.1_20002"} 0
+envoy_listener_downstream_cx_active{envoy_listener_address="127.0.0.1:20002"} 1
 envoy_listener_downstream_cx_active{envoy_listener_address="127.0.0.1_30000"} 9
 """
 
 
-def test_only_inbound_connections_count_and_silence_counts_as_one() -> None:
-    assert count_active(METRICS, {20001, 20002}) == 3
-    assert count_active(METRICS, {20002}) == 0
-    assert count_active("", {20002}) == 1
-    assert count_active("", set()) == 0
+def test_only_inbound_connections_count() -> None:
+    assert count_active(METRICS, {20001, 20002}) == 4
+    assert count_active(METRICS, {20002}) == 1
+    assert count_active("", {20002}) == 0
 
 
 def test_reserved_ports_are_taken_for_others_until_released() -> None:

@@ -22,7 +22,7 @@ SETTLE = 0.05
 
 
 async def inbound_connections(unit: Unit, http: httpx.AsyncClient) -> int:
-    """How many connections the sidecar's inbound listeners have; 0 when it is not there, 1 when it does not say."""
+    """How many connections the sidecar's inbound listeners have; 0 when it is not there."""
     if not unit.site.inbound:
         return 0
     try:
@@ -33,9 +33,11 @@ async def inbound_connections(unit: Unit, http: httpx.AsyncClient) -> int:
 
 
 def count_active(metrics: str, ports: set[int]) -> int:
-    """Sums the active connections of the listeners on ``ports``, from a Prometheus text that should have them all."""
-    active = {int(at.rpartition("_")[2]): int(n) for at, n in ACTIVE.findall(metrics)}
-    return sum(active.get(port, 1) for port in ports)
+    """Sums the active connections of the listeners on ``ports``, from a Prometheus text.
+
+    tulle-proxy leaves out listeners that have had no connection yet. Envoy writes an address with an underscore.
+    """
+    return sum(int(n) for at, n in ACTIVE.findall(metrics) if int(re.split("[_:]", at)[-1]) in ports)
 
 
 async def stop_all(units: Sequence[Unit], http: httpx.AsyncClient) -> None:
