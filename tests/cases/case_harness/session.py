@@ -40,7 +40,7 @@ def run_case(case: Path, plane: DataPlane, directory: Path) -> list[str]:
             assembled = _assemble(compilation, assembler, caller)
             place = directory / caller
             place.mkdir()
-            stack.enter_context(running(plane, assembled.bootstrap, place))
+            stack.enter_context(running(plane, assembled.bootstrap, assembled.ports.values(), place))
             ports[caller] = assembled.ports
         sent: list[tuple[Call, str, Outcome]] = []
         for index, call in enumerate(calls):
