@@ -19,7 +19,8 @@ ROUTER = TYPE + "envoy.extensions.filters.http.router.v3.Router"
 FILE_LOG = TYPE + "envoy.extensions.access_loggers.file.v3.FileAccessLog"
 
 LOG_FIELDS = {
-    "peer": "%DOWNSTREAM_REMOTE_ADDRESS%",
+    "peer": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%",
+    "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
     "code": "%RESPONSE_CODE%",
     "flags": "%RESPONSE_FLAGS%",
     "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",

@@ -157,6 +157,9 @@ async def serve_h1(server: Server, reader: asyncio.StreamReader, writer: asyncio
         if name == "upgrade":
             await _upgrade(reader, writer, entry)
             return
+        if name == "early":
+            await _answer(server, writer, entry, ("ok", ""))
+            await asyncio.sleep(HANG_S)
         await h1.read_body(reader, head, until_close=False)
         entry.body, entry.trailers = head.body, head.trailers
         if not await _answer(server, writer, entry, (name, value)):
