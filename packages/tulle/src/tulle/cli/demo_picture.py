@@ -73,9 +73,10 @@ def _bound(le: float) -> float:
     return float("inf") if le >= 1e308 else le
 
 
-def as_text(found: Sequence[Row]) -> str:
-    """The rows as a plain table."""
-    table = [HEADERS, *(row.cells() for row in found)]
+def as_text(found: Sequence[Row], rate: str = "RPS") -> str:
+    """The rows as a plain table; ``rate`` names the column of requests during the interval."""
+    headers = tuple(rate if header == "RPS" else header for header in HEADERS)
+    table = [headers, *(row.cells() for row in found)]
     widths = [max(len(line[column]) for line in table) for column in range(len(HEADERS))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table
