@@ -158,10 +158,11 @@ class _Stops:
         missing = {"storefront", "catalog", "reviews", "ratings", "orders", "payments", "inventory"} - {
             row.destination.partition("-")[0] for row in found
         }
+        table = as_text(found, "REQUESTS")
         plain = [f"{row.source} → {row.destination}" for row in found if row.mtls < 1.0]
-        _require(not missing, f"no requests counted to {', '.join(sorted(missing))}\n{as_text(found, "REQUESTS")}")
-        _require(not plain, f"not all mutual TLS: {', '.join(plain)}\n{as_text(found, "REQUESTS")}")
-        return f"{len(found)} edges\n\n{as_text(found, "REQUESTS")}\n"
+        _require(not missing, f"no requests counted to {', '.join(sorted(missing))}\n{table}")
+        _require(not plain, f"not all mutual TLS: {', '.join(plain)}\n{table}")
+        return f"{len(found)} edges\n\n{table}\n"
 
     async def _apply(self, file: str, text: str) -> httpx.Response:
         request = wire.ApplyRequest(documents=[wire.Document(file=file, text=text)])
