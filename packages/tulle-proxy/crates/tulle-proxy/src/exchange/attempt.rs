@@ -77,10 +77,11 @@ pub async fn attempt(
     host: &Rc<Host>,
     upload: &mut Upload,
 ) -> Result<Tried, Failed> {
-    x.record.host = Some(host.clone());
+    x.record.host = None;
     let Ok(admission) = plan.target.upstream.admit_request(plan.action.priority) else {
         return Ok(Tried::Reset(Reset::unsent(ResetReason::Overflow)));
     };
+    x.record.host = Some(host.clone());
     let active = host.begin();
     let per_try = plan.timeouts.per_try.map(|limit| Instant::now() + limit);
     let wanted = wanted(&plan.target.upstream.config_ref(), x);
@@ -88,7 +89,12 @@ pub async fn attempt(
         Some(lease) => lease,
         None => match new_connection(x, down, plan, (host, wanted, per_try)).await? {
             Ok(lease) => lease,
-            Err(reset) => return Ok(Tried::Reset(reset)),
+            Err(reset) => {
+                if reset.reason == ResetReason::Overflow {
+                    x.record.host = None;
+                }
+                return Ok(Tried::Reset(reset));
+            }
         },
     };
     let (mut up, hold) = match start(x, lease).await {

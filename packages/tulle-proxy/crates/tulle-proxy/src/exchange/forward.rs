@@ -176,8 +176,8 @@ async fn attempts(
     // Counts against the breaker for as long as the retry runs.
     let mut counted: Option<Admission> = None;
     loop {
-        let host = pick(x, plan, &tried, retrying)?;
         x.record.attempts += 1;
+        let host = pick(x, plan, &tried, retrying)?;
         count_attempt(x, plan);
         let result = attempt::attempt(x, down, plan, &host, upload).await?;
         // A pooled connection that the peer was closing says nothing about the request: try once more, unseen.

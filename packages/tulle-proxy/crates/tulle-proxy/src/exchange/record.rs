@@ -99,7 +99,8 @@ impl View<'_> {
         let client = self.client;
         let tls = client.tls.as_ref();
         Some(match field {
-            Field::Protocol if self.request.method().is_empty() => Value::None,
+            // A connection without HTTP has neither a request nor an answer.
+            Field::Protocol if self.request.method().is_empty() && self.record.status == 0 => Value::None,
             Field::Protocol => self.request.version.as_str().into(),
             Field::DownstreamLocalAddress => Value::Socket(client.local),
             Field::DownstreamRemoteAddress | Field::DownstreamDirectRemoteAddress => Value::Socket(client.peer),

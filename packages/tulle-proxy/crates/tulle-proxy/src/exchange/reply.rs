@@ -18,6 +18,8 @@ pub struct Reply {
     pub details: Cow<'static, str>,
     pub flags: ResponseFlags,
     pub location: Option<String>,
+    /// Says that a limit was reached, for callers that retry.
+    pub overloaded: bool,
     /// The downstream connection is in no state to go on.
     pub close: bool,
 }
@@ -30,6 +32,7 @@ impl Reply {
             details: Cow::Borrowed(details),
             flags,
             location: None,
+            overloaded: false,
             close: false,
         }
     }
@@ -80,6 +83,10 @@ impl Reply {
 
     /// Malformed bytes from the client, behind the head.
     pub fn malformed(refused: tulle_http::h1::Refused) -> Reply {
+        use tulle_http::h1::Refused;
+        if matches!(refused, Refused::Host | Refused::Target) {
+            return Reply::bad_request(refused.details()).closing();
+        }
         let flags = ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR;
         let body = match refused.status() {
             431 => "Request Header Fields Too Large",
@@ -121,6 +128,7 @@ impl Reply {
         Reply {
             body: Cow::Owned(body.into_bytes()),
             details: Cow::Owned(details),
+            overloaded: reset.reason == ResetReason::Overflow,
             ..Reply::new(status, "", "", flags)
         }
     }
@@ -145,6 +153,9 @@ impl Reply {
         declare_length(&mut out.headers, self.body.len());
         if !self.body.is_empty() {
             out.headers.push(b"content-type", b"text/plain");
+        }
+        if self.overloaded {
+            out.headers.push(b"x-envoy-overloaded", b"true");
         }
         if let Some(location) = &self.location {
             out.headers.push(b"location", location.as_bytes());

@@ -35,7 +35,7 @@ pub async fn serve(worker: &Rc<Worker>, client: &Client, hcm: &Arc<Hcm>, mut con
         conn.idle();
         let next = next_request(client, hcm, conn, &limits, (&mut heads, &mut alarm, born)).await;
         served += 1;
-        let last = hcm.max_requests_per_connection.is_some_and(|max| served >= max);
+        let last = hcm.max_requests_per_connection.is_some_and(|max| served >= max) || client.outdated(worker);
         let x = Exchange {
             worker,
             hcm,
@@ -56,7 +56,7 @@ pub async fn serve(worker: &Rc<Worker>, client: &Client, hcm: &Arc<Hcm>, mut con
                 break;
             }
             Err(Ended::HeadTimeout) => {
-                let reply = Reply::new(408, "request timeout", "request_header_timeout", ResponseFlags::NONE);
+                let reply = Reply::new(408, "request header timeout", "request_header_timeout", ResponseFlags::NONE);
                 exchange::refuse(x, &mut down, reply.closing()).await;
                 break;
             }

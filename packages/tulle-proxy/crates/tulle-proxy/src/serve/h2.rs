@@ -32,7 +32,7 @@ pub async fn serve(worker: &Rc<Worker>, client: Rc<Client>, hcm: Arc<Hcm>, io: R
         let next = std::future::poll_fn(|cx| life.poll(cx, &client, &mut server)).await;
         let Some(Ok((request, respond))) = next else { return };
         life.served += 1;
-        if hcm.max_requests_per_connection.is_some_and(|max| life.served >= max) {
+        if hcm.max_requests_per_connection.is_some_and(|max| life.served >= max) || client.outdated(worker) {
             server.graceful_shutdown();
         }
         let (worker, client, hcm) = (worker.clone(), client.clone(), hcm.clone());

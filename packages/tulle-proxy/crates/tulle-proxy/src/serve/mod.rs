@@ -5,6 +5,7 @@ pub mod h2;
 pub mod tcp;
 pub mod tls;
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -34,6 +35,24 @@ pub struct Client {
     pub source: PeerRef,
     pub http: HttpStats,
     pub present: Present,
+    /// The configuration as of which `outdated` was last found out, and the finding.
+    checked: Cell<(u64, bool)>,
+}
+
+impl Client {
+    /// Whether the listener has changed or gone since the connection was accepted: such a connection is asked to end,
+    /// so that nobody is served by old settings for long.
+    pub fn outdated(&self, worker: &Worker) -> bool {
+        let (at, outdated) = self.checked.get();
+        if at == worker.applied() {
+            return outdated;
+        }
+        let config = worker.config();
+        let current = config.listeners.get(&self.listener.name);
+        let outdated = current.is_none_or(|current| !Arc::ptr_eq(current, &self.listener));
+        self.checked.set((worker.applied(), outdated));
+        outdated
+    }
 }
 
 /// Takes a connection; called by the listener for each.
@@ -115,6 +134,7 @@ impl Arrival {
             source,
             http,
             present: self.present,
+            checked: Cell::new((0, false)),
         };
         let (filter, protocols) = (chain.filter.clone(), inspected.application_protocols);
         Some(Ready { worker, client, stream, seen: left, filter, protocols })

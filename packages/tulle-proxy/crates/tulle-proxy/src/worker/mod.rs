@@ -47,6 +47,8 @@ pub struct Worker {
     targets: RefCell<HashMap<Str, Rc<Target>>>,
     shared: Shared,
     connection_ids: Cell<u64>,
+    /// Counts configurations taken over.
+    applied: Cell<u64>,
 }
 
 impl Worker {
@@ -68,6 +70,7 @@ impl Worker {
             config: RefCell::new(config),
             targets: RefCell::default(),
             shared,
+            applied: Cell::new(0),
             connection_ids: Cell::new(seed << 32 & 0xffff_0000_0000),
         })
     }
@@ -84,6 +87,11 @@ impl Worker {
         let id = self.connection_ids.get() + 1;
         self.connection_ids.set(id);
         id
+    }
+
+    /// Moves on whenever a configuration is taken over: cheaper to compare than configurations are.
+    pub fn applied(&self) -> u64 {
+        self.applied.get()
     }
 
     pub fn config(&self) -> Arc<Config> {
@@ -120,6 +128,7 @@ impl Worker {
     pub fn apply(&self, config: Arc<Config>) {
         self.tls.secrets_changed(&config.secrets);
         self.config.replace(config.clone());
+        self.applied.set(self.applied.get() + 1);
         self.targets.borrow_mut().retain(|name, target| match config.clusters.get(name) {
             Some(cluster) => {
                 if let Some(endpoints) = endpoints_of(&config, cluster) {
