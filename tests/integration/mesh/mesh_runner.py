@@ -17,10 +17,12 @@ READY_SECONDS = 60
 STOP_SECONDS = 60
 
 ECHO = '''
-import http.server, json, os, socketserver, sys
+import http.server, json, os, socketserver, sys, time
 class Echo(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one write, or each answer waits for a delayed ACK
     def do_GET(self):
+        time.sleep(float(self.headers.get("x-sleep", "0")))
         body = json.dumps({"name": os.environ["NAME"], "path": self.path}).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(body)))
@@ -212,3 +214,10 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def established(port: int) -> bool:
+    """Whether some local TCP connection to this port of loopback is open."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    ends = ((line.split()[1], line.split()[3]) for line in lines)
+    return any(local.endswith(f":{port:04X}") and state == "01" for local, state in ends)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from mesh_load import Connection, Load
-from mesh_runner import BACKEND, Mesh, alive
+from mesh_runner import BACKEND, Mesh, alive, established
 
 AUTHORITY = "backend.default:9001"
 
@@ -27,6 +28,16 @@ def test_stopping_under_load_fails_no_request_and_leaves_no_process(mesh: Mesh) 
     assert not load.failures
     assert not [pid for pid in pids if alive(pid)]
     assert not (mesh.folder / "ready.json").exists()
+
+
+def test_a_slow_request_in_flight_is_answered_before_the_mesh_ends(mesh: Mesh) -> None:
+    connection = Connection(outbound(mesh), AUTHORITY)
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(connection.get, "/", {"x-sleep": "3"})
+        backends = [mesh.workload(name)["inbound"] for name in ("backend-v1", "backend-v2")]
+        mesh.until(lambda: any(established(port) for port in backends), "the request is on its way")
+        assert mesh.stop() == 0
+        assert slow.result()[0] == 200
 
 
 def test_killing_the_supervisor_leaves_no_process(mesh: Mesh) -> None:
