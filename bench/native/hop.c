@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -55,6 +56,7 @@ static void take(int listener, int upstream_port) {
     close(up);
     return;
   }
+  fcntl(up, F_SETFL, O_NONBLOCK);  // An event may be of a connection that has ended since, and its number be taken again.
   other[fd] = up;
   other[up] = fd;
   watch(fd);
