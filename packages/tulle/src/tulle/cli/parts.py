@@ -20,8 +20,15 @@ from tulle.cli.state import default_state
 @click.option("--xds", default="127.0.0.1:0", metavar="ADDR", help="xDS and renewals, mTLS.", show_default=True)
 @click.option("--join", default="127.0.0.1:0", metavar="ADDR", help="First certificates.", show_default=True)
 @click.option("--ready-file", type=click.Path(path_type=Path), metavar="FILE", help="Written when it serves.")
+@click.argument("more", nargs=-1, metavar="[PATH]...")
 def control_plane(
-    paths: tuple[str, ...], state: Path | None, api: str, xds: str, join: str, ready_file: Path | None
+    paths: tuple[str, ...],
+    state: Path | None,
+    api: str,
+    xds: str,
+    join: str,
+    ready_file: Path | None,
+    more: tuple[str, ...],
 ) -> None:
     """Run a control plane by itself until SIGTERM or Ctrl-C.
 
@@ -31,11 +38,12 @@ def control_plane(
     """
     from tulle.controlplane.main import ConfigurationRefused, Options, StateInUse, run
 
-    missing = [path for path in paths if not Path(path).exists()]
-    if missing:
-        raise Failure(f"{missing[0]}: there is no such file or directory", REFUSED)
+    chosen = [Path(path) for path in (*paths, *more)]
+    for path in chosen:
+        if not path.exists():
+            raise Failure(f"{path}: there is no such file or directory", REFUSED)
     try:
-        run(Options([Path(path) for path in paths], state or default_state(), api, xds, join, ready_file))
+        run(Options(chosen, state or default_state(), api, xds, join, ready_file))
     except ConfigurationRefused as refused:
         raise Failure("\n".join(map(str, refused.diagnostics)), REFUSED) from refused
     except StateInUse as error:

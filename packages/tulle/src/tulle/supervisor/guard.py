@@ -19,15 +19,18 @@ from pathlib import Path
 MARK = "TULLE_MESH_MARK"
 """Environment variable that every process of a mesh inherits; its value is unique to one run."""
 
+PROCESSES = Path("/proc")
 SWEEPS = 50
 PAUSE = 0.02
 
 
 def marked(mark: str) -> list[int]:
-    """The processes that carry ``mark``, except this one."""
+    """The processes that carry ``mark``, except this one; none where there is no /proc to look in."""
     needle = f"{MARK}={mark}".encode()
-    found = []
-    for entry in Path("/proc").iterdir():
+    found: list[int] = []
+    if not PROCESSES.is_dir():
+        return found
+    for entry in PROCESSES.iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:

@@ -11,7 +11,7 @@ VARIABLE = "TULLE_PROXY"
 """Environment variable that names the tulle-proxy to use."""
 
 _TARGET = Path(__file__).resolve().parents[4] / "tulle-proxy" / "target"
-"""Cargo's target directory, when this runs from a checkout."""
+"""Cargo's target directory, when this runs from a checkout and `CARGO_TARGET_DIR` names no other."""
 
 
 def tulle_proxy() -> Path | None:
@@ -19,7 +19,8 @@ def tulle_proxy() -> Path | None:
     named = os.environ.get(VARIABLE)
     if named:
         return Path(named)
-    built = [path for path in _TARGET.glob("*/tulle-proxy") if os.access(path, os.X_OK) and path.is_file()]
+    target = Path(os.environ.get("CARGO_TARGET_DIR", _TARGET))
+    built = [path for path in target.glob("*/tulle-proxy") if os.access(path, os.X_OK) and path.is_file()]
     if built:
         return max(built, key=lambda path: path.stat().st_mtime)
     beside = Path(sys.executable).with_name("tulle-proxy")
