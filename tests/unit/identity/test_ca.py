@@ -13,10 +13,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from cryptography.x509.verification import PolicyBuilder, Store
 
-from tulle.identity.ca import MAX_LEAF_LIFE, Authority, Issued, RootUnusableError, half_life
+from tulle.identity.ca import Authority, half_life
 from tulle.identity.files import UnsafeKeyError
 from tulle.identity.keys import RequestRefusedError, new_key, requested_key, signing_request
 from tulle.identity.names import NameRefusedError, SpiffeId, WorkloadIdentity
+from tulle.identity.signer import MAX_LEAF_LIFE, Issued, RootUnusableError
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 IDENTITY = WorkloadIdentity(SpiffeId("cluster.local", "default", "backend"), "backend-v1", "backend", "v1")
@@ -27,6 +28,12 @@ def state(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
+def key_of(state: Path) -> Path:
+    """Where the one root's key is."""
+    [key] = (state / "ca").glob("*/root.key")
+    return key
+
+
 def leaf(issued: Issued) -> x509.Certificate:
     return x509.load_pem_x509_certificate(issued.chain[0].encode())
 
@@ -34,7 +41,7 @@ def leaf(issued: Issued) -> x509.Certificate:
 def test_the_root_is_made_once_and_only_the_owner_can_read_it(state: Path) -> None:
     root = Authority.open(state, "cluster.local", NOW).root_pem
     assert Authority.open(state, "cluster.local", NOW + timedelta(days=1)).root_pem == root
-    assert stat.S_IMODE((state / "ca" / "root.key").stat().st_mode) == 0o600
+    assert stat.S_IMODE(key_of(state).stat().st_mode) == 0o600
     assert stat.S_IMODE((state / "ca").stat().st_mode) == 0o700
     assert stat.S_IMODE(state.stat().st_mode) == 0o700
 
@@ -144,19 +151,21 @@ def test_bad_requests_are_refused(csr: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "mode"), [("ca/root.key", 0o640), ("ca/root.key", 0o604), ("ca", 0o750), (".", 0o777)]
+    ("path", "mode"), [("ca/*/root.key", 0o640), ("ca/*/root.key", 0o604), ("ca", 0o750), ("../state", 0o777)]
 )
 def test_a_key_open_to_others_is_refused(state: Path, path: str, mode: int) -> None:
     Authority.open(state, "cluster.local", NOW)
-    (state / path).chmod(mode)
+    [found] = state.glob(path) if "*" in path else [state / path]
+    found.chmod(mode)
     with pytest.raises(UnsafeKeyError, match=f"open to other users.*{mode:04o}.*chmod"):
         Authority.open(state, "cluster.local", NOW)
 
 
 def test_a_linked_key_is_refused(state: Path, tmp_path: Path) -> None:
     Authority.open(state, "cluster.local", NOW)
-    (state / "ca" / "root.key").rename(tmp_path / "elsewhere")
-    (state / "ca" / "root.key").symlink_to(tmp_path / "elsewhere")
+    key = key_of(state)
+    key.rename(tmp_path / "elsewhere")
+    key.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UnsafeKeyError, match="symbolic link"):
         Authority.open(state, "cluster.local", NOW)
 
@@ -167,10 +176,13 @@ def test_a_damaged_or_foreign_root_is_refused_and_kept(state: Path) -> None:
         Authority.open(state, "other", NOW)
     with pytest.raises(RootUnusableError, match="expired"):
         Authority.open(state, "cluster.local", NOW + timedelta(days=4000))
-    (state / "ca" / "root.pem").unlink()
+    key_of(state).write_bytes(b"-")
+    with pytest.raises(RootUnusableError, match="holds no private key"):
+        Authority.open(state, "cluster.local", NOW)
+    (state / "ca" / "state.json").write_text("{}")
     with pytest.raises(RootUnusableError, match="damaged"):
         Authority.open(state, "cluster.local", NOW)
-    assert (state / "ca" / "root.key").exists()
+    assert key_of(state).read_bytes() == b"-"
 
 
 @pytest.mark.parametrize("segment", ["", "a/b", "..", "a b", "ü", "a\n"])

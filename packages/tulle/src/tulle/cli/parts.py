@@ -9,6 +9,7 @@ import click
 
 from tulle.cli.client import Client
 from tulle.cli.failure import FAILED, REFUSED, Failure
+from tulle.cli.issuer import Issuer, issuer_options
 from tulle.cli.objects import api_option, namespace_option
 from tulle.cli.state import default_state
 
@@ -21,6 +22,7 @@ from tulle.cli.state import default_state
 @click.option("--join", default="127.0.0.1:0", metavar="ADDR", help="First certificates.", show_default=True)
 @click.option("--ready-file", type=click.Path(path_type=Path), metavar="FILE", help="Written when it serves.")
 @click.argument("more", nargs=-1, metavar="[PATH]...")
+@issuer_options
 def control_plane(
     paths: tuple[str, ...],
     state: Path | None,
@@ -29,6 +31,7 @@ def control_plane(
     join: str,
     ready_file: Path | None,
     more: tuple[str, ...],
+    issuer: Issuer | None,
 ) -> None:
     """Run a control plane by itself until SIGTERM or Ctrl-C.
 
@@ -37,16 +40,20 @@ def control_plane(
       tulle control-plane --config mesh/ --state /var/lib/tulle --xds 0.0.0.0:15012
     """
     from tulle.controlplane.main import ConfigurationRefused, Options, StateInUse, run
+    from tulle.identity.files import UnsafeKeyError
+    from tulle.identity.signer import IssuerFiles, RootUnusableError
+    from tulle.sources.store_db import CorruptStoreError
 
     chosen = [Path(path) for path in (*paths, *more)]
     for path in chosen:
         if not path.exists():
             raise Failure(f"{path}: there is no such file or directory", REFUSED)
+    files = IssuerFiles(issuer.cert, issuer.key, issuer.root) if issuer is not None else None
     try:
-        run(Options(chosen, state or default_state(), api, xds, join, ready_file))
+        run(Options(chosen, state or default_state(), api, xds, join, ready_file, files))
     except ConfigurationRefused as refused:
         raise Failure("\n".join(map(str, refused.diagnostics)), REFUSED) from refused
-    except StateInUse as error:
+    except (StateInUse, RootUnusableError, UnsafeKeyError, CorruptStoreError) as error:
         raise Failure(str(error), REFUSED) from error
     except OSError as error:
         raise Failure(str(error), FAILED) from error

@@ -34,6 +34,7 @@ from tulle.identity.server import (
     admit_by_certificate,
     admit_by_token,
 )
+from tulle.identity.signer import IssuerFiles
 from tulle.identity.tokens import JoinTokens
 from tulle.sources.files import edits
 from tulle.sources.store import Store
@@ -56,6 +57,7 @@ class Options:
     xds: str = "127.0.0.1:0"
     join: str = "127.0.0.1:0"
     ready_file: Path | None = None
+    issuer: IssuerFiles | None = None
 
 
 class StateInUse(Exception):
@@ -63,7 +65,11 @@ class StateInUse(Exception):
 
 
 def run(options: Options) -> None:
-    """Runs until SIGTERM or SIGINT. Raises `ConfigurationRefused`, `StateInUse`, or OSError for an address."""
+    """Runs until SIGTERM or SIGINT.
+
+    Raises `ConfigurationRefused`, `StateInUse`, `RootUnusableError`, `UnsafeKeyError`, `CorruptStoreError`, or OSError
+    for an address.
+    """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -78,7 +84,7 @@ async def _serve(options: Options) -> None:
     stop = asyncio.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(each, stop.set)
-    authority = Authority.open(options.state, TRUST_DOMAIN, utc_now())
+    authority = Authority.open(options.state, TRUST_DOMAIN, utc_now(), options.issuer)
     store = Store.open(options.state / "store.db")
     book = SnapshotBook()
     configuration = Configuration(

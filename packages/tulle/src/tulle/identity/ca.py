@@ -1,27 +1,19 @@
-"""The certificate authority: a root made on first start, and short-lived leaf certificates under it."""
+"""The certificate authority: its root made on first start or its issuer given as files, and the root's rotation."""
 
 from __future__ import annotations
 
-import ipaddress
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import NameOID
 
-from tulle.identity.files import (
-    guarded_directory,
-    private_directory,
-    read_private,
-    sync_directory,
-    write_private,
-)
-from tulle.identity.keys import PublicKey, key_pem, load_key, new_key
+from tulle.identity import trust_state
+from tulle.identity.files import guarded_directory, private_directory, sync_directory, write_private
+from tulle.identity.keys import PublicKey, key_pem
 from tulle.identity.names import (
     CONTROL_PLANE_ACCOUNT,
     CONTROL_PLANE_NAMESPACE,
@@ -29,61 +21,91 @@ from tulle.identity.names import (
     SpiffeId,
     WorkloadIdentity,
 )
-
-ROOT_LIFE = timedelta(days=3650)
-MAX_LEAF_LIFE = timedelta(hours=4)
-CLOCK_SKEW = timedelta(minutes=5)
-"""How far a certificate's start lies back, for peers whose clock is behind."""
+from tulle.identity.signer import (
+    CLOCK_SKEW,
+    MAX_LEAF_LIFE,
+    Issued,
+    IssuerFiles,
+    RootUnusableError,
+    Signer,
+    check,
+    from_files,
+    host_name,
+    new_root,
+    pem,
+)
+from tulle.identity.trust_state import IssuerPlace, Phase, TrustState
 
 _KEY, _CERTIFICATE = "root.key", "root.pem"
+BUNDLE = "root.pem"
+"""In `ca/`: the roots to trust, for those who join."""
 
 
-class RootUnusableError(Exception):
-    """The root on disk is damaged, expired, or belongs to another trust domain."""
+class RotationRefusedError(Exception):
+    """A step of the rotation that cannot be taken now; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
-class Issued:
-    """A certificate as handed out: PEM texts, leaf first and root last, and its life."""
+class Trust:
+    """What is trusted and who signs at one moment; replaced as a whole, so any thread may read it."""
 
-    chain: tuple[str, ...]
-    not_before: datetime
-    not_after: datetime
+    state: TrustState
+    signers: Mapping[str, Signer]
 
     @property
-    def leaf_pem(self) -> str:
-        return "".join(self.chain[:-1])
+    def signing(self) -> Signer:
+        return self.signers[self.state.signing]
+
+    @property
+    def ordered(self) -> list[Signer]:
+        """All issuers, the one that signs first."""
+        return sorted(self.signers.values(), key=lambda each: each.fingerprint != self.state.signing)
 
 
 class Authority:
-    """The mesh's root. Use `open`."""
+    """The mesh's issuers. Use `open`."""
 
-    def __init__(self, key: ec.EllipticCurvePrivateKey, root: x509.Certificate, trust_domain: str) -> None:
-        self._key = key
-        self._root = root
+    def __init__(self, place: Path, trust_domain: str, trust: Trust) -> None:
+        self._place = place
         self.trust_domain = trust_domain
-        self.root_pem = root.public_bytes(serialization.Encoding.PEM).decode()
+        self.trust = trust
+        self.changed: list[Callable[[], None]] = []
+        self._publish()
 
     @classmethod
-    def open(cls, directory: Path, trust_domain: str, now: datetime) -> Authority:
-        """The root in `directory`/ca, made there if there is none.
+    def open(
+        cls, directory: Path, trust_domain: str, now: datetime, files: IssuerFiles | None = None
+    ) -> Authority:
+        """The issuers in `directory`/ca; on the first start, that in `files` or a root made there.
 
-        Raises `UnsafeKeyError` when others can read the key or put another in its place, and
-        `RootUnusableError` when the root cannot be used: it is never replaced silently, since every workload
+        Raises `UnsafeKeyError` when others can read a key or put another in its place, and
+        `RootUnusableError` when an issuer cannot be used: it is never replaced silently, since every workload
         would lose its identity.
         """
         guarded_directory(directory)
         place = directory / "ca"
+        given = _given(files, trust_domain, now)
         if not place.exists():
-            _create(place, trust_domain, now)
+            _create(place, given or new_root(trust_domain, now), files, now)
         private_directory(place)
-        try:
-            key = load_key(read_private(place / _KEY))
-            root = x509.load_pem_x509_certificate((place / _CERTIFICATE).read_bytes())
-        except (ValueError, FileNotFoundError) as error:
-            raise RootUnusableError(f"the root in {place} is damaged: {error}. Restore it") from error
-        _check(root, key, trust_domain, now)
-        return cls(key, root, trust_domain)
+        state = trust_state.load(place) or _upgrade(place, now)
+        if state is None:
+            raise RootUnusableError(f"the root in {place} is damaged: {trust_state.FILE} is missing. Restore it")
+        if given is not None and files is not None:
+            state = _adopt(place, state, _files_place(given, files))
+        signers = {each.root: _load(place, each) for each in state.issuers}
+        for signer in signers.values():
+            check(signer, trust_domain, now)
+        return cls(place, trust_domain, Trust(state, signers))
+
+    @property
+    def root_pem(self) -> str:
+        """The roots to trust in PEM, the one that signs first: two while roots rotate."""
+        return "".join(each.root_pem for each in self.trust.ordered)
+
+    @property
+    def phase(self) -> Phase:
+        return self.trust.state.phase
 
     def issue(
         self, key: PublicKey, identity: WorkloadIdentity, lifetime: timedelta, now: datetime
@@ -101,9 +123,53 @@ class Authority:
         """The control plane's own certificate: its SPIFFE id, its fixed server name, these hosts and IPs."""
         spiffe_id = SpiffeId(self.trust_domain, CONTROL_PLANE_NAMESPACE, CONTROL_PLANE_ACCOUNT)
         hosts = dict.fromkeys([CONTROL_PLANE_SERVER_NAME, "localhost", "127.0.0.1", *addresses])
-        names = [x509.UniformResourceIdentifier(str(spiffe_id)), *map(_host_name, hosts)]
+        names = [x509.UniformResourceIdentifier(str(spiffe_id)), *map(host_name, hosts)]
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, CONTROL_PLANE_SERVER_NAME)])
         return self._sign(key, subject, names, MAX_LEAF_LIFE, now)
+
+    def begin_rotation(self, files: IssuerFiles | None, now: datetime) -> None:
+        """Starts to trust a new root beside the present one: one made here, or that of `files`.
+
+        Raises `RotationRefusedError` while another rotation goes on, `RootUnusableError` for bad files.
+        """
+        if self.phase is not Phase.STABLE:
+            raise RotationRefusedError(f"a rotation is under way ({self.phase}); finish it or abort it first")
+        signer = _given(files, self.trust_domain, now) or new_root(self.trust_domain, now)
+        if signer.fingerprint in self.trust.signers:
+            raise RotationRefusedError("this is the root that the mesh has already")
+        place = _files_place(signer, files) if files is not None else _keep(self._place, signer)
+        state = self.trust.state.begin(place, now.timestamp())
+        self._take(state, {**self.trust.signers, signer.fingerprint: signer})
+
+    def switch(self, now: datetime) -> None:
+        """Lets the target sign. The caller knows that everybody trusts it."""
+        self._take(self.trust.state.switch(now.timestamp()), self.trust.signers)
+
+    def drop(self, now: datetime) -> None:
+        """Forgets all issuers but the target. The caller knows that nobody presents a certificate of theirs."""
+        state = self.trust.state.drop(now.timestamp())
+        gone = [each for each in self.trust.state.issuers if each not in state.issuers]
+        self._take(state, {state.target: self.trust.signers[state.target]})
+        for each in gone:
+            if each.folder is not None:
+                shutil.rmtree(self._place / each.folder)
+
+    def abort(self, now: datetime) -> None:
+        """Turns a rotation round. Raises `RotationRefusedError` when there is none."""
+        if self.phase is Phase.STABLE:
+            raise RotationRefusedError("no rotation is under way")
+        self._take(self.trust.state.abort(now.timestamp()), self.trust.signers)
+
+    def _take(self, state: TrustState, signers: Mapping[str, Signer]) -> None:
+        # On disk first: what is announced must survive.
+        trust_state.save(self._place, state)
+        self.trust = Trust(state, signers)
+        self._publish()
+        for tell in self.changed:
+            tell()
+
+    def _publish(self) -> None:
+        write_private(self._place / BUNDLE, self.root_pem.encode())
 
     def _sign(
         self,
@@ -113,85 +179,96 @@ class Authority:
         lifetime: timedelta,
         now: datetime,
     ) -> Issued:
-        life = min(lifetime, MAX_LEAF_LIFE) if lifetime > timedelta() else MAX_LEAF_LIFE
-        # X.509 times have whole seconds.
-        start = (now - CLOCK_SKEW).replace(microsecond=0)
-        end = min((now + life).replace(microsecond=0), self._root.not_valid_after_utc)
-        builder = (
-            x509.CertificateBuilder(self._root.subject, subject, key, x509.random_serial_number(), start, end)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage("digital_signature", *_encipherment(key)), critical=True)
-            .add_extension(
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]),
-                critical=False,
-            )
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), False)
+        trust = self.trust
+        signer = trust.signing
+        leaf = signer.sign(key, subject, names, lifetime, now)
+        presented = [pem(leaf), *map(pem, signer.intermediates)]
+        # Istio's clients take the last one as the root.
+        roots = [each.root_pem for each in reversed(trust.ordered)]
+        return Issued(
+            (*presented, *roots), leaf.not_valid_before_utc, leaf.not_valid_after_utc, len(presented),
+            f"{leaf.serial_number:x}", signer.fingerprint,
         )
-        leaf = builder.sign(self._key, hashes.SHA256())
-        pem = leaf.public_bytes(serialization.Encoding.PEM).decode()
-        return Issued((pem, self.root_pem), start, end)
 
 
-def _create(place: Path, trust_domain: str, now: datetime) -> None:
-    """Makes key and certificate in a directory that appears under its name only when both are complete."""
-    key = new_key()
-    subject = x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, trust_domain),
-            x509.NameAttribute(NameOID.COMMON_NAME, "Tulle mesh root"),
-        ]
-    )
-    start = (now - CLOCK_SKEW).replace(microsecond=0)
-    public = key.public_key()
-    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"spiffe://{trust_domain}")])
-    root = (
-        x509.CertificateBuilder(
-            subject, subject, public, x509.random_serial_number(), start, start + ROOT_LIFE
+def _given(files: IssuerFiles | None, trust_domain: str, now: datetime) -> Signer | None:
+    if files is None:
+        return None
+    signer = from_files(_resolved(files))
+    check(signer, trust_domain, now)
+    return signer
+
+
+def _resolved(files: IssuerFiles) -> IssuerFiles:
+    """Mounted secrets are links, and what they lead to is what must be closed to others."""
+    return IssuerFiles(files.certificate, files.key.resolve(), files.root)
+
+
+def _files_place(signer: Signer, files: IssuerFiles) -> IssuerPlace:
+    paths = (str(each.absolute()) for each in (files.certificate, files.key, files.root))
+    return IssuerPlace(signer.fingerprint, None, *paths)
+
+
+def _adopt(place: Path, state: TrustState, given: IssuerPlace) -> TrustState:
+    """The state with the issuer given at start in place of that under the same root, as when it was renewed."""
+    old = state.place(given.root)
+    if old is None:
+        raise RootUnusableError(
+            "the mesh has another root than the one given, and its workloads trust only their own: start without"
+            " --ca-cert, --ca-key and --ca-root and change over with 'tulle ca rotate --ca-cert ... --ca-key ..."
+            " --ca-root ...'"
         )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
-        .add_extension(_key_usage("key_cert_sign", "crl_sign"), critical=True)
-        .add_extension(names, critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-        .sign(key, hashes.SHA256())
-    )
+    if old == given:
+        return state
+    issuers = tuple(given if each == old else each for each in state.issuers)
+    changed = TrustState(issuers, state.signing, state.target, state.since)
+    trust_state.save(place, changed)
+    return changed
+
+
+def _load(place: Path, issuer: IssuerPlace) -> Signer:
+    if issuer.folder is not None:
+        folder = place / issuer.folder
+        signer = from_files(IssuerFiles(folder / _CERTIFICATE, folder / _KEY, folder / _CERTIFICATE))
+    else:
+        paths = [Path(each) for each in (issuer.certificate, issuer.key, issuer.root_file) if each is not None]
+        signer = from_files(_resolved(IssuerFiles(*paths)))
+    if signer.fingerprint != issuer.root:
+        raise RootUnusableError(f"the root in {place} is another than it was; restore the one of SHA-256 {issuer.root}")
+    return signer
+
+
+def _create(place: Path, signer: Signer, files: IssuerFiles | None, now: datetime) -> None:
+    """Makes a directory that appears under its name only when all in it is complete."""
     temporary = place.with_name(".ca.new")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(mode=0o700)
-    write_private(temporary / _KEY, key_pem(key))
-    write_private(temporary / _CERTIFICATE, root.public_bytes(serialization.Encoding.PEM))
+    kept = _files_place(signer, files) if files is not None else _keep(temporary, signer)
+    trust_state.save(temporary, TrustState((kept,), kept.root, kept.root, now.timestamp()))
+    write_private(temporary / BUNDLE, signer.root_pem.encode())
     temporary.rename(place)
     sync_directory(place.parent)
 
 
-def _check(root: x509.Certificate, key: ec.EllipticCurvePrivateKey, trust_domain: str, now: datetime) -> None:
-    if root.public_key() != key.public_key():
-        raise RootUnusableError("the root certificate and its key do not belong together: restore both")
-    if now >= root.not_valid_after_utc:
-        raise RootUnusableError(f"the root expired on {root.not_valid_after_utc:%Y-%m-%d}; make a new one")
-    names = root.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    ids = names.get_values_for_type(x509.UniformResourceIdentifier)
-    if ids != [f"spiffe://{trust_domain}"]:
-        raise RootUnusableError(f"the root is for {', '.join(ids)}, but the trust domain is {trust_domain}")
+def _upgrade(place: Path, now: datetime) -> TrustState | None:
+    """Takes up the one root of a directory from before roots could rotate."""
+    if not (place / _KEY).exists():
+        return None
+    kept = _keep(place, from_files(IssuerFiles(place / _CERTIFICATE, place / _KEY, place / _CERTIFICATE)))
+    state = TrustState((kept,), kept.root, kept.root, now.timestamp())
+    trust_state.save(place, state)
+    (place / _KEY).unlink()
+    return state
 
 
-def _key_usage(*allowed: str) -> x509.KeyUsage:
-    uses = (
-        "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
-        "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
-    )  # fmt: skip
-    return x509.KeyUsage(**{use: use in allowed for use in uses})
-
-
-def _encipherment(key: PublicKey) -> tuple[str, ...]:
-    return ("key_encipherment",) if isinstance(key, rsa.RSAPublicKey) else ()
-
-
-def _host_name(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
+def _keep(place: Path, signer: Signer) -> IssuerPlace:
+    """Writes a root made here into a folder of its own. Until a state names it, it is not in use."""
+    folder = place / signer.fingerprint[:16]
+    folder.mkdir(mode=0o700)
+    write_private(folder / _KEY, key_pem(signer.key))
+    write_private(folder / _CERTIFICATE, signer.root_pem.encode())
+    sync_directory(place)
+    return IssuerPlace(signer.fingerprint, folder.name)
 
 
 def half_life(issued: Issued) -> datetime:

@@ -40,6 +40,7 @@ class Mesh:
     show: Show
     announce: Announce
     ready_file: Path | None = None
+    issuer: Sequence[str] = ()
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     _description: dict[str, Any] | None = None
 
@@ -62,6 +63,7 @@ class Mesh:
         argv += ["--api", self.client.api.removeprefix("http://"), "--xds", self.site.xds, "--join", self.site.join]
         for path in self.paths:
             argv += ["--config", str(path)]
+        argv += self.issuer
         log = self.site.state / "logs" / "control-plane.log"
         log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -73,7 +75,7 @@ class Mesh:
     async def _until_healthy(self, control_plane: Child) -> None:
         while not self.stop.is_set() and not await self.client.healthy():
             if control_plane.gave_up is not None:
-                raise MeshFailed("the control plane refused the configuration")
+                raise MeshFailed("the control plane refused to start; it has said why")
             await asyncio.sleep(POLL)
         control_plane.fatal = frozenset()
 

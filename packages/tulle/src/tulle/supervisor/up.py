@@ -52,6 +52,8 @@ class Setup:
     announce: Announce
     show: Show = field(default_factory=Console)
     companion: Companion | None = None
+    issuer: Sequence[str] = ()
+    """The control plane's options for an issuer given as files."""
 
 
 def run(setup: Setup) -> None:
@@ -94,7 +96,7 @@ async def _run(setup: Setup, state: Path, sockets: Path, mark: str) -> None:
     plane = _data_plane(setup.data_plane, api.join_token)
     async with httpx.AsyncClient(timeout=PROBE_PATIENCE, trust_env=False) as http:
         workloads = Workloads(site, plane, api, ports, http, setup.show)
-        mesh = Mesh(site, setup.paths, api, workloads, setup.show, setup.announce, setup.ready_file)
+        mesh = Mesh(site, setup.paths, api, workloads, setup.show, setup.announce, setup.ready_file, setup.issuer)
         for each in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(each, mesh.stop.set)
         beside = [asyncio.ensure_future(setup.companion(mesh))] if setup.companion is not None else []
