@@ -23,6 +23,15 @@ class _Kept(msgspec.Struct):
     files: dict[str, list[dict[str, Any]]]
 
 
+class _Keeping(msgspec.Struct):
+    """`_Kept` as it is written; the files are encoded only when they change."""
+
+    revision: int
+    digest: str
+    overrides: list[tuple[ObjectKey, str]]
+    files: msgspec.Raw
+
+
 @dataclass(slots=True)
 class Accepted:
     """``revision`` counts accepted configurations; ``overrides`` has, for each stored object that replaces one of
@@ -34,6 +43,7 @@ class Accepted:
     digest: str = ""
     overrides: dict[ObjectKey, str] = field(default_factory=dict)
     files: dict[str, tuple[RawObject, ...]] = field(default_factory=dict)
+    _encoded: msgspec.Raw | None = None
 
     @classmethod
     def load(cls, directory: Path) -> Accepted:
@@ -52,12 +62,14 @@ class Accepted:
         overrides: Mapping[ObjectKey, str],
     ) -> int:
         """Notes an accepted configuration; the revision grows only when its content differs."""
+        if self._encoded is None or self.files != files:
+            encoded = {name: [obj.encode() for obj in kept] for name, kept in files.items()}
+            self._encoded = msgspec.Raw(msgspec.json.encode(encoded))
         digest = fingerprint([[list(key), objects[key].body] for key in sorted(objects)])
         if digest != self.digest:
             self.revision += 1
         self.digest, self.files, self.overrides = digest, dict(files), dict(overrides)
-        encoded = {name: [obj.encode() for obj in kept] for name, kept in self.files.items()}
-        kept = _Kept(self.revision, self.digest, list(self.overrides.items()), encoded)
+        kept = _Keeping(self.revision, self.digest, list(self.overrides.items()), self._encoded)
         write_atomically(self.directory / FILE, msgspec.json.encode(kept))
         return self.revision
 

@@ -268,7 +268,7 @@ class Service:
 
     def _connected(self, namespace: str, name: str, stream: ProxyStatus) -> wire.ProxyView:
         ref = workload_of(stream.node.id)
-        kind = ClientKind.GRPC if stream.node.proxyless else ClientKind.SIDECAR
+        kind = ClientKind.of(stream.node.user_agent)
         target = self.book.snapshots.get((ref, kind)) if ref is not None else None
         nack = stream.refusal
         settled = stream.settled

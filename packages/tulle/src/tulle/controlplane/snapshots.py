@@ -68,7 +68,7 @@ class SnapshotBook:
         ref = workload_of(node.id)
         if ref is None:
             raise ValueError(f"not a node id of ours: {node.id!r}")
-        key = (ref, ClientKind.GRPC if node.proxyless else ClientKind.SIDECAR)
+        key = (ref, ClientKind.of(node.user_agent))
         subscription = _Subscription(self, key, notify)
         self._open.append(subscription)
         if key not in self.snapshots:
