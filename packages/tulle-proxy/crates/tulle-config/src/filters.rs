@@ -1,23 +1,32 @@
 //! The HTTP filters a chain may hold, one variant each, so that dispatch is a match and not a virtual call.
 
-use tulle_core::Str;
+use std::sync::Arc;
 
-/// One configured HTTP filter. Per-route settings of a filter live on the route.
+use tulle_core::Str;
+use tulle_policy::{Fault, LocalRateLimit, Rbac};
+
+/// One configured HTTP filter. A route may say otherwise under the filter's name (`tulle_policy::FilterOverrides`).
 #[derive(Clone, Debug)]
 pub enum HttpFilter {
-    /// Cross-origin requests, by the policies on routes and virtual hosts.
-    Cors,
+    Rbac(Named<Rbac>),
+    Fault(Named<Fault>),
+    LocalRateLimit(Named<LocalRateLimit>),
+    /// Cross-origin requests, by the policies on routes and virtual hosts alone.
+    Cors(Str),
     /// Always the last.
     Router(RouterOptions),
 }
 
-impl HttpFilter {
-    /// Envoy's canonical name of the filter, as in `typed_per_filter_config`.
-    pub fn name(&self) -> &'static str {
-        match self {
-            HttpFilter::Cors => "envoy.filters.http.cors",
-            HttpFilter::Router(_) => "envoy.filters.http.router",
-        }
+/// A filter's settings and its name in the chain.
+#[derive(Debug)]
+pub struct Named<T> {
+    pub name: Str,
+    pub settings: Arc<T>,
+}
+
+impl<T> Clone for Named<T> {
+    fn clone(&self) -> Self {
+        Named { name: self.name.clone(), settings: self.settings.clone() }
     }
 }
 

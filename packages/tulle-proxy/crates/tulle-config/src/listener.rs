@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tulle_core::metadata::Metadata;
-use tulle_core::{Address, Str};
+use tulle_core::{Address, Cidr, Str};
+use tulle_policy::Rbac;
 
 use crate::access_log::AccessLog;
 use crate::hcm::Hcm;
-use crate::net::Cidr;
 use crate::tcp::TcpProxy;
 use crate::tls::DownstreamTls;
 
@@ -97,6 +97,8 @@ pub struct FilterChain {
     pub tls: Option<Arc<DownstreamTls>>,
     /// Limit on the TLS handshake.
     pub transport_connect_timeout: Option<Duration>,
+    /// Access rules; each is asked before anything is done with the connection.
+    pub access: Box<[Arc<Rbac>]>,
     pub filter: NetworkFilter,
     pub metadata: Arc<Metadata>,
 }

@@ -3,6 +3,7 @@
 //! Nothing here does I/O or reads a clock; time and randomness are values that callers pass in.
 
 pub mod address;
+pub mod cidr;
 pub mod error;
 pub mod flags;
 pub mod hash;
@@ -15,6 +16,7 @@ pub mod text;
 pub mod time;
 
 pub use address::Address;
+pub use cidr::Cidr;
 pub use error::{Error, ErrorKind, Retry, Side};
 pub use flags::ResponseFlags;
 pub use hash::xxh64;

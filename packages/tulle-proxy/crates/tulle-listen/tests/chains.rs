@@ -30,6 +30,7 @@ fn chain(name: &str, matches: ChainMatch) -> FilterChain {
         matches,
         tls: None,
         transport_connect_timeout: None,
+        access: Box::default(),
         filter: tcp(),
         metadata: Arc::default(),
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tulle_core::{FractionalPercent, Str};
 use tulle_policy::limits::Priority;
-use tulle_policy::{RetryPolicy, TimeoutPolicy};
+use tulle_policy::{FilterOverrides, RetryPolicy, TimeoutPolicy};
 
 use crate::mutation::HeaderMutations;
 
@@ -35,7 +35,6 @@ pub struct Forward {
     pub priority: Priority,
     /// Label requirements for subset load balancing (`metadata_match` under `envoy.lb`), sorted by key.
     pub subset: Box<[(Str, Str)]>,
-    pub rate_limits: Box<[crate::config::RateLimitSlot]>,
 }
 
 impl Forward {
@@ -54,7 +53,6 @@ impl Forward {
             upgrades: Box::default(),
             priority: Priority::Default,
             subset: Box::default(),
-            rate_limits: Box::default(),
         }
     }
 }
@@ -78,6 +76,7 @@ pub struct WeightedCluster {
     pub host_rewrite: Option<Str>,
     /// Added to (and overriding) the route's subset labels, sorted by key.
     pub subset: Box<[(Str, Str)]>,
+    pub filters: FilterOverrides,
 }
 
 /// How the forwarded path is made.
@@ -86,7 +85,7 @@ pub enum PathRewrite {
     /// Replaces the matched prefix or exact path.
     Prefix(Str),
     Regex(RegexRewrite),
-    Template(crate::template::TemplateRewrite),
+    Template(tulle_policy::template::TemplateRewrite),
 }
 
 /// `RegexMatchAndSubstitute`: every match in the path (without query) is replaced; `\0`…`\9` are captures.

@@ -1,9 +1,7 @@
 //! The compiled route table: `envoy.config.route.v3.RouteConfiguration` without its protobufs.
 
-use std::time::Duration;
-
-use tulle_core::{FractionalPercent, Str};
-use tulle_policy::{RetryPolicy, StringMatcher};
+use tulle_core::Str;
+use tulle_policy::{FilterOverrides, RetryPolicy};
 
 use crate::action::{Mirror, RouteAction};
 use crate::hosts::HostIndex;
@@ -24,6 +22,7 @@ pub struct RouteConfig {
     pub most_specific_wins: bool,
     /// Request headers that only the proxy may set when the caller is external.
     pub internal_only_headers: Box<[Str]>,
+    pub filters: FilterOverrides,
 }
 
 /// `envoy.config.route.v3.VirtualHost`.
@@ -38,8 +37,7 @@ pub struct VirtualHost {
     /// For routes that have none of their own.
     pub retry: Option<RetryPolicy>,
     pub mirrors: Box<[Mirror]>,
-    pub cors: Option<CorsPolicy>,
-    pub rate_limits: Box<[RateLimitSlot]>,
+    pub filters: FilterOverrides,
     pub include_attempt_count: AttemptCount,
 }
 
@@ -66,42 +64,9 @@ pub struct Route {
     pub matches: RouteMatch,
     pub action: RouteAction,
     pub mutations: HeaderMutations,
-    pub cors: Option<CorsPolicy>,
     /// The decorator's operation for spans.
     pub operation: Option<Str>,
-    /// Index into the data path's table of per-route filter settings, resolved when the configuration is compiled.
-    pub filters: Option<u32>,
-}
-
-/// `envoy.extensions.filters.http.cors.v3.CorsPolicy`.
-#[derive(Clone, Debug)]
-pub struct CorsPolicy {
-    pub enabled: FractionalPercent,
-    pub origins: Box<[StringMatcher]>,
-    pub allow_methods: Str,
-    pub allow_headers: Str,
-    pub expose_headers: Str,
-    pub max_age: Option<Duration>,
-    pub allow_credentials: bool,
-}
-
-/// One entry of `rate_limits`: which descriptor a request yields.
-#[derive(Clone, Debug)]
-pub struct RateLimitSlot {
-    pub stage: u32,
-    pub disable_key: Option<Str>,
-    pub actions: Box<[RateLimitAction]>,
-}
-
-/// One action of a rate-limit entry.
-#[derive(Clone, Debug)]
-pub enum RateLimitAction {
-    SourceCluster,
-    DestinationCluster,
-    RequestHeader { name: Str, key: Str, skip_if_absent: bool },
-    RemoteAddress,
-    Generic { key: Str, value: Str },
-    HeaderValueMatch { key: Str, value: Str, expect: bool, headers: Box<[tulle_policy::HeaderMatcher]> },
+    pub filters: FilterOverrides,
 }
 
 /// Why a route configuration was refused.
@@ -126,6 +91,7 @@ impl RouteConfig {
             ignore_port: false,
             most_specific_wins: false,
             internal_only_headers: Box::default(),
+            filters: FilterOverrides::default(),
         })
     }
 }
@@ -141,8 +107,7 @@ impl VirtualHost {
             require_tls: TlsRequirement::None,
             retry: None,
             mirrors: Box::default(),
-            cors: None,
-            rate_limits: Box::default(),
+            filters: FilterOverrides::default(),
             include_attempt_count: AttemptCount::default(),
         }
     }
@@ -156,9 +121,8 @@ impl Route {
             matches,
             action,
             mutations: HeaderMutations::default(),
-            cors: None,
             operation: None,
-            filters: None,
+            filters: FilterOverrides::default(),
         }
     }
 }

@@ -8,16 +8,15 @@ pub mod matching;
 pub mod mutation;
 pub mod rewrite;
 pub mod select;
-pub mod template;
 
 pub use action::{
     ClusterTarget, DirectResponse, Forward, HashPolicy, HashSource, HostRewrite, Mirror, PathRewrite, Redirect,
     RedirectPath, RegexRewrite, RouteAction, UpgradePolicy, WeightedCluster,
 };
-pub use config::{CorsPolicy, RateLimitSlot, Route, RouteConfig, VirtualHost};
+pub use config::{Route, RouteConfig, VirtualHost};
 pub use hashing::{hash_of, missing_cookie};
 pub use hosts::HostIndex;
 pub use matching::{PathMatch, QueryMatcher, QueryTest, RouteMatch};
 pub use mutation::{AppendAction, HeaderMutations, HeaderValue, apply_request, apply_response};
 pub use select::{Selected, select};
-pub use template::{PathTemplate, TemplateRewrite};
+pub use tulle_policy::template::{PathTemplate, TemplateRewrite};

@@ -2,9 +2,8 @@
 
 use tulle_core::{FractionalPercent, RequestView, Str};
 use tulle_policy::matcher::has_prefix;
+use tulle_policy::template::PathTemplate;
 use tulle_policy::{HeaderMatcher, Regex, StringMatcher};
-
-use crate::template::PathTemplate;
 
 /// How the path without its query is compared.
 #[derive(Clone, Debug, PartialEq)]

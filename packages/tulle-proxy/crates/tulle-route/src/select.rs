@@ -1,6 +1,7 @@
 //! Selecting a route for a request, as Envoy does: virtual host by authority, then the first route that matches.
 
 use tulle_core::RequestView;
+use tulle_policy::FilterOverride;
 
 use crate::action::{ClusterTarget, RouteAction, WeightedCluster};
 use crate::config::{Route, RouteConfig, TlsRequirement, VirtualHost};
@@ -68,6 +69,14 @@ impl<'c> Selected<'c> {
                 TlsRequirement::ExternalOnly => external,
                 TlsRequirement::All => true,
             }
+    }
+
+    /// What the most specific level that says anything of the filter `name` says of it.
+    pub fn filter_override(&self, name: &str) -> Option<&'c FilterOverride> {
+        let arm = self.arm.and_then(|arm| arm.filters.get(name));
+        arm.or_else(|| self.route.filters.get(name))
+            .or_else(|| self.host.filters.get(name))
+            .or_else(|| self.config.filters.get(name))
     }
 
     /// The levels' header mutations in the order in which they apply.

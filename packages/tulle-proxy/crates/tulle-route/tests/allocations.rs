@@ -103,6 +103,7 @@ fn table() -> RouteConfig {
         },
         host_rewrite: None,
         subset: Box::default(),
+        filters: tulle_policy::FilterOverrides::default(),
     };
     let target = ClusterTarget::Weighted(Box::new([arm("v1", 90), arm("v2", 10)]));
     let hash = HashPolicy { source: HashSource::SourceIp, terminal: false };

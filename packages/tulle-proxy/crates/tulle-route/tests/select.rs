@@ -126,6 +126,7 @@ fn weighted(weights: &[u32]) -> Forward {
         mutations: HeaderMutations::default(),
         host_rewrite: None,
         subset: Box::default(),
+        filters: tulle_policy::FilterOverrides::default(),
     };
     let arms = weights.iter().enumerate().map(arm).collect();
     Forward { target: ClusterTarget::Weighted(arms), ..Forward::to("unused".into()) }

@@ -87,6 +87,17 @@ stats! {
         downstream_rq_5xx = "Responses of class 5xx.",
         downstream_cx_protocol_error = "Connections closed because of malformed messages.",
         downstream_rq_rx_reset = "Requests reset by the client.",
+        rbac_allowed = "Requests and connections that access rules allowed.",
+        rbac_denied = "Requests and connections that access rules denied.",
+        rbac_shadow_allowed = "Requests and connections that shadow rules would have allowed.",
+        rbac_shadow_denied = "Requests and connections that shadow rules would have denied.",
+        fault_delays_injected = "Requests delayed on purpose.",
+        fault_aborts_injected = "Requests aborted on purpose.",
+        cors_origin_valid = "Requests from an allowed origin.",
+        cors_origin_invalid = "Requests from an origin that is not allowed.",
+        http_local_rate_limit_ok = "Requests within the local rate limit.",
+        http_local_rate_limit_rate_limited = "Requests beyond the local rate limit.",
+        http_local_rate_limit_enforced = "Requests refused by the local rate limit.",
     }
     gauges {
         downstream_rq_active = "Requests in flight.",

@@ -68,7 +68,7 @@ filter_chains:
         typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
       - name: unknown.filter
         is_optional: true
-        typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault}
+        typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer}
 "#;
 
 #[test]

@@ -59,7 +59,8 @@ fn count(x: &Exchange<'_>) {
     let record = &x.record;
     let metrics = &x.worker.metrics;
     let inbound = x.client.listener.direction == TrafficDirection::Inbound;
-    let service = record.target.as_ref().map_or(metrics.no_service, |target| target.metrics.service);
+    let target = record.target.as_ref().or(record.kept_back_from.as_ref());
+    let service = target.map_or(metrics.no_service, |target| target.metrics.service);
     let remote = record.host.as_ref().map_or(metrics.unknown, |host| metrics.endpoint(&host.endpoint));
     let security = match (inbound, &x.client.tls) {
         (false, _) => Security::Unknown,

@@ -2,6 +2,7 @@
 
 pub mod attempt;
 pub mod deliver;
+pub mod filters;
 pub mod finish;
 pub mod forward;
 pub mod prepare;
@@ -24,6 +25,7 @@ use tulle_telemetry::TimePoint;
 use crate::serve::Client;
 use crate::worker::Worker;
 use crate::worker::alarm::Alarm;
+use filters::Step;
 use record::{Record, View};
 use reply::Reply;
 
@@ -102,8 +104,17 @@ async fn steps(x: &mut Exchange<'_>, down: &mut Side) -> Result<Ending, Failed> 
     prepare::prepare(x.hcm, x.client, &mut x.heads.request, &mut x.worker.rng.borrow_mut())?;
     trace(x);
     let routes = x.worker.routes(&x.hcm.routes).ok_or_else(Reply::no_routes)?;
-    let selected = select(&routes, &x.heads.request, x.worker.random()).ok_or_else(Reply::no_route)?;
-    x.record.route = Some(selected.route.name.clone());
+    let selected = select(&routes, &x.heads.request, x.worker.random());
+    x.record.route = selected.as_ref().map(|selected| selected.route.name.clone());
+    let mut progress = filters::Progress::default();
+    loop {
+        match filters::advance(x, selected.as_ref(), &mut progress) {
+            Step::Through => break,
+            Step::Hold(length) => Box::pin(filters::hold(x, down, length)).await?,
+            Step::Answer(reply) => return answer_filtered(x, down, selected.as_ref(), reply).await,
+        }
+    }
+    let selected = selected.ok_or_else(Reply::no_route)?;
     let scheme = if x.client.tls.is_some() { "https" } else { "http" };
     if selected.needs_tls(scheme, false) {
         return Err(https_redirect(&x.heads.request).into());
@@ -167,6 +178,22 @@ async fn answer_routed(
     reply.write_head(&x.heads.request, &mut x.heads.response);
     mutate_response(x, selected);
     Ok(send_answer(x, down, reply).await)
+}
+
+/// Answers for a filter. The cluster that the request would have gone to is named in logs and metrics, as Envoy does.
+async fn answer_filtered(
+    x: &mut Exchange<'_>,
+    down: &mut Side,
+    selected: Option<&Selected<'_>>,
+    reply: Reply,
+) -> Result<Ending, Failed> {
+    let forwarding = selected.filter(|selected| matches!(selected.action(), RouteAction::Forward(_)));
+    let Some(selected) = forwarding else { return Err(reply.into()) };
+    if let Some(target) = selected.cluster(&x.heads.request).and_then(|name| x.worker.target(name)) {
+        x.record.cluster = Some(target.upstream.config_ref().name.clone());
+        x.record.kept_back_from = Some(target);
+    }
+    answer_routed(x, down, selected, reply).await
 }
 
 /// Applies the response mutations of the route's levels.
@@ -247,5 +274,6 @@ pub fn complete_response_head(x: &mut Exchange<'_>) {
     {
         heads.response.headers.set(b"x-request-id", id);
     }
-    x.record.response_head_bytes = heads.response.headers.byte_size() as u64;
+    filters::edit_response(x);
+    x.record.response_head_bytes = x.heads.response.headers.byte_size() as u64;
 }

@@ -9,6 +9,7 @@ use tulle_core::{Nanos, ResponseFlags, Str, UnixNanos};
 use tulle_http::{RequestHead, ResponseHead, Version};
 use tulle_telemetry::{Field, HeadPart, LogView, TimePoint, TraceContext, Value};
 
+use super::filters::Edits;
 use crate::serve::Client;
 use crate::worker::Target;
 
@@ -27,6 +28,10 @@ pub struct Record {
     pub attempts: u32,
     pub target: Option<Rc<Target>>,
     pub cluster: Option<Str>,
+    /// Where the request would have gone, had no filter answered it.
+    pub kept_back_from: Option<Rc<Target>>,
+    /// What filters add to the response.
+    pub edits: Option<Box<Edits>>,
     pub host: Option<Rc<Host>>,
     pub upstream_version: Option<Version>,
     pub transport_failure: String,
@@ -52,6 +57,8 @@ impl Record {
             attempts: 0,
             target: None,
             cluster: None,
+            kept_back_from: None,
+            edits: None,
             host: None,
             upstream_version: None,
             transport_failure: String::new(),

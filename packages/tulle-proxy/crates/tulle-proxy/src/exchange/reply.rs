@@ -18,6 +18,8 @@ pub struct Reply {
     pub details: Cow<'static, str>,
     pub flags: ResponseFlags,
     pub location: Option<String>,
+    /// For gRPC callers, instead of what the HTTP status stands for.
+    pub grpc_status: Option<u32>,
     /// Says that a limit was reached, for callers that retry.
     pub overloaded: bool,
     /// The downstream connection is in no state to go on.
@@ -32,6 +34,7 @@ impl Reply {
             details: Cow::Borrowed(details),
             flags,
             location: None,
+            grpc_status: None,
             overloaded: false,
             close: false,
         }
@@ -139,7 +142,10 @@ impl Reply {
         if request.is_grpc() {
             out.status = 200;
             out.headers.push(b"content-type", b"application/grpc");
-            out.headers.push(b"grpc-status", grpc_code(self.status).as_bytes());
+            match self.grpc_status {
+                Some(status) => out.headers.push(b"grpc-status", status.to_string().as_bytes()),
+                None => out.headers.push(b"grpc-status", grpc_code(self.status).as_bytes()),
+            }
             if !self.body.is_empty() {
                 let mut message = Vec::with_capacity(self.body.len());
                 percent_encode(&self.body, &mut message);

@@ -1,5 +1,6 @@
 //! An accepted connection: what its first bytes say, which filter chain takes it, TLS, and then its protocol.
 
+pub mod access;
 pub mod h1;
 pub mod h2;
 pub mod tcp;
@@ -136,6 +137,12 @@ impl Arrival {
             present: self.present,
             checked: Cell::new((0, false)),
         };
+        if let Err(details) = access::ask(&worker, &client, &chain.access, inspected.server_name.as_deref()) {
+            if let NetworkFilter::Tcp(proxy) = &chain.filter {
+                tcp::denied(&worker, &client, proxy, details);
+            }
+            return None;
+        }
         let (filter, protocols) = (chain.filter.clone(), inspected.application_protocols);
         Some(Ready { worker, client, stream, seen: left, filter, protocols })
     }

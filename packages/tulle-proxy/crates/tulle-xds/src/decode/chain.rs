@@ -5,16 +5,20 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use envoy_types::pb::envoy::config::listener::v3 as listener_pb;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac as NetworkRbac;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use envoy_types::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::DownstreamTlsContext;
+use envoy_types::pb::google::protobuf::Any;
 use prost::Name as _;
 use tulle_config::listener::{ChainMatch, SourceMatch, SourceType, TransportProtocol};
 use tulle_config::{DownstreamTls, FilterChain, NetworkFilter};
+use tulle_policy::Rbac;
 
 use super::address::{cidr, lower_case};
 use super::common::{metadata, truth, uint};
 use super::cx::{Cx, refuse, type_name};
+use super::filters::network_rbac;
 use super::hcm::hcm;
 use super::tcp_proxy::tcp_proxy;
 use super::tls::downstream;
@@ -22,7 +26,7 @@ use super::tls::downstream;
 pub fn filter_chain(cx: &mut Cx, message: listener_pb::FilterChain) -> Option<FilterChain> {
     let listener_pb::FilterChain {
         filter_chain_match,
-        mut filters,
+        filters,
         use_proxy_proto,
         metadata: about,
         transport_socket,
@@ -37,23 +41,15 @@ pub fn filter_chain(cx: &mut Cx, message: listener_pb::FilterChain) -> Option<Fi
         Some(socket) => cx.field("transport_socket", |cx| transport(cx, socket)),
         None => Some(None),
     };
-    let filter = match (filters.pop(), filters.len()) {
-        (Some(filter), 0) => cx.field("filters[0]", |cx| network_filter(cx, filter)),
-        (Some(_), _) => {
-            cx.error_at("filters", "more than one network filter is not supported");
-            None
-        }
-        (None, _) => {
-            cx.error_at("filters", "is required");
-            None
-        }
-    };
+    let filters = network_filters(cx, filters);
+    let (access, filter) = filters?;
     Some(FilterChain {
         name: cx.intern(&name),
         matches: matches?,
         tls: tls?,
         transport_connect_timeout: cx.limit("transport_socket_connect_timeout", transport_socket_connect_timeout, None),
-        filter: filter?,
+        access: access.into(),
+        filter,
         metadata: metadata(cx, about),
     })
 }
@@ -142,20 +138,32 @@ fn transport(cx: &mut Cx, message: core_pb::TransportSocket) -> Option<Option<Ar
     })
 }
 
-fn network_filter(cx: &mut Cx, message: listener_pb::Filter) -> Option<NetworkFilter> {
-    use listener_pb::filter::ConfigType;
-    let listener_pb::Filter { name, config_type } = message;
-    let any = match config_type {
-        Some(ConfigType::TypedConfig(any)) => any,
-        Some(ConfigType::ConfigDiscovery(_)) => {
-            cx.refuse("config_discovery");
-            return None;
-        }
-        None => {
-            cx.error_at("typed_config", format!("is required for {name:?}"));
-            return None;
-        }
+/// Access rules, if any, and then the filter that speaks the protocol.
+fn network_filters(cx: &mut Cx, mut filters: Vec<listener_pb::Filter>) -> Option<(Vec<Arc<Rbac>>, NetworkFilter)> {
+    let Some(last) = filters.pop() else {
+        cx.error_at("filters", "is required");
+        return None;
     };
+    let before = filters.len();
+    let access = cx.each("filters", filters, access_filter);
+    let filter = cx.field(&format!("filters[{before}]"), |cx| network_filter(cx, last));
+    (access.len() == before).then_some((access, filter?))
+}
+
+fn access_filter(cx: &mut Cx, message: listener_pb::Filter) -> Option<Arc<Rbac>> {
+    let any = typed_config(cx, message)?;
+    cx.field("typed_config", |cx| {
+        if type_name(&any.type_url) != NetworkRbac::full_name() {
+            cx.error(format!("the network filter {} is not supported here", type_name(&any.type_url)));
+            return None;
+        }
+        let message = cx.unpack::<NetworkRbac>(&any)?;
+        network_rbac(cx, message).map(Arc::new)
+    })
+}
+
+fn network_filter(cx: &mut Cx, message: listener_pb::Filter) -> Option<NetworkFilter> {
+    let any = typed_config(cx, message)?;
     let typed = type_name(&any.type_url);
     cx.field("typed_config", |cx| {
         if typed == HttpConnectionManager::full_name() {
@@ -169,4 +177,20 @@ fn network_filter(cx: &mut Cx, message: listener_pb::Filter) -> Option<NetworkFi
             None
         }
     })
+}
+
+fn typed_config(cx: &mut Cx, message: listener_pb::Filter) -> Option<Any> {
+    use listener_pb::filter::ConfigType;
+    let listener_pb::Filter { name, config_type } = message;
+    match config_type {
+        Some(ConfigType::TypedConfig(any)) => Some(any),
+        Some(ConfigType::ConfigDiscovery(_)) => {
+            cx.refuse("config_discovery");
+            None
+        }
+        None => {
+            cx.error_at("typed_config", format!("is required for {name:?}"));
+            None
+        }
+    }
 }

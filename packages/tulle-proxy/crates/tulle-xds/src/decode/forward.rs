@@ -12,6 +12,7 @@ use tulle_route::{
 
 use super::common::{optional, runtime_fraction, subset, truth, uint};
 use super::cx::{Cx, refuse, without_effect};
+use super::filters::{Level, overrides};
 use super::matchers::regex_rewrite;
 use super::mutation::{Lists, mutations};
 use super::retry::retry_policy;
@@ -162,7 +163,7 @@ fn cluster_weight(cx: &mut Cx, message: route_pb::weighted_cluster::ClusterWeigh
         typed_per_filter_config,
         host_rewrite_specifier,
     } = message;
-    refuse!(cx; cluster_header, typed_per_filter_config);
+    refuse!(cx; cluster_header);
     let host_rewrite =
         host_rewrite_specifier.map(|HostRewriteSpecifier::HostRewriteLiteral(host)| cx.intern(&host));
     Some(WeightedCluster {
@@ -179,6 +180,7 @@ fn cluster_weight(cx: &mut Cx, message: route_pb::weighted_cluster::ClusterWeigh
         ),
         host_rewrite,
         subset: cx.field("metadata_match", |cx| subset(cx, metadata_match)),
+        filters: overrides(cx, Level { typed: typed_per_filter_config, cors: None }),
     })
 }
 

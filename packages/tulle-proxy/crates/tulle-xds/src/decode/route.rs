@@ -1,19 +1,13 @@
 //! Route configurations, virtual hosts and routes.
 
-use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use envoy_types::pb::envoy::config::route::v3 as route_pb;
-use envoy_types::pb::envoy::extensions::filters::http::cors::v3 as cors_pb;
-use envoy_types::pb::google::protobuf::Any;
-use std::collections::HashMap;
-use std::time::Duration;
-use tulle_core::FractionalPercent;
 use tulle_route::config::{AttemptCount, TlsRequirement};
-use tulle_route::{CorsPolicy, Route, RouteAction, RouteConfig, VirtualHost};
+use tulle_route::{Route, RouteAction, RouteConfig, VirtualHost};
 
-use super::common::{optional, runtime_fraction, truth};
-use super::cx::{Cx, refuse, type_name, without_effect};
+use super::common::optional;
+use super::cx::{Cx, refuse, without_effect};
+use super::filters::{Level, overrides};
 use super::forward::{forward, mirror};
-use super::matchers::string_matcher;
 use super::mutation::{Lists, mutations};
 use super::redirect::{direct_response, redirect};
 use super::retry::retry_policy;
@@ -44,7 +38,7 @@ pub fn route_config(cx: &mut Cx, message: route_pb::RouteConfiguration) -> Optio
     refuse!(cx; vhds, cluster_specifier_plugins, vhost_header, ignore_path_parameters_in_path_matching,
         route_specifiers, request_mirror_policies);
     without_effect!(cx; max_direct_response_body_size_bytes, metadata);
-    refuse_filters(cx, typed_per_filter_config);
+    let filters = overrides(cx, Level { typed: typed_per_filter_config, cors: None });
     // Whether the clusters exist is only known when a request comes; they may arrive later.
     let _ = validate_clusters;
     let hosts = cx.each("virtual_hosts", virtual_hosts, virtual_host);
@@ -58,6 +52,7 @@ pub fn route_config(cx: &mut Cx, message: route_pb::RouteConfiguration) -> Optio
     match RouteConfig::new(name, hosts) {
         Ok(mut config) => {
             config.mutations = mutations(cx, lists);
+            config.filters = filters;
             config.ignore_port = ignore_port_in_host_matching;
             config.most_specific_wins = most_specific_header_mutations_wins;
             config.internal_only_headers = super::address::lower_case(cx, internal_only_headers).into();
@@ -107,7 +102,7 @@ fn virtual_host(cx: &mut Cx, message: route_pb::VirtualHost) -> Option<VirtualHo
     }
     let domains = domains.iter().map(|domain| cx.intern(domain)).collect();
     let mut host = VirtualHost::new(name, domains, cx.each("routes", routes, route));
-    host.cors = cors_of(cx, cors, typed_per_filter_config);
+    host.filters = overrides(cx, Level { typed: typed_per_filter_config, cors });
     host.require_tls = match cx.enumeration::<Requirement>("require_tls", require_tls)? {
         Requirement::None => TlsRequirement::None,
         Requirement::ExternalOnly => TlsRequirement::ExternalOnly,
@@ -172,7 +167,7 @@ fn route(cx: &mut Cx, message: route_pb::Route) -> Option<Route> {
             None
         }
     };
-    let cors = cors_of(cx, cors, typed_per_filter_config);
+    let filters = overrides(cx, Level { typed: typed_per_filter_config, cors });
     let mutations = mutations(
         cx,
         Lists {
@@ -185,105 +180,6 @@ fn route(cx: &mut Cx, message: route_pb::Route) -> Option<Route> {
     let mut route = Route::new(cx.intern(&name), matches?, action?);
     route.operation = decorator.and_then(|decorator| optional(cx, &decorator.operation));
     route.mutations = mutations;
-    route.cors = cors;
+    route.filters = filters;
     Some(route)
-}
-
-/// A CORS policy from its own field or from the per-filter settings; other per-filter settings are refused.
-fn cors_of(
-    cx: &mut Cx,
-    own: Option<route_pb::CorsPolicy>,
-    mut filters: HashMap<String, Any>,
-) -> Option<CorsPolicy> {
-    let packed = filters.remove("envoy.filters.http.cors");
-    refuse_filters(cx, filters);
-    match (packed, own) {
-        (Some(any), _) => cx.field("typed_per_filter_config[envoy.filters.http.cors]", |cx| {
-            let message = cx.unpack::<cors_pb::CorsPolicy>(&any)?;
-            cors_policy(cx, message)
-        }),
-        (None, Some(own)) => cx.field("cors", |cx| {
-            let message = same_as_filter(cx, own);
-            cors_policy(cx, message)
-        }),
-        (None, None) => None,
-    }
-}
-
-fn refuse_filters(cx: &mut Cx, filters: HashMap<String, Any>) {
-    let mut filters: Vec<_> = filters.into_iter().collect();
-    filters.sort_by(|left, right| left.0.cmp(&right.0));
-    for (name, any) in filters {
-        let message = format!("per-route settings of type {} are not supported", type_name(&any.type_url));
-        cx.error_at(&format!("typed_per_filter_config[{name}]"), message);
-    }
-}
-
-/// The deprecated route field has the same fields as the filter's own message.
-fn same_as_filter(_cx: &mut Cx, own: route_pb::CorsPolicy) -> cors_pb::CorsPolicy {
-    use route_pb::cors_policy::EnabledSpecifier;
-    let route_pb::CorsPolicy {
-        allow_origin_string_match,
-        allow_methods,
-        allow_headers,
-        expose_headers,
-        max_age,
-        allow_credentials,
-        shadow_enabled,
-        allow_private_network_access,
-        forward_not_matching_preflights,
-        enabled_specifier,
-    } = own;
-    cors_pb::CorsPolicy {
-        allow_origin_string_match,
-        allow_methods,
-        allow_headers,
-        expose_headers,
-        max_age,
-        allow_credentials,
-        filter_enabled: enabled_specifier
-            .map(|EnabledSpecifier::FilterEnabled(enabled)| -> core_pb::RuntimeFractionalPercent { enabled }),
-        shadow_enabled,
-        allow_private_network_access,
-        forward_not_matching_preflights,
-    }
-}
-
-fn cors_policy(cx: &mut Cx, message: cors_pb::CorsPolicy) -> Option<CorsPolicy> {
-    let cors_pb::CorsPolicy {
-        allow_origin_string_match,
-        allow_methods,
-        allow_headers,
-        expose_headers,
-        max_age,
-        allow_credentials,
-        filter_enabled,
-        shadow_enabled,
-        allow_private_network_access,
-        forward_not_matching_preflights,
-    } = message;
-    refuse!(cx; allow_private_network_access, forward_not_matching_preflights);
-    without_effect!(cx; shadow_enabled);
-    let max_age = match max_age.as_str() {
-        "" => None,
-        text => match text.parse::<u64>() {
-            Ok(seconds) => Some(Duration::from_secs(seconds)),
-            Err(_) => {
-                cx.error_at("max_age", "must be a number of seconds");
-                None
-            }
-        },
-    };
-    Some(CorsPolicy {
-        enabled: match filter_enabled {
-            Some(enabled) => cx.field("filter_enabled", |cx| runtime_fraction(cx, enabled))?,
-            None => FractionalPercent::ALWAYS,
-        },
-        origins: cx.each("allow_origin_string_match", allow_origin_string_match, string_matcher).into(),
-        allow_methods: cx.intern(&allow_methods),
-        allow_headers: cx.intern(&allow_headers),
-        expose_headers: cx.intern(&expose_headers),
-        max_age,
-        allow_credentials: truth(allow_credentials, false),
-    })
 }

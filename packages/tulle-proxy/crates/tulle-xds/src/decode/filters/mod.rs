@@ -1,15 +1,32 @@
 //! HTTP filters by type. An unknown filter is refused unless it is marked optional, as in Envoy.
 
+mod cors;
+mod fault;
+mod local_rate_limit;
+mod overrides;
+mod rbac;
+
+use std::sync::Arc;
+
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3::Cors;
+use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
+use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
+use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm_pb;
+use envoy_types::pb::google::protobuf::Any;
 use prost::Name as _;
 use tulle_config::HttpFilter;
-use tulle_config::filters::RouterOptions;
+use tulle_config::filters::{Named, RouterOptions};
+use tulle_core::Str;
 
 use super::common::truth;
 use super::cx::{Cx, refuse, type_name, without_effect};
+
+pub use cors::CORS;
+pub use overrides::{Level, overrides};
+pub use rbac::network_rbac;
 
 /// The chain; it must end with the router and have no other router.
 pub fn http_filters(cx: &mut Cx, filters: Vec<hcm_pb::HttpFilter>) -> Vec<HttpFilter> {
@@ -34,24 +51,52 @@ fn http_filter(cx: &mut Cx, message: hcm_pb::HttpFilter) -> Option<Option<HttpFi
         }
         None => return by_name(cx, &name, is_optional),
     };
-    let typed = type_name(&any.type_url);
-    cx.field("typed_config", |cx| {
-        if typed == Router::full_name() {
-            let message = cx.unpack::<Router>(&any)?;
-            Some(Some(HttpFilter::Router(router(cx, message))))
-        } else if typed == Cors::full_name() {
-            cx.unpack::<Cors>(&any).map(|Cors {}| Some(HttpFilter::Cors))
-        } else if typed == GrpcStats::full_name() {
+    let name = cx.name("name", &name)?;
+    cx.field("typed_config", |cx| match known(cx, name, &any) {
+        Known::Filter(filter) => filter.map(Some),
+        Known::WithoutEffect => {
             // The standard metrics carry gRPC statuses already.
             cx.warn("has no effect: the standard metrics count gRPC statuses");
             Some(None)
-        } else if is_optional {
-            cx.warn(format!("the optional filter {typed} is not known and left out"));
+        }
+        Known::No if is_optional => {
+            cx.warn(format!("the optional filter {} is not known and left out", type_name(&any.type_url)));
             Some(None)
-        } else {
-            cx.error(format!("the HTTP filter {typed} is not supported"));
+        }
+        Known::No => {
+            cx.error(format!("the HTTP filter {} is not supported", type_name(&any.type_url)));
             None
         }
+    })
+}
+
+/// What a filter's type is to this proxy.
+enum Known {
+    /// Decoded, unless an error was reported.
+    Filter(Option<HttpFilter>),
+    WithoutEffect,
+    No,
+}
+
+fn known(cx: &mut Cx, name: Str, any: &Any) -> Known {
+    let typed = type_name(&any.type_url);
+    Known::Filter(if typed == Router::full_name() {
+        cx.unpack::<Router>(any).map(|message| HttpFilter::Router(router(cx, message)))
+    } else if typed == Cors::full_name() {
+        cx.unpack::<Cors>(any).map(|Cors {}| HttpFilter::Cors(name))
+    } else if typed == Rbac::full_name() {
+        let settings = cx.unpack::<Rbac>(any).and_then(|message| rbac::http_rbac(cx, message));
+        settings.map(|settings| HttpFilter::Rbac(Named { name, settings: Arc::new(settings) }))
+    } else if typed == HttpFault::full_name() {
+        let settings = cx.unpack::<HttpFault>(any).and_then(|message| fault::fault(cx, message));
+        settings.map(|settings| HttpFilter::Fault(Named { name, settings: Arc::new(settings) }))
+    } else if typed == LocalRateLimit::full_name() {
+        let settings = cx.unpack::<LocalRateLimit>(any).and_then(|message| local_rate_limit::limit(cx, message));
+        settings.map(|settings| HttpFilter::LocalRateLimit(Named { name, settings: Arc::new(settings) }))
+    } else if typed == GrpcStats::full_name() {
+        return Known::WithoutEffect;
+    } else {
+        return Known::No;
     })
 }
 
@@ -59,7 +104,7 @@ fn http_filter(cx: &mut Cx, message: hcm_pb::HttpFilter) -> Option<Option<HttpFi
 fn by_name(cx: &mut Cx, name: &str, is_optional: bool) -> Option<Option<HttpFilter>> {
     match name {
         "envoy.filters.http.router" => Some(Some(HttpFilter::Router(RouterOptions::default()))),
-        "envoy.filters.http.cors" => Some(Some(HttpFilter::Cors)),
+        CORS => Some(Some(HttpFilter::Cors(cx.intern(name)))),
         _ if is_optional => {
             cx.warn(format!("the optional filter {name:?} is not known and left out"));
             Some(None)

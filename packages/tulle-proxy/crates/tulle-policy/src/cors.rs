@@ -1,0 +1,95 @@
+//! Cross-origin resource sharing as Envoy's filter does it: which origins are allowed, and what they are told.
+
+use tulle_core::{FractionalPercent, HeadersMut, RequestView, Str};
+
+use crate::matcher::StringMatcher;
+
+/// `envoy.extensions.filters.http.cors.v3.CorsPolicy`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CorsPolicy {
+    pub enabled: FractionalPercent,
+    pub origins: Box<[StringMatcher]>,
+    /// Header values, as configured; an empty one is not sent.
+    pub allow_methods: Str,
+    pub allow_headers: Str,
+    pub expose_headers: Str,
+    pub max_age: Str,
+    pub allow_credentials: bool,
+    pub preflights: Preflights,
+}
+
+/// What happens to a preflight of an origin that is not allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preflights {
+    /// The upstream gets it: Envoy's default.
+    Forward,
+    /// The proxy answers it, without permission.
+    Answer,
+}
+
+/// What a request is to CORS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CorsRequest {
+    /// Without an origin, or the policy is off: none of our business.
+    Plain,
+    /// Of an origin that is not allowed; the response says nothing of it.
+    Foreign,
+    /// A preflight of an origin that is not allowed, to be answered by the proxy.
+    ForeignPreflight,
+    /// Of an allowed origin: the response is to carry [`CorsPolicy::tell`].
+    Allowed,
+    /// A preflight of an allowed origin, to be answered by the proxy.
+    Preflight,
+}
+
+impl CorsPolicy {
+    /// Classifies a request; `random` are 64 uniform bits.
+    pub fn classify<R: RequestView + ?Sized>(&self, request: &R, random: u64) -> CorsRequest {
+        let Some(origin) = request.header("origin").filter(|origin| !origin.is_empty()) else {
+            return CorsRequest::Plain;
+        };
+        if !self.enabled.hits(random) {
+            return CorsRequest::Plain;
+        }
+        let method = request.header("access-control-request-method");
+        let preflight = request.method() == "OPTIONS" && method.is_some_and(|method| !method.is_empty());
+        match (self.allows(origin), preflight) {
+            (true, true) => CorsRequest::Preflight,
+            (true, false) => CorsRequest::Allowed,
+            (false, true) if self.preflights == Preflights::Answer => CorsRequest::ForeignPreflight,
+            (false, _) => CorsRequest::Foreign,
+        }
+    }
+
+    fn allows(&self, origin: &[u8]) -> bool {
+        self.origins.iter().any(|matcher| {
+            // An exact `*` is any origin, as in Envoy.
+            matches!(&matcher.test, crate::matcher::StringTest::Exact(text) if &**text == "*") || matcher.matches(origin)
+        })
+    }
+
+    /// Writes what every response to an allowed origin says.
+    pub fn tell<H: HeadersMut + ?Sized>(&self, origin: &[u8], response: &mut H) {
+        response.set("access-control-allow-origin", origin);
+        if self.allow_credentials {
+            response.set("access-control-allow-credentials", b"true");
+        }
+        if !self.expose_headers.is_empty() {
+            response.set("access-control-expose-headers", self.expose_headers.as_bytes());
+        }
+    }
+
+    /// Writes what the answer to a preflight says besides.
+    pub fn permit<H: HeadersMut + ?Sized>(&self, response: &mut H) {
+        let fields = [
+            ("access-control-allow-methods", &self.allow_methods),
+            ("access-control-allow-headers", &self.allow_headers),
+            ("access-control-max-age", &self.max_age),
+        ];
+        for (name, value) in fields {
+            if !value.is_empty() {
+                response.set(name, value.as_bytes());
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Fault injection (`envoy.extensions.filters.http.fault.v3.HTTPFault`): whom it concerns, how long to wait, what to answer.
+
+use std::time::Duration;
+
+use tulle_core::{FractionalPercent, RequestView, Str};
+
+use crate::matcher::HeaderMatcher;
+
+/// A fault filter's settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fault {
+    pub delay: Option<Delay>,
+    pub abort: Option<Abort>,
+    /// Only requests to this cluster.
+    pub upstream_cluster: Option<Str>,
+    /// Only requests that all of these match.
+    pub headers: Box<[HeaderMatcher]>,
+    /// Only requests whose `x-envoy-downstream-service-node` is one of these; empty for any.
+    pub downstream_nodes: Box<[Str]>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delay {
+    pub length: DelayLength,
+    pub share: FractionalPercent,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DelayLength {
+    Fixed(Duration),
+    /// Milliseconds in `x-envoy-fault-delay-request`.
+    ByHeader,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Abort {
+    pub with: AbortWith,
+    pub share: FractionalPercent,
+    /// Instead of Envoy's `fault filter abort`.
+    pub body: Option<Str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AbortWith {
+    /// 200 to 599.
+    Http(u16),
+    Grpc(u32),
+    /// The status in `x-envoy-fault-abort-request` or `x-envoy-fault-abort-grpc-request`.
+    ByHeader,
+}
+
+/// What an aborted request is answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aborted {
+    Http(u16),
+    /// With HTTP status 200, also for callers that do not speak gRPC.
+    Grpc(u32),
+}
+
+impl Fault {
+    /// Whether the filter looks at this request at all; `cluster` is where its route leads.
+    pub fn concerns<R: RequestView + ?Sized>(&self, request: &R, cluster: Option<&str>) -> bool {
+        let node = || request.header("x-envoy-downstream-service-node");
+        self.upstream_cluster.as_deref().is_none_or(|wanted| cluster == Some(wanted))
+            && (self.downstream_nodes.is_empty()
+                || node().is_some_and(|node| self.downstream_nodes.iter().any(|wanted| wanted.as_bytes() == node)))
+            && self.headers.iter().all(|matcher| matcher.matches(request))
+    }
+
+    /// How long to hold the request; `random` are 64 uniform bits. A delay of nothing is none.
+    pub fn delay<R: RequestView + ?Sized>(&self, request: &R, random: u64) -> Option<Duration> {
+        let delay = self.delay.as_ref()?;
+        let (length, share) = match delay.length {
+            DelayLength::Fixed(length) => (length, delay.share),
+            DelayLength::ByHeader => {
+                let millis = number(request, "x-envoy-fault-delay-request")?;
+                let share = share_by_header(request, "x-envoy-fault-delay-request-percentage", delay.share);
+                (Duration::from_millis(millis), share)
+            }
+        };
+        (share.hits(random) && !length.is_zero()).then_some(length)
+    }
+
+    /// What to answer instead of forwarding; `random` are 64 uniform bits, other ones than the delay's.
+    pub fn abort<R: RequestView + ?Sized>(&self, request: &R, random: u64) -> Option<Aborted> {
+        let abort = self.abort.as_ref()?;
+        let (answer, share) = match abort.with {
+            AbortWith::Http(status) => (Aborted::Http(status), abort.share),
+            AbortWith::Grpc(status) => (Aborted::Grpc(status), abort.share),
+            AbortWith::ByHeader => {
+                let share = share_by_header(request, "x-envoy-fault-abort-request-percentage", abort.share);
+                (abort_by_header(request)?, share)
+            }
+        };
+        share.hits(random).then_some(answer)
+    }
+}
+
+fn abort_by_header<R: RequestView + ?Sized>(request: &R) -> Option<Aborted> {
+    let http = number(request, "x-envoy-fault-abort-request").and_then(|status| u16::try_from(status).ok());
+    if let Some(status) = http.filter(|status| (200..600).contains(status)) {
+        return Some(Aborted::Http(status));
+    }
+    let grpc = number(request, "x-envoy-fault-abort-grpc-request").and_then(|status| u32::try_from(status).ok());
+    grpc.map(Aborted::Grpc)
+}
+
+/// A header may lower the configured share, never raise it. Its unit is the configured denominator, which
+/// control planes leave at a hundredth.
+fn share_by_header<R: RequestView + ?Sized>(request: &R, name: &str, most: FractionalPercent) -> FractionalPercent {
+    match number(request, name).and_then(|percent| u32::try_from(percent).ok()) {
+        Some(percent) => most.min(FractionalPercent::new(percent, 100)),
+        None => most,
+    }
+}
+
+fn number<R: RequestView + ?Sized>(request: &R, name: &str) -> Option<u64> {
+    std::str::from_utf8(request.header(name)?).ok()?.parse().ok()
+}

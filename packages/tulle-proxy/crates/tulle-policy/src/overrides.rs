@@ -1,0 +1,41 @@
+//! Filter settings of a route, virtual host or weighted cluster (`typed_per_filter_config`).
+
+use std::sync::Arc;
+
+use tulle_core::Str;
+
+use crate::cors::CorsPolicy;
+use crate::fault::Fault;
+use crate::local_rate_limit::LocalRateLimit;
+use crate::rbac::Rbac;
+
+/// What a route says of one filter.
+#[derive(Clone, Debug)]
+pub enum FilterOverride {
+    /// The filter is left out.
+    Off,
+    Rbac(Arc<Rbac>),
+    Fault(Arc<Fault>),
+    Cors(Arc<CorsPolicy>),
+    LocalRateLimit(Arc<LocalRateLimit>),
+}
+
+/// Settings by the name that the filter has in its chain.
+#[derive(Clone, Debug, Default)]
+pub struct FilterOverrides(Box<[(Str, FilterOverride)]>);
+
+impl FilterOverrides {
+    pub fn new(overrides: Vec<(Str, FilterOverride)>) -> Self {
+        FilterOverrides(overrides.into())
+    }
+
+    /// What is said of the filter `name`.
+    #[inline]
+    pub fn get(&self, name: &str) -> Option<&FilterOverride> {
+        self.0.iter().find(|(known, _)| &**known == name).map(|(_, settings)| settings)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}

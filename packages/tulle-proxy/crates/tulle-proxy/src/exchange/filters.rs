@@ -1,0 +1,272 @@
+//! The HTTP filters between routing and forwarding: what each decides of a request, and what it adds to the response.
+//!
+//! A chain that holds only the router is passed without a look at the request. Nothing here waits: a fault's delay is
+//! handed to the caller as a step, so that the exchange's future does not grow by it.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tulle_config::HttpFilter;
+use tulle_core::ResponseFlags;
+use tulle_http::{Known, Side};
+use tulle_policy::cors::CorsRequest;
+use tulle_policy::fault::Aborted;
+use tulle_policy::local_rate_limit::{Allowance, GrpcRefusal, Quota, Report, Source};
+use tulle_policy::rbac::Facts;
+use tulle_policy::{CorsPolicy, Fault, FilterOverride, LocalRateLimit, Rbac};
+use tulle_route::Selected;
+
+use super::reply::Reply;
+use super::{Exchange, Failed};
+use crate::serve::access;
+
+/// How far the chain has been passed.
+#[derive(Default)]
+pub struct Progress {
+    next: usize,
+    /// The fault filter that is next has had its delay.
+    held: bool,
+}
+
+/// What is to be done next.
+pub enum Step {
+    /// The chain is passed: forward the request.
+    Through,
+    /// Wait so long, and come back.
+    Hold(Duration),
+    Answer(Reply),
+}
+
+/// What filters add to the response, whoever gives it.
+#[derive(Default)]
+pub struct Edits {
+    cors: Option<CorsAnswer>,
+    quota: Option<Quota>,
+    /// The limit that refused the request.
+    refused_by: Option<Arc<LocalRateLimit>>,
+}
+
+struct CorsAnswer {
+    policy: Arc<CorsPolicy>,
+    origin: Vec<u8>,
+    kind: CorsRequest,
+}
+
+/// Passes the request through the filters that are left.
+#[inline]
+pub fn advance(x: &mut Exchange<'_>, selected: Option<&Selected<'_>>, progress: &mut Progress) -> Step {
+    if x.hcm.filters.len() == 1 { Step::Through } else { pass(x, selected, progress) }
+}
+
+fn pass(x: &mut Exchange<'_>, selected: Option<&Selected<'_>>, progress: &mut Progress) -> Step {
+    let hcm = x.hcm;
+    while let Some(filter) = hcm.filters.get(progress.next) {
+        let said = |name: &str| selected.and_then(|selected| selected.filter_override(name));
+        let step = match filter {
+            HttpFilter::Router(_) => None,
+            HttpFilter::Rbac(own) => match said(&own.name) {
+                Some(FilterOverride::Off) => None,
+                Some(FilterOverride::Rbac(settings)) => rbac(x, settings),
+                _ => rbac(x, &own.settings),
+            },
+            HttpFilter::Fault(own) => match said(&own.name) {
+                Some(FilterOverride::Off) => None,
+                Some(FilterOverride::Fault(settings)) => fault(x, settings, selected, progress),
+                _ => fault(x, &own.settings, selected, progress),
+            },
+            HttpFilter::LocalRateLimit(own) => match said(&own.name) {
+                Some(FilterOverride::Off) => None,
+                Some(FilterOverride::LocalRateLimit(settings)) => rate_limit(x, settings, selected),
+                _ => rate_limit(x, &own.settings, selected),
+            },
+            HttpFilter::Cors(name) => match said(name) {
+                Some(FilterOverride::Cors(policy)) => cors(x, policy),
+                _ => None,
+            },
+        };
+        match step {
+            // The fault filter is asked again after its delay.
+            Some(Step::Hold(length)) => return Step::Hold(length),
+            Some(step) => return step,
+            None => *progress = Progress { next: progress.next + 1, held: false },
+        }
+    }
+    Step::Through
+}
+
+fn rbac(x: &Exchange<'_>, settings: &Rbac) -> Option<Step> {
+    let facts = Facts { remote: client_ip(x), ..access::facts(x.client) };
+    let (sheet, stats) = (&x.worker.metrics.sheet, &x.client.http);
+    if let Some(rules) = &settings.shadow {
+        let denied = rules.decide(&facts, &x.heads.request).is_denied();
+        sheet.inc(if denied { stats.rbac_shadow_denied } else { stats.rbac_shadow_allowed });
+    }
+    let verdict = settings.enforced.as_ref()?.decide(&facts, &x.heads.request);
+    if !verdict.is_denied() {
+        sheet.inc(stats.rbac_allowed);
+        return None;
+    }
+    sheet.inc(stats.rbac_denied);
+    let flags = ResponseFlags::UNAUTHORIZED_EXTERNAL_SERVICE;
+    let reply = Reply::new(403, "RBAC: access denied", "", flags);
+    Some(Step::Answer(Reply { details: Cow::Owned(verdict.details()), ..reply }))
+}
+
+/// The client as `x-forwarded-for` tells it, as far as configuration trusts it; otherwise the connection's other end.
+fn client_ip(x: &Exchange<'_>) -> IpAddr {
+    let (rules, peer) = (&x.hcm.forwarding, x.client.peer.ip());
+    let hops = rules.xff_num_trusted_hops as usize;
+    if rules.use_remote_address && hops == 0 {
+        return peer;
+    }
+    // With `use_remote_address` the peer was appended to the field already, unless that is switched off.
+    let from_end = if rules.use_remote_address && rules.skip_xff_append { hops - 1 } else { hops };
+    let told = x.heads.request.headers.known(Known::XForwardedFor).and_then(|list| {
+        let address = list.rsplit(|byte| *byte == b',').nth(from_end)?;
+        std::str::from_utf8(address.trim_ascii()).ok()?.parse().ok()
+    });
+    told.unwrap_or(peer)
+}
+
+fn fault(
+    x: &mut Exchange<'_>,
+    settings: &Fault,
+    selected: Option<&Selected<'_>>,
+    progress: &mut Progress,
+) -> Option<Step> {
+    let request = &x.heads.request;
+    let cluster = selected.and_then(|selected| selected.cluster(request));
+    if !settings.concerns(request, cluster) {
+        return None;
+    }
+    let (sheet, stats) = (&x.worker.metrics.sheet, &x.client.http);
+    if !progress.held {
+        progress.held = true;
+        if let Some(length) = settings.delay(request, x.worker.random()) {
+            sheet.inc(stats.fault_delays_injected);
+            x.record.flags.insert(ResponseFlags::DELAY_INJECTED);
+            return Some(Step::Hold(length));
+        }
+    }
+    let aborted = settings.abort(request, x.worker.random())?;
+    sheet.inc(stats.fault_aborts_injected);
+    let (status, grpc_status) = match aborted {
+        Aborted::Http(status) => (status, None),
+        Aborted::Grpc(status) => (200, Some(status)),
+    };
+    let mut reply = Reply::new(status, "fault filter abort", "fault_filter_abort", ResponseFlags::FAULT_INJECTED);
+    reply.grpc_status = grpc_status;
+    if let Some(body) = settings.abort.as_ref().and_then(|abort| abort.body.as_ref()) {
+        reply.body = Cow::Owned(body.as_bytes().to_vec());
+    }
+    Some(Step::Answer(reply))
+}
+
+fn rate_limit(x: &mut Exchange<'_>, settings: &Arc<LocalRateLimit>, selected: Option<&Selected<'_>>) -> Option<Step> {
+    let request = &x.heads.request;
+    let cluster = selected.and_then(|selected| selected.cluster(request));
+    let allowance = settings.take(&Source { request, cluster, remote: client_ip(x) }, x.worker.now(), x.worker.random());
+    let (sheet, stats) = (&x.worker.metrics.sheet, &x.client.http);
+    let quota = match allowance {
+        Allowance::Unlimited => return None,
+        Allowance::Granted(quota) => {
+            sheet.inc(stats.http_local_rate_limit_ok);
+            quota
+        }
+        Allowance::NotEnforced(quota) => {
+            sheet.inc(stats.http_local_rate_limit_rate_limited);
+            for (name, value) in &settings.request_headers {
+                x.heads.request.headers.push(name.as_bytes(), value.as_bytes());
+            }
+            quota
+        }
+        Allowance::Refused(quota) => {
+            sheet.inc(stats.http_local_rate_limit_rate_limited);
+            sheet.inc(stats.http_local_rate_limit_enforced);
+            quota
+        }
+    };
+    let edits = x.record.edits.get_or_insert_default();
+    if settings.report == Report::XRateLimit {
+        edits.quota = Some(quota);
+    }
+    if !matches!(allowance, Allowance::Refused(_)) {
+        return None;
+    }
+    edits.refused_by = Some(settings.clone());
+    let flags = ResponseFlags::RATE_LIMITED;
+    let mut reply = Reply::new(settings.status, "local_rate_limited", "local_rate_limited", flags);
+    reply.grpc_status = match settings.grpc {
+        GrpcRefusal::Unavailable => None,
+        GrpcRefusal::ResourceExhausted => Some(8),
+    };
+    Some(Step::Answer(reply))
+}
+
+fn cors(x: &mut Exchange<'_>, policy: &Arc<CorsPolicy>) -> Option<Step> {
+    let kind = policy.classify(&x.heads.request, x.worker.random());
+    let (sheet, stats) = (&x.worker.metrics.sheet, &x.client.http);
+    match kind {
+        CorsRequest::Plain => return None,
+        CorsRequest::Foreign | CorsRequest::ForeignPreflight => sheet.inc(stats.cors_origin_invalid),
+        CorsRequest::Allowed | CorsRequest::Preflight => {
+            sheet.inc(stats.cors_origin_valid);
+            let origin = x.heads.request.headers.get(b"origin").unwrap_or_default().to_vec();
+            x.record.edits.get_or_insert_default().cors = Some(CorsAnswer { policy: policy.clone(), origin, kind });
+        }
+    }
+    let answered = matches!(kind, CorsRequest::Preflight | CorsRequest::ForeignPreflight);
+    answered.then(|| Step::Answer(Reply::new(200, "", "cors_response", ResponseFlags::NONE)))
+}
+
+/// Waits out a delay, unless the client leaves.
+pub async fn hold(x: &mut Exchange<'_>, down: &mut Side, length: Duration) -> Result<(), Failed> {
+    let due = Instant::now() + length;
+    let waited = std::future::poll_fn(|cx| {
+        if x.alarm.poll(cx, Some(due)).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        if down.read_ended() && down.poll_gone(cx).is_ready() {
+            return Poll::Ready(Err(Failed::Broken));
+        }
+        Poll::Pending
+    })
+    .await;
+    if waited.is_err() {
+        x.record.flags.insert(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
+        x.record.details = "downstream_remote_disconnect".into();
+    }
+    waited
+}
+
+/// Adds to the response's head what the filters that saw the request have to say.
+pub fn edit_response(x: &mut Exchange<'_>) {
+    let Some(edits) = &x.record.edits else { return };
+    let headers = &mut x.heads.response.headers;
+    if let Some(cors) = &edits.cors {
+        cors.policy.tell(&cors.origin, headers);
+        if cors.kind == CorsRequest::Preflight {
+            cors.policy.permit(headers);
+        }
+    }
+    if let Some(limit) = &edits.refused_by {
+        for (name, value) in &limit.response_headers {
+            headers.push(name.as_bytes(), value.as_bytes());
+        }
+    }
+    if let Some(quota) = &edits.quota {
+        let seconds = quota.reset.as_secs_f64().ceil() as u64;
+        let numbers: [(&[u8], u64); 3] = [
+            (b"x-ratelimit-limit", quota.limit.into()),
+            (b"x-ratelimit-remaining", quota.remaining.into()),
+            (b"x-ratelimit-reset", seconds),
+        ];
+        for (name, number) in numbers {
+            headers.set(name, number.to_string().as_bytes());
+        }
+    }
+}

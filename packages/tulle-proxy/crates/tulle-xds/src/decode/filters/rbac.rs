@@ -1,0 +1,263 @@
+//! Role-based access control: the HTTP filter, the network filter, and the rules they share.
+
+use envoy_types::pb::envoy::config::core::v3 as core_pb;
+use envoy_types::pb::envoy::config::rbac::v3 as rbac_pb;
+use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as http_pb;
+use envoy_types::pb::envoy::extensions::filters::network::rbac::v3 as network_pb;
+use envoy_types::pb::envoy::extensions::path::r#match::uri_template::v3::UriTemplateMatchConfig;
+use envoy_types::pb::envoy::r#type::matcher::v3 as matcher_pb;
+use prost::Name as _;
+use tulle_policy::matcher::StringMatcher;
+use tulle_policy::rbac::{Action, MetadataMatcher, Policy, Rbac, Rule, Rules, ValueMatcher};
+use tulle_policy::template::PathTemplate;
+
+use super::super::address::cidr;
+use super::super::cx::{Cx, refuse, type_name, without_effect};
+use super::super::matchers::{header_matcher, string_matcher};
+
+pub fn http_rbac(cx: &mut Cx, message: http_pb::Rbac) -> Option<Rbac> {
+    let http_pb::Rbac {
+        rules: enforced,
+        rules_stat_prefix,
+        matcher,
+        shadow_rules,
+        shadow_matcher,
+        shadow_rules_stat_prefix,
+        track_per_rule_stats,
+    } = message;
+    refuse!(cx; matcher, shadow_matcher);
+    without_effect!(cx; rules_stat_prefix, shadow_rules_stat_prefix, track_per_rule_stats);
+    both(cx, enforced, shadow_rules)
+}
+
+/// The settings of a route; `None` inside means that the filter is off there.
+pub fn per_route(cx: &mut Cx, message: http_pb::RbacPerRoute) -> Option<Option<Rbac>> {
+    let http_pb::RbacPerRoute { rbac } = message;
+    match rbac {
+        None => Some(None),
+        Some(rbac) => cx.field("rbac", |cx| http_rbac(cx, rbac)).map(Some),
+    }
+}
+
+/// Decided once, when a connection is accepted and before any byte goes to an upstream.
+pub fn network_rbac(cx: &mut Cx, message: network_pb::Rbac) -> Option<Rbac> {
+    let network_pb::Rbac {
+        rules: enforced,
+        matcher,
+        shadow_rules,
+        shadow_matcher,
+        shadow_rules_stat_prefix,
+        stat_prefix,
+        enforcement_type,
+        delay_deny,
+    } = message;
+    refuse!(cx; matcher, shadow_matcher, delay_deny);
+    without_effect!(cx; shadow_rules_stat_prefix);
+    cx.name("stat_prefix", &stat_prefix)?;
+    let kind = cx.enumeration::<network_pb::rbac::EnforcementType>("enforcement_type", enforcement_type)?;
+    if kind == network_pb::rbac::EnforcementType::Continuous {
+        // Nothing that a rule may ask of a connection changes during it.
+        cx.field("enforcement_type", |cx| cx.warn("is the same as ONE_TIME_ON_FIRST_BYTE"));
+    }
+    both(cx, enforced, shadow_rules)
+}
+
+fn both(cx: &mut Cx, enforced: Option<rbac_pb::Rbac>, shadow: Option<rbac_pb::Rbac>) -> Option<Rbac> {
+    let enforced = enforced.map(|message| cx.field("rules", |cx| rules(cx, message)));
+    let shadow = shadow.map(|message| cx.field("shadow_rules", |cx| rules(cx, message)));
+    // A rule set with an error leaves no settings at all: never ones without rules, which would let everything pass.
+    Some(Rbac { enforced: enforced.map_or(Some(None), |rules| rules.map(Some))?, shadow: shadow.flatten() })
+}
+
+fn rules(cx: &mut Cx, message: rbac_pb::Rbac) -> Option<Rules> {
+    let rbac_pb::Rbac { action, policies, audit_logging_options } = message;
+    without_effect!(cx; audit_logging_options);
+    let action = match cx.enumeration::<rbac_pb::rbac::Action>("action", action)? {
+        rbac_pb::rbac::Action::Allow => Action::Allow,
+        rbac_pb::rbac::Action::Deny => Action::Deny,
+        rbac_pb::rbac::Action::Log => Action::Log,
+    };
+    let mut sorted: Vec<_> = policies.into_iter().collect();
+    sorted.sort_by(|left, right| left.0.cmp(&right.0));
+    let mut policies = Vec::with_capacity(sorted.len());
+    for (name, message) in sorted {
+        policies.push(cx.field(&format!("policies[{name}]"), |cx| policy(cx, &name, message))?);
+    }
+    Some(Rules::new(action, policies))
+}
+
+fn policy(cx: &mut Cx, name: &str, message: rbac_pb::Policy) -> Option<Policy> {
+    let rbac_pb::Policy { permissions, principals, condition, checked_condition, cel_config } = message;
+    refuse!(cx; condition, checked_condition, cel_config);
+    let permissions = list(cx, "permissions", permissions, permission)?;
+    let principals = list(cx, "principals", principals, principal)?;
+    Some(Policy::new(cx.intern(name), permissions, principals))
+}
+
+/// All items of a list that may not be empty; `None` when any has an error.
+fn list<T>(cx: &mut Cx, name: &str, items: Vec<T>, decode: fn(&mut Cx, T) -> Option<Rule>) -> Option<Vec<Rule>> {
+    let wanted = items.len();
+    if wanted == 0 {
+        cx.error_at(name, "must not be empty");
+    }
+    let rules = cx.each(name, items, decode);
+    (wanted > 0 && rules.len() == wanted).then_some(rules)
+}
+
+fn permission(cx: &mut Cx, message: rbac_pb::Permission) -> Option<Rule> {
+    use rbac_pb::permission::Rule as Kind;
+    let rbac_pb::Permission { rule } = message;
+    Some(match cx.required("rule", rule)? {
+        Kind::AndRules(set) => Rule::all(cx.field("and_rules", |cx| list(cx, "rules", set.rules, permission))?),
+        Kind::OrRules(set) => Rule::any(cx.field("or_rules", |cx| list(cx, "rules", set.rules, permission))?),
+        Kind::Any(any) => always(cx, any)?,
+        Kind::Header(matcher) => Rule::Header(cx.field("header", |cx| header_matcher(cx, matcher))?),
+        Kind::UrlPath(matcher) => Rule::Path(path(cx, matcher)?),
+        Kind::DestinationIp(range) => Rule::DestinationIp(cx.field("destination_ip", |cx| cidr(cx, range))?),
+        Kind::DestinationPort(port) if port <= 65_535 => Rule::DestinationPort { start: port, end: port + 1 },
+        Kind::DestinationPort(port) => {
+            cx.error_at("destination_port", format!("{port} is beyond 65535"));
+            return None;
+        }
+        Kind::DestinationPortRange(range) => match (u32::try_from(range.start), u32::try_from(range.end)) {
+            (Ok(start), Ok(end)) if start < end && end <= 65_536 => Rule::DestinationPort { start, end },
+            _ => {
+                cx.error_at("destination_port_range", "must be within 0 to 65536 and not empty");
+                return None;
+            }
+        },
+        Kind::Metadata(matcher) => Rule::Metadata(cx.field("metadata", |cx| metadata(cx, matcher))?),
+        Kind::NotRule(rule) => Rule::negated(cx.field("not_rule", |cx| permission(cx, *rule))?),
+        Kind::RequestedServerName(matcher) => {
+            Rule::ServerName(cx.field("requested_server_name", |cx| string_matcher(cx, matcher))?)
+        }
+        Kind::Matcher(_) => return unsupported(cx, "matcher"),
+        Kind::UriTemplate(extension) => Rule::Template(cx.field("uri_template", |cx| template(cx, extension))?),
+        Kind::SourcedMetadata(sourced) => Rule::Metadata(sourced_metadata(cx, sourced)?),
+    })
+}
+
+fn principal(cx: &mut Cx, message: rbac_pb::Principal) -> Option<Rule> {
+    use rbac_pb::principal::Identifier as Kind;
+    let rbac_pb::Principal { identifier } = message;
+    Some(match cx.required("identifier", identifier)? {
+        Kind::AndIds(set) => Rule::all(cx.field("and_ids", |cx| list(cx, "ids", set.ids, principal))?),
+        Kind::OrIds(set) => Rule::any(cx.field("or_ids", |cx| list(cx, "ids", set.ids, principal))?),
+        Kind::Any(any) => always(cx, any)?,
+        Kind::Authenticated(rbac_pb::principal::Authenticated { principal_name: None }) => Rule::Authenticated,
+        Kind::Authenticated(rbac_pb::principal::Authenticated { principal_name: Some(matcher) }) => {
+            Rule::Principal(cx.field("authenticated.principal_name", |cx| string_matcher(cx, matcher))?)
+        }
+        Kind::SourceIp(range) => Rule::DirectIp(cx.field("source_ip", |cx| cidr(cx, range))?),
+        Kind::DirectRemoteIp(range) => Rule::DirectIp(cx.field("direct_remote_ip", |cx| cidr(cx, range))?),
+        Kind::RemoteIp(range) => Rule::RemoteIp(cx.field("remote_ip", |cx| cidr(cx, range))?),
+        Kind::Header(matcher) => Rule::Header(cx.field("header", |cx| header_matcher(cx, matcher))?),
+        Kind::UrlPath(matcher) => Rule::Path(path(cx, matcher)?),
+        Kind::Metadata(matcher) => Rule::Metadata(cx.field("metadata", |cx| metadata(cx, matcher))?),
+        Kind::FilterState(_) => return unsupported(cx, "filter_state"),
+        Kind::NotId(id) => Rule::negated(cx.field("not_id", |cx| principal(cx, *id))?),
+        Kind::SourcedMetadata(sourced) => Rule::Metadata(sourced_metadata(cx, sourced)?),
+        Kind::Custom(_) => return unsupported(cx, "custom"),
+    })
+}
+
+fn unsupported(cx: &mut Cx, name: &str) -> Option<Rule> {
+    cx.refuse(name);
+    None
+}
+
+/// `any: false` says nothing; Envoy refuses it too.
+fn always(cx: &mut Cx, any: bool) -> Option<Rule> {
+    if !any {
+        cx.error_at("any", "must be true");
+    }
+    any.then_some(Rule::Always)
+}
+
+fn path(cx: &mut Cx, message: matcher_pb::PathMatcher) -> Option<StringMatcher> {
+    let matcher_pb::PathMatcher { rule } = message;
+    cx.field("url_path", |cx| {
+        let matcher_pb::path_matcher::Rule::Path(matcher) = cx.required("path", rule)?;
+        cx.field("path", |cx| string_matcher(cx, matcher))
+    })
+}
+
+fn template(cx: &mut Cx, message: core_pb::TypedExtensionConfig) -> Option<PathTemplate> {
+    let core_pb::TypedExtensionConfig { name: _, typed_config } = message;
+    let any = cx.required("typed_config", typed_config)?;
+    cx.field("typed_config", |cx| {
+        if type_name(&any.type_url) != UriTemplateMatchConfig::full_name() {
+            cx.error(format!("the path matcher {} is not supported", type_name(&any.type_url)));
+            return None;
+        }
+        let UriTemplateMatchConfig { path_template } = cx.unpack::<UriTemplateMatchConfig>(&any)?;
+        match PathTemplate::parse(&path_template) {
+            Ok(template) => Some(template),
+            Err(error) => {
+                cx.error_at("path_template", error.to_string());
+                None
+            }
+        }
+    })
+}
+
+fn sourced_metadata(cx: &mut Cx, message: rbac_pb::SourcedMetadata) -> Option<MetadataMatcher> {
+    let rbac_pb::SourcedMetadata { metadata_matcher, metadata_source } = message;
+    cx.field("sourced_metadata", |cx| {
+        if cx.enumeration::<rbac_pb::MetadataSource>("metadata_source", metadata_source)? != rbac_pb::MetadataSource::Dynamic {
+            cx.error_at("metadata_source", "only DYNAMIC is supported");
+            return None;
+        }
+        let matcher = cx.required("metadata_matcher", metadata_matcher)?;
+        cx.field("metadata_matcher", |cx| metadata(cx, matcher))
+    })
+}
+
+fn metadata(cx: &mut Cx, message: matcher_pb::MetadataMatcher) -> Option<MetadataMatcher> {
+    let matcher_pb::MetadataMatcher { filter, path, value, invert } = message;
+    if path.is_empty() {
+        cx.error_at("path", "must not be empty");
+        return None;
+    }
+    let wanted = path.len();
+    let path = cx.each("path", path, |cx, segment| {
+        let matcher_pb::metadata_matcher::path_segment::Segment::Key(key) = cx.required("segment", segment.segment)?;
+        cx.name("key", &key)
+    });
+    let value = cx.required("value", value)?;
+    Some(MetadataMatcher {
+        filter: cx.name("filter", &filter)?,
+        path: (path.len() == wanted).then(|| path.into())?,
+        value: cx.field("value", |cx| value_matcher(cx, value))?,
+        invert,
+    })
+}
+
+fn value_matcher(cx: &mut Cx, message: matcher_pb::ValueMatcher) -> Option<ValueMatcher> {
+    use matcher_pb::value_matcher::MatchPattern;
+    let matcher_pb::ValueMatcher { match_pattern } = message;
+    Some(match cx.required("match_pattern", match_pattern)? {
+        MatchPattern::NullMatch(_) => ValueMatcher::Null,
+        MatchPattern::DoubleMatch(double) => {
+            use matcher_pb::double_matcher::MatchPattern as Double;
+            match cx.required("double_match", double.match_pattern)? {
+                Double::Exact(number) => ValueMatcher::Number(number),
+                Double::Range(range) => ValueMatcher::Range { start: range.start, end: range.end },
+            }
+        }
+        MatchPattern::StringMatch(matcher) => {
+            ValueMatcher::String(cx.field("string_match", |cx| string_matcher(cx, matcher))?)
+        }
+        MatchPattern::BoolMatch(truth) => ValueMatcher::Bool(truth),
+        MatchPattern::PresentMatch(present) => ValueMatcher::Present(present),
+        MatchPattern::ListMatch(list) => {
+            let matcher_pb::list_matcher::MatchPattern::OneOf(one) = cx.required("list_match", list.match_pattern)?;
+            ValueMatcher::ListHas(Box::new(cx.field("list_match.one_of", |cx| value_matcher(cx, *one))?))
+        }
+        MatchPattern::OrMatch(or) => {
+            let wanted = or.value_matchers.len();
+            let any = cx.each("or_match.value_matchers", or.value_matchers, value_matcher);
+            ValueMatcher::Or((any.len() == wanted).then(|| any.into())?)
+        }
+    })
+}
