@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from case_harness.calls import read_calls
 from case_harness.compilation import (
     CASES,
     all_cases,
@@ -13,9 +14,10 @@ from case_harness.compilation import (
     compile_case,
     reversed_objects,
 )
-from case_harness.render import diagnostics_text, model_text, xds_text
+from case_harness.render import diagnostics_text, inbound_text, model_text, xds_text
 
 from tulle.xds.names import OUTBOUND_ROUTES
+from tulle.xds.scope import ClientKind
 from tulle.xds.snapshot import ROUTES
 
 OUTPUTS = ("model.out.yaml", "xds.out.yaml", "diagnostics.out.txt")
@@ -33,10 +35,20 @@ spec: {host: unrelated, subsets: [{name: v9, labels: {version: v9}}]}
 """
 
 
+def _called(case: Path) -> list[str]:
+    """The workloads whose inbound side the case's calls come to."""
+    calls = read_calls(case / "calls.yaml") if (case / "calls.yaml").exists() else []
+    return sorted({call.caller for call in calls if call.listener.startswith("inbound")})
+
+
 def _outputs(case: Path) -> dict[str, str]:
     compilation = compile_case(case)
     snapshot = compilation.snapshot(CALLER)
-    return {
+    inbound = {
+        f"inbound.{name}.out.yaml": inbound_text(compilation.snapshot(name, ClientKind.ENVOY))
+        for name in _called(case)
+    }
+    return inbound | {
         "model.out.yaml": model_text(compilation),
         "xds.out.yaml": xds_text(snapshot, compile_base().snapshot(CALLER)),
         "diagnostics.out.txt": diagnostics_text(compilation),
@@ -77,6 +89,7 @@ def test_what_is_unrelated_leaves_everything_as_it_was(case: Path) -> None:
 
 def test_no_orphans(rewrite: bool) -> None:
     known = {case / name for case in all_cases() for name in OUTPUTS}
+    known |= {case / f"inbound.{name}.out.yaml" for case in all_cases() for name in _called(case)}
     orphans = sorted(set(CASES.glob("**/*.out.*")) - known)
     if rewrite:
         for orphan in orphans:

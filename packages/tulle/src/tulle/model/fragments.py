@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from tulle.model.access import AccessPolicy, OperationSet, PeerPolicy, TokenPolicy
 from tulle.model.policies import DestinationPolicy
 from tulle.model.routes import RouteSet
 from tulle.model.services import EndpointSet, Service
 from tulle.model.workloads import Process, Workload
 
-Fragment: TypeAlias = Service | EndpointSet | Workload | Process | RouteSet | DestinationPolicy
+Fragment: TypeAlias = (
+    Service
+    | EndpointSet
+    | Workload
+    | Process
+    | RouteSet
+    | DestinationPolicy
+    | AccessPolicy
+    | OperationSet
+    | PeerPolicy
+    | TokenPolicy
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tulle.model.access import UNGUARDED, Guard
 from tulle.model.meta import Labels, Visibility
 from tulle.model.policies import Subset, TrafficPolicy
 from tulle.model.routes import ConnectionRule, HttpRule
@@ -143,12 +144,15 @@ class LinkedPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Inbound:
-    """One application port behind a sidecar. `services` are the canonical hosts that lead to it."""
+    """One application port behind a sidecar. `services` are the canonical hosts that lead to it; `guard` is
+    what a connection and a request must pass.
+    """
 
     app: int
     listen: int
     protocol: Protocol
     services: tuple[str, ...] = ()
+    guard: Guard = UNGUARDED
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,3 +55,19 @@ def virtual_host(host: str, port: int | None) -> str:
 def grpc_routes(host: str, port: int) -> str:
     """The routes behind a proxyless client's listener for a service port."""
     return f"grpc|{port}|{host}"
+
+
+def access_rule(kind: str, namespace: str, policy: str, rule: int) -> str:
+    """The name of a rule in RBAC filters, which a denial reports: Istio's form for its own kind."""
+    what = "policy" if kind == "AuthorizationPolicy" else kind
+    return f"ns[{namespace}]-{what}[{policy}]-rule[{rule}]"
+
+
+def unchecked_tokens(namespace: str, policy: str) -> str:
+    """The rule that refuses everything where tokens should be checked and cannot be."""
+    return f"ns[{namespace}]-RequestAuthentication[{policy}]-tokens-not-checked"
+
+
+def token_provider(index: int) -> str:
+    """One issuer of the token filter: Istio's form."""
+    return f"origins-{index}"

@@ -14,7 +14,7 @@ from tulle.xds.clusters import inbound_cluster
 from tulle.xds.listeners.inbound import inbound_listener
 from tulle.xds.listeners.outbound import outbound_listener, upstream_listener
 from tulle.xds.memo import Memo
-from tulle.xds.scope import Outbound, OutboundService, Scope
+from tulle.xds.scope import ClientKind, Outbound, OutboundService, Scope
 from tulle.xds.shared import destinations, virtual_host
 from tulle.xds.snapshot import Resource, resource
 
@@ -30,8 +30,9 @@ def own_listeners(scope: Scope, memo: Memo) -> list[Resource]:
         )
     ]
     for inbound in workload.inbound:
-        tag = ("inbound listener", inbound, workload.address, settings)
-        made.append(memo.get(tag, (), partial(_inbound_listener, workload, inbound, settings)))
+        tag = ("inbound listener", inbound, workload.address, settings, scope.client)
+        build_inbound = partial(_inbound_listener, workload, inbound, settings, scope.client)
+        made.append(memo.get(tag, (), build_inbound))
     for upstream, service, port in _known_upstreams(scope):
         inputs = (service, *destinations((*service.tcp, *service.tls), scope.outbound))
         build = partial(_upstream_listener, upstream, service, port, scope.outbound)
@@ -39,8 +40,10 @@ def own_listeners(scope: Scope, memo: Memo) -> list[Resource]:
     return made
 
 
-def _inbound_listener(workload: PlacedWorkload, inbound: Inbound, settings: MeshSettings) -> Resource:
-    return resource(inbound_listener(workload, inbound, settings))
+def _inbound_listener(
+    workload: PlacedWorkload, inbound: Inbound, settings: MeshSettings, client: ClientKind
+) -> Resource:
+    return resource(inbound_listener(workload, inbound, settings, client))
 
 
 def _upstream_listener(

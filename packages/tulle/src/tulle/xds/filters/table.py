@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tulle.xds.filters import cors, fault
+from tulle.model.access import Guard
+from tulle.xds import names
+from tulle.xds.filters import cors, fault, jwt, rbac
+from tulle.xds.scope import ClientKind
 from tulle.xds.wire import extension
 
 _CORS = extension(cors.NAME, "envoy.extensions.filters.http.cors.v3.Cors")
@@ -22,7 +25,23 @@ OUTBOUND: Sequence[Any] = (
 )
 """Filters of the caller's side, where routes are chosen."""
 
-INBOUND: Sequence[Any] = (
-    _ROUTER,  # last: it ends the chain
-)
-"""Filters of the called side."""
+
+def inbound(guard: Guard, port: int, client: ClientKind) -> list[Any]:
+    """Filters of the called side, for one application port."""
+    return [
+        # first: access rules ask about what tokens say
+        *_tokens(guard, client),
+        # DENY before ALLOW, so that no permission overrides a refusal; AUDIT after both: it marks what got through
+        *rbac.http_filters(guard, port),
+        _ROUTER,  # last: it ends the chain
+    ]
+
+
+def _tokens(guard: Guard, client: ClientKind) -> list[Any]:
+    """A data plane that cannot check tokens refuses what it cannot judge: everything."""
+    if not guard.tokens:
+        return []
+    if client.checks_tokens:
+        return [jwt.token_filter(guard.issuers)]
+    meta = guard.tokens[0].meta
+    return [rbac.refuse_everything(names.unchecked_tokens(meta.namespace, meta.name))]

@@ -14,21 +14,19 @@ from tulle.xds.cluster_policies import UNSET_POOL
 from tulle.xds.effective import at_port
 from tulle.xds.filters.table import OUTBOUND
 from tulle.xds.listeners.http_manager import discovered, http_manager, tcp_proxy
-from tulle.xds.listeners.inbound import LISTENER, TLS_INSPECTOR
+from tulle.xds.listeners.inbound import (
+    DETECTION_TIMEOUT,
+    HTTP_INSPECTOR,
+    LISTENER,
+    PLAINTEXT_HTTP,
+    TLS_INSPECTOR,
+)
 from tulle.xds.routes import Naming
 from tulle.xds.scope import Outbound, OutboundService
-from tulle.xds.wire import extension, socket_address
+from tulle.xds.wire import socket_address
 
 LOOPBACK = "127.0.0.1"
 """Only the workload itself may use its identity, so its outbound side never listens beyond loopback."""
-
-DETECTION_TIMEOUT = {"nanos": 100_000_000}
-"""How long a caller may stay silent before its connection counts as TCP (server-first protocols)."""
-
-_HTTP_INSPECTOR = extension(
-    "envoy.filters.listener.http_inspector",
-    "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector",
-)
 
 
 def outbound_listener(workload: PlacedWorkload, settings: MeshSettings) -> Any:
@@ -66,8 +64,8 @@ def upstream_listener(
             listener.listener_filters.add(**TLS_INSPECTOR)
         listener.filter_chains.append(chain(**tcp))
     else:
-        http["filter_chain_match"] = {"application_protocols": ["http/1.0", "http/1.1", "h2c"]}
-        listener.listener_filters.add(**_HTTP_INSPECTOR)
+        http["filter_chain_match"] = {"application_protocols": list(PLAINTEXT_HTTP)}
+        listener.listener_filters.add(**HTTP_INSPECTOR)
         listener.listener_filters_timeout.MergeFrom(message("google.protobuf.Duration")(**DETECTION_TIMEOUT))
         listener.continue_on_listener_filters_timeout = True
         listener.filter_chains.append(chain(**http))

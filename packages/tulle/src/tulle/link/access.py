@@ -1,0 +1,254 @@
+"""Pass 3b: policies of access, of connections and of tokens, attached to the ports that they guard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from tulle.link.hosts import Hosts
+from tulle.model.access import (
+    AccessPolicy,
+    AccessRule,
+    AccessTarget,
+    Attribute,
+    Clause,
+    Condition,
+    Guard,
+    Issuer,
+    OperationSet,
+    OperationsRef,
+    PeerMode,
+    PeerPolicy,
+    TokenPolicy,
+    ValueKind,
+)
+from tulle.model.diagnostics import Diagnostic, Severity
+from tulle.model.mesh import LinkedService
+from tulle.model.meta import Labels, selects
+from tulle.model.settings import MeshSettings
+
+DEFAULT_TRUST_DOMAIN = "cluster.local"
+"""What policies write for the mesh's own trust domain, whatever that is (Istio's rule)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """What a policy's target is compared with: one application port of one workload."""
+
+    namespace: str
+    labels: Labels
+    account: str
+    port: int
+    services: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Security:
+    """The policies by namespace, oldest first, with everything they refer to resolved."""
+
+    root: str
+    access: Mapping[str, tuple[AccessPolicy, ...]]
+    peers: Mapping[str, tuple[PeerPolicy, ...]]
+    tokens: Mapping[str, tuple[TokenPolicy, ...]]
+
+    def guard(self, port: Guarded) -> Guard:
+        """Everything that guards one port: the mesh's policies, then the namespace's."""
+        spaces = dict.fromkeys((self.root, port.namespace))
+        access = (each for space in spaces for each in self.access.get(space, ()))
+        tokens = (each for space in spaces for each in self.tokens.get(space, ()))
+        return Guard(
+            self.mode(port.namespace, port.labels, port.port),
+            tuple(each for each in access if _is_for(each.target, port)),
+            tuple(each for each in tokens if _is_for(each.target, port)),
+        )
+
+    def mode(self, namespace: str, labels: Labels, port: int) -> PeerMode:
+        """Which connections a port takes: port, workload, namespace, mesh; the oldest says; else STRICT.
+
+        As in Istio, a selector in the root namespace is for workloads of that namespace only.
+        """
+        own = self.peers.get(namespace, ())
+        selecting = [each for each in own if each.selector and selects(each.selector, labels)]
+        if selecting:
+            at_port = dict(selecting[0].ports).get(port)
+            if at_port is not None:
+                return at_port
+        wide = [each for each in own if not each.selector]
+        mesh = [each for each in self.peers.get(self.root, ()) if not each.selector]
+        said = (each[0].mode for each in (selecting, wide, mesh) if each)
+        return next((mode for mode in said if mode is not None), PeerMode.STRICT)
+
+
+def _is_for(target: AccessTarget, port: Guarded) -> bool:
+    return (
+        selects(target.labels, port.labels)
+        and target.account in (None, port.account)
+        and (not target.services or not set(target.services).isdisjoint(port.services))
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityFragments:
+    """What the pass takes, each kind oldest first."""
+
+    access: Iterable[AccessPolicy]
+    operations: Iterable[OperationSet]
+    peers: Iterable[PeerPolicy]
+    tokens: Iterable[TokenPolicy]
+
+
+def link_security(
+    written: SecurityFragments, hosts: Hosts, services: Mapping[str, LinkedService], settings: MeshSettings
+) -> tuple[Security, list[Diagnostic]]:
+    """The policies with their references resolved. A reference to nothing never matches, and is reported."""
+    findings: list[Diagnostic] = []
+    resolver = _Resolver(_sets(written.operations), settings.trust_domain, findings)
+    access: dict[str, list[AccessPolicy]] = {}
+    for policy in written.access:
+        rules = tuple(resolver.rule(rule, policy) for rule in policy.rules)
+        target = _target(policy.target, policy.meta.namespace, hosts)
+        access.setdefault(policy.meta.namespace, []).append(replace(policy, rules=rules, target=target))
+    peers: dict[str, list[PeerPolicy]] = {}
+    for peer in written.peers:
+        peers.setdefault(peer.meta.namespace, []).append(peer)
+        findings += _check_peer(peer, peers[peer.meta.namespace], settings.root_namespace)
+    tokens: dict[str, list[TokenPolicy]] = {}
+    for token in written.tokens:
+        issuers = tuple(_with_keys(issuer, token, hosts, services, findings) for issuer in token.issuers)
+        target = _target(token.target, token.meta.namespace, hosts)
+        tokens.setdefault(token.meta.namespace, []).append(replace(token, issuers=issuers, target=target))
+    security = Security(settings.root_namespace, _frozen(access), _frozen(peers), _frozen(tokens))
+    return security, findings
+
+
+_T = TypeVar("_T", AccessPolicy, PeerPolicy, TokenPolicy)
+
+
+def _frozen(found: dict[str, list[_T]]) -> dict[str, tuple[_T, ...]]:
+    return {namespace: tuple(found[namespace]) for namespace in sorted(found)}
+
+
+def _target(target: AccessTarget, namespace: str, hosts: Hosts) -> AccessTarget:
+    return replace(target, services=tuple(hosts.resolve(each, namespace) for each in target.services))
+
+
+_Key = tuple[str, str, str]
+
+
+def _sets(operations: Iterable[OperationSet]) -> dict[_Key, OperationSet]:
+    found: dict[_Key, OperationSet] = {}
+    for each in operations:
+        found.setdefault((each.meta.kind, each.meta.namespace, each.meta.name), each)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Resolver:
+    sets: Mapping[_Key, OperationSet]
+    trust_domain: str
+    findings: list[Diagnostic]
+
+    def rule(self, rule: AccessRule, policy: AccessPolicy) -> AccessRule:
+        """With the operations it refers to, and the mesh's own trust domain."""
+        operations = rule.operations
+        if rule.refers:
+            found = (clause for each in rule.refers for clause in self._operations(each, policy))
+            operations = (*(operations or ()), *found)
+        callers = rule.callers
+        if callers is not None:
+            callers = tuple(self._clause(each) for each in callers)
+        return replace(rule, callers=callers, operations=operations, when=self._clause(rule.when), refers=())
+
+    def _clause(self, clause: Clause) -> Clause:
+        return Clause(tuple(self._condition(each) for each in clause.conditions))
+
+    def _condition(self, condition: Condition) -> Condition:
+        written = f"{DEFAULT_TRUST_DOMAIN}/"
+        if condition.attribute is not Attribute.PRINCIPAL or self.trust_domain == DEFAULT_TRUST_DOMAIN:
+            return condition
+        values = tuple(
+            replace(value, value=f"{self.trust_domain}/{value.value.removeprefix(written)}")
+            if value.kind in (ValueKind.EXACT, ValueKind.PREFIX) and value.value.startswith(written)
+            else value
+            for value in condition.values
+        )
+        return replace(condition, values=values)
+
+    def _operations(self, wanted: OperationsRef, policy: AccessPolicy) -> Iterator[Clause]:
+        found = self.sets.get((wanted.kind, wanted.namespace, wanted.name))
+        if found is None:
+            what = f"{wanted.kind} {wanted.namespace}/{wanted.name}, which does not exist"
+            self.findings.append(_dangling(policy, wanted, what))
+            return
+        names = {entry.name for entry in found.entries}
+        for member in wanted.members:
+            if member not in names:
+                what = f"match {member!r}, which {found.meta} does not have"
+                self.findings.append(_dangling(policy, wanted, what))
+        for entry in found.entries:
+            if not wanted.members or entry.name in wanted.members:
+                yield entry.clause
+
+
+def _dangling(policy: AccessPolicy, wanted: OperationsRef, what: str) -> Diagnostic:
+    return Diagnostic(
+        Severity.WARNING,
+        "unknown-operations",
+        f"{policy.meta} refers to {what}: nothing is allowed by it",
+        wanted.source,
+        field="spec.rules",
+    )
+
+
+def _check_peer(peer: PeerPolicy, among: list[PeerPolicy], root: str) -> Iterator[Diagnostic]:
+    """Of several for the same workloads the oldest holds; `among` are those of the namespace up to this one."""
+    first = next(each for each in among if each.selector == peer.selector)
+    if first is not peer:
+        yield Diagnostic(
+            Severity.WARNING,
+            "peer-policy-ignored",
+            f"{peer.meta} has no effect: {first.meta} is older and for the same workloads",
+            peer.meta.source,
+            related=(first.meta.source,),
+        )
+    if peer.selector and peer.meta.namespace == root:
+        yield Diagnostic(
+            Severity.WARNING,
+            "root-namespace-selector",
+            f"{peer.meta} selects workloads of namespace {root} only, not of the whole mesh",
+            peer.meta.source,
+            field="spec.selector",
+            hint="without a selector it is for the whole mesh",
+        )
+
+
+def _with_keys(
+    issuer: Issuer,
+    policy: TokenPolicy,
+    hosts: Hosts,
+    services: Mapping[str, LinkedService],
+    findings: list[Diagnostic],
+) -> Issuer:
+    """With the service that its keys are fetched from."""
+    if issuer.jwks is not None or issuer.jwks_uri is None:
+        return issuer
+    parts = urlsplit(issuer.jwks_uri)
+    host = hosts.resolve(parts.hostname or "", policy.meta.namespace)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    service = services.get(host)
+    if service is not None and service.port(port) is not None:
+        return replace(issuer, key_host=host, key_port=port)
+    findings.append(
+        Diagnostic(
+            Severity.ERROR,
+            "unknown-key-server",
+            f"the keys of {issuer.issuer} come from {host}:{port}, which no Service or ServiceEntry declares: "
+            "no token of this issuer could be checked",
+            issuer.source,
+            field="spec.jwtRules.jwksUri",
+            hint="declare a ServiceEntry for it, with a DestinationRule of tls mode SIMPLE for https; or give jwks",
+        )
+    )
+    return issuer

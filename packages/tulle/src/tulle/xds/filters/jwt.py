@@ -1,0 +1,61 @@
+"""Checks of tokens as Envoy's jwt_authn filter; what it verified is metadata that policies ask about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tulle.model.access import Issuer
+from tulle.xds import names
+from tulle.xds.wire import duration, extension
+
+METADATA = "envoy.filters.http.jwt_authn"
+PAYLOAD = "payload"
+"""The key of the verified claims in the filter's metadata (Istio's)."""
+
+_NO_KEYS = '{"keys":[]}'
+_CACHE = {"seconds": 300}
+
+
+def token_filter(issuers: Sequence[Issuer]) -> dict[str, Any]:
+    """The filter: a token that is there must be valid for one of the issuers; a request without passes."""
+    providers = {names.token_provider(index): _provider(each) for index, each in enumerate(issuers)}
+    requirement = [{"provider_name": name} for name in providers]
+    requires = {"requires_any": {"requirements": [*requirement, {"allow_missing": {}}]}}
+    return extension(
+        METADATA,
+        "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
+        providers=providers,
+        rules=[{"match": {"prefix": "/"}, "requires": requires}],
+        bypass_cors_preflight=True,
+    )
+
+
+def _provider(issuer: Issuer) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "issuer": issuer.issuer,
+        "audiences": issuer.audiences,
+        "forward": issuer.forward,
+        "from_headers": [{"name": each.name, "value_prefix": each.prefix} for each in issuer.headers],
+        "from_params": issuer.params,
+        "from_cookies": issuer.cookies,
+        "payload_in_metadata": PAYLOAD,
+        "claim_to_headers": [
+            {"header_name": each.header, "claim_name": each.claim} for each in issuer.claim_headers
+        ],
+        **_keys(issuer),
+    }
+    if issuer.payload_header is not None:
+        fields["forward_payload_header"] = issuer.payload_header
+    return fields
+
+
+def _keys(issuer: Issuer) -> dict[str, Any]:
+    """Where the keys are. Without a cluster to fetch them from there are none, and no token is valid."""
+    if issuer.jwks is not None:
+        return {"local_jwks": {"inline_string": issuer.jwks}}
+    if issuer.key_host is None or issuer.key_port is None:
+        return {"local_jwks": {"inline_string": _NO_KEYS}}
+    cluster = names.outbound_cluster(issuer.key_host, issuer.key_port)
+    uri = {"uri": issuer.jwks_uri, "cluster": cluster, "timeout": duration(issuer.timeout)}
+    return {"remote_jwks": {"http_uri": uri, "cache_duration": _CACHE}}

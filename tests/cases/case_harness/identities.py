@@ -1,0 +1,84 @@
+"""A certificate authority of a test's own, and identities of the mesh that it vouches for."""
+
+from __future__ import annotations
+
+import ssl
+import tempfile
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A certificate and its key, PEM."""
+
+    certificate: str
+    key: str
+
+
+@dataclass(slots=True)
+class Identities:
+    """SPIFFE identities of trust domain cluster.local, valid for a day."""
+
+    _key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
+    _root: x509.Certificate | None = None
+
+    @property
+    def root(self) -> str:
+        """The certificate that all others are checked against, PEM."""
+        return self._authority().public_bytes(serialization.Encoding.PEM).decode()
+
+    def identity(self, namespace: str, account: str) -> Identity:
+        """A new key and certificate of a service account."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        uri = f"spiffe://cluster.local/ns/{namespace}/sa/{account}"
+        builder = _builder(account, self._authority().subject, key)
+        builder = builder.add_extension(
+            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=True
+        )
+        return Identity(
+            builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode(),
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            ).decode(),
+        )
+
+    def client(self, namespace: str, account: str) -> ssl.SSLContext:
+        """What a caller of this service account connects with."""
+        context = ssl.create_default_context(cadata=self.root)
+        context.check_hostname = False
+        own = self.identity(namespace, account)
+        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+            file.write(own.certificate + own.key)
+            file.flush()
+            context.load_cert_chain(Path(file.name))
+        return context
+
+    def _authority(self) -> x509.Certificate:
+        if self._root is None:
+            name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "cases")])
+            builder = _builder("cases", name, self._key)
+            builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            self._root = builder.sign(self._key, hashes.SHA256())
+        return self._root
+
+
+def _builder(name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + timedelta(days=1))
+    )
