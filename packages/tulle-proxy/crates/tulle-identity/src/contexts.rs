@@ -33,6 +33,13 @@ impl TlsContexts {
         self.identity.generation()
     }
 
+    /// The first URI name in the certificate that `settings` present; `None` where there is none, or no certificate.
+    pub fn own_uri(&self, settings: &DownstreamTls, secrets: &Resources<Secret>) -> Option<String> {
+        let sources = Sources { identity: &self.identity, secrets };
+        let (chain, _) = sources.certificate(settings.common.certificates.first()?).ok()?;
+        crate::peer::names(chain.first()?).ok()?.uris.into_iter().next()
+    }
+
     /// The configuration for accepting connections with `settings`.
     ///
     /// # Errors

@@ -92,6 +92,30 @@ impl PeerNames {
     }
 }
 
+/// The subject of `leaf` as RFC 2253 writes it: last name first, joined by commas. Empty where it is not readable.
+pub fn subject(leaf: &[u8]) -> String {
+    let Ok((_, certificate)) = X509Certificate::from_der(leaf) else { return String::new() };
+    let registry = x509_parser::objects::oid_registry();
+    let mut parts: Vec<String> = certificate
+        .subject()
+        .iter_attributes()
+        .filter_map(|attribute| {
+            let kind = x509_parser::objects::oid2abbrev(attribute.attr_type(), registry).ok()?;
+            let value = attribute.as_str().ok()?;
+            let escaped: String = value.chars().flat_map(escape).collect();
+            Some(format!("{kind}={escaped}"))
+        })
+        .collect();
+    parts.reverse();
+    parts.join(",")
+}
+
+/// RFC 2253 §2.4, as far as one character goes.
+fn escape(c: char) -> impl Iterator<Item = char> {
+    let special = matches!(c, ',' | '+' | '"' | '\\' | '<' | '>' | ';');
+    special.then_some('\\').into_iter().chain((!c.is_control()).then_some(c))
+}
+
 /// What telemetry and authorization know of the peer that presented `leaf`; empty where it says nothing readable.
 pub fn identity(leaf: &[u8]) -> PeerIdentity {
     let found = names(leaf).unwrap_or_default();

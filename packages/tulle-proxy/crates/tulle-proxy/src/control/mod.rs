@@ -27,6 +27,8 @@ use console::Console;
 use identity_file::IdentityFile;
 use log::{Level, Log};
 
+const HOUSEKEEPING: Duration = Duration::from_secs(2);
+
 /// What the command line says.
 pub struct Options {
     pub loaded: Loaded,
@@ -34,6 +36,8 @@ pub struct Options {
     pub concurrency: usize,
     pub drain: Duration,
     pub log: Log,
+    /// Called every few seconds.
+    pub idle: fn(),
 }
 
 /// The wall clock.
@@ -102,6 +106,7 @@ impl Control {
         }
         let mut ended = tokio::task::spawn_blocking(move || workers.join());
         let mut stopping = false;
+        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         let (mut identity, mut discovery, mut admin) =
             (Box::pin(self.keep_identity()), Box::pin(self.discover()), Box::pin(self.admin()));
         loop {
@@ -114,6 +119,7 @@ impl Control {
                     stopping = true;
                     self.stop("SIGINT");
                 }
+                _ = housekeeping.tick() => (self.options.idle)(),
                 _ = &mut ended, if stopping => return Ok(()),
                 () = &mut identity => {}
                 () = &mut discovery => {}

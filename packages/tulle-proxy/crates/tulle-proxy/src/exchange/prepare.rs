@@ -276,6 +276,9 @@ fn client_cert(hcm: &Hcm, client: &Client, head: &mut RequestHead) {
                 element.push(format!("By={own}"));
             }
             element.push(format!("Hash={}", tls.peer_hash));
+            if rules.subject {
+                element.push(format!("Subject=\"{}\"", tls.subject));
+            }
             if rules.uri {
                 element.push(format!("URI={}", tls.uri_san.as_deref().unwrap_or_default()));
             }

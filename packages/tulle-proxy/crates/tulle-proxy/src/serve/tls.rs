@@ -12,6 +12,7 @@ use tulle_core::{PeerIdentity, Str};
 use tulle_http::Stream;
 
 use crate::worker::Worker;
+use crate::worker::tls::Serving;
 
 /// Limit on a handshake where configuration sets none.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -25,6 +26,8 @@ pub struct TlsFacts {
     pub peer_verified: bool,
     /// SHA-256 of the peer's certificate, in hex.
     pub peer_hash: Str,
+    /// The peer certificate's subject, as RFC 2253 writes it.
+    pub subject: Str,
     /// This side's own SPIFFE id.
     pub own_uri: Option<Str>,
     pub server_name: Option<Str>,
@@ -40,7 +43,7 @@ pub async fn accept(
     (stream, seen): (TcpStream, &[u8]),
     limit: Option<Duration>,
 ) -> Option<(Stream, TlsFacts)> {
-    let config = worker.tls.server(settings).ok()?;
+    let Serving { config, own_uri } = worker.tls.server(settings).ok()?;
     let handshake = async {
         if seen.is_empty() {
             return TlsAcceptor::from(config).accept(stream).await.ok();
@@ -55,21 +58,22 @@ pub async fn accept(
         StartHandshake::from_parts(accepted, stream).into_stream(config).await.ok()
     };
     let stream = tokio::time::timeout(limit.unwrap_or(HANDSHAKE), Box::pin(handshake)).await.ok()??;
-    let facts = facts(worker, stream.get_ref().1);
+    let facts = facts(own_uri, stream.get_ref().1);
     if settings.require_sni && facts.server_name.is_none() {
         return None;
     }
     Some((Stream::Accepted(Box::new(stream)), facts))
 }
 
-fn facts(worker: &Rc<Worker>, connection: &ServerConnection) -> TlsFacts {
+fn facts(own_uri: Option<Str>, connection: &ServerConnection) -> TlsFacts {
     let leaf = connection.peer_certificates().and_then(|chain| chain.first());
     let identity = leaf.map(|leaf| tulle_identity::peer::identity(leaf)).unwrap_or_default();
     TlsFacts {
         uri_san: identity.spiffe.as_ref().map(|id| id.to_string().into()),
         peer_verified: leaf.is_some(),
         peer_hash: leaf.map(|leaf| hex(leaf)).unwrap_or_default().into(),
-        own_uri: worker.principal.clone(),
+        own_uri,
+        subject: leaf.map(|leaf| tulle_identity::peer::subject(leaf)).unwrap_or_default().into(),
         server_name: connection.server_name().map(Str::from),
         alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
         version: match connection.protocol_version() {

@@ -41,8 +41,6 @@ pub struct Worker {
     pub logs: Rc<Logs>,
     pub metrics: Metrics,
     pub tls: Rc<TlsCache>,
-    /// This workload's SPIFFE id.
-    pub principal: Option<Str>,
     config: RefCell<Arc<Config>>,
     targets: RefCell<HashMap<Str, Rc<Target>>>,
     shared: Shared,
@@ -66,7 +64,6 @@ impl Worker {
             logs: Rc::default(),
             metrics: Metrics::new(launch),
             tls,
-            principal: launch.principal.clone(),
             config: RefCell::new(config),
             targets: RefCell::default(),
             shared,

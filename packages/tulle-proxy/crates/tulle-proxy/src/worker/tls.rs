@@ -9,15 +9,23 @@ use tulle_balance::Endpoint;
 use tulle_config::store::Resources;
 use tulle_config::{DownstreamTls, Secret, UpstreamTls};
 use tulle_connect::{DialError, Dialer, TlsDial};
+use tulle_core::Str;
 use tulle_identity::{MaterialError, TlsContexts};
 
 struct Made<S, C> {
     settings: Weak<S>,
-    config: Arc<C>,
+    config: C,
 }
 
-type Servers = HashMap<usize, Made<DownstreamTls, rustls::ServerConfig>>;
-type Clients = HashMap<(usize, Vec<u8>), Made<UpstreamTls, rustls::ClientConfig>>;
+/// The serving side's configuration, and the name in the certificate it presents.
+#[derive(Clone)]
+pub struct Serving {
+    pub config: Arc<rustls::ServerConfig>,
+    pub own_uri: Option<Str>,
+}
+
+type Servers = HashMap<usize, Made<DownstreamTls, Serving>>;
+type Clients = HashMap<(usize, Vec<u8>), Made<UpstreamTls, Arc<rustls::ClientConfig>>>;
 
 /// One worker's rustls configurations.
 pub struct TlsCache {
@@ -61,7 +69,7 @@ impl TlsCache {
 
     /// # Errors
     /// While material is missing or unusable; the connection must then be refused.
-    pub fn server(&self, settings: &Arc<DownstreamTls>) -> Result<Arc<rustls::ServerConfig>, MaterialError> {
+    pub fn server(&self, settings: &Arc<DownstreamTls>) -> Result<Serving, MaterialError> {
         self.refresh();
         let key = Arc::as_ptr(settings) as usize;
         if let Some(made) = self.servers.borrow().get(&key)
@@ -69,7 +77,9 @@ impl TlsCache {
         {
             return Ok(made.config.clone());
         }
-        let config = self.contexts.server(settings, &self.secrets.borrow())?;
+        let secrets = self.secrets.borrow();
+        let own_uri = self.contexts.own_uri(settings, &secrets).map(Str::from);
+        let config = Serving { config: self.contexts.server(settings, &secrets)?, own_uri };
         let mut servers = self.servers.borrow_mut();
         servers.retain(|_, made| made.settings.strong_count() > 0);
         servers.insert(key, Made { settings: Arc::downgrade(settings), config: config.clone() });
