@@ -149,6 +149,18 @@ impl Balancer {
         self.change_health(host, |host| host.set_check_failed(failed));
     }
 
+    /// Tells the results of all hosts' active health checks. Returns the hosts that have begun to fail.
+    pub fn set_checks(&mut self, fails: impl Fn(&Host) -> bool) -> Vec<Rc<Host>> {
+        let changed = |host: &&Rc<Host>| host.check_failed() != fails(host);
+        let changed: Vec<Rc<Host>> = self.hosts.iter().filter(changed).cloned().collect();
+        if !changed.is_empty() {
+            self.whole.retire();
+            changed.iter().for_each(|host| host.set_check_failed(!host.check_failed()));
+            self.rebuild();
+        }
+        changed.into_iter().filter(|host| host.check_failed()).collect()
+    }
+
     /// Tells that outlier detection ejected or returned a host.
     pub fn set_ejected(&mut self, host: HostId, ejected: bool) {
         self.change_health(host, |host| host.set_ejected(ejected));

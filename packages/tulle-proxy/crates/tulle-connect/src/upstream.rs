@@ -14,7 +14,7 @@ use tulle_balance::{
     Balancer, EndpointSet, Host, HostId, NoHost, OutlierDetector, OutlierEvent, PickContext,
 };
 use tulle_config::{Cluster, HttpProtocol};
-use tulle_core::{Nanos, Rng};
+use tulle_core::{Address, Nanos, Rng};
 use tulle_http::Stream;
 use tulle_http::h1::conn::Connection;
 use tulle_http::h2::Windows;
@@ -141,6 +141,15 @@ impl Upstream {
             gone.iter().filter_map(|host| pools.remove(&host.id)).for_each(|pool| pool.drain());
         }
         self.hosts_changed();
+    }
+
+    /// Tells which hosts fail their active health checks.
+    pub fn set_checks(&self, fails: impl Fn(&Address) -> bool) {
+        let failing = self.balancer.borrow_mut().set_checks(|host| fails(&host.endpoint.address));
+        if self.config.borrow().close_connections_on_host_health_failure {
+            let mut pools = self.pools.borrow_mut();
+            failing.iter().filter_map(|host| pools.remove(&host.id)).for_each(|pool| pool.drain());
+        }
     }
 
     fn drain_all(&self) {

@@ -130,6 +130,8 @@ pub enum HashSource {
 pub struct Mirror {
     pub cluster: MirrorTarget,
     pub fraction: FractionalPercent,
+    /// The copy's authority does not get `-shadow` appended.
+    pub keep_host: bool,
 }
 
 /// Where a mirrored request goes.

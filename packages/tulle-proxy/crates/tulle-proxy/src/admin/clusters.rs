@@ -1,4 +1,4 @@
-//! `/clusters`: clusters and endpoints as configured, in Envoy's text and JSON forms.
+//! `/clusters`: clusters and endpoints, as configured and found out, in Envoy's text and JSON forms.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -11,20 +11,24 @@ use tulle_policy::BreakerLimits;
 use tulle_xds::decode::Kind;
 
 use super::{Admin, Answer, Query};
+use crate::worker::hosts::{Check, ClusterHosts, Known};
+use crate::worker::target::endpoints_of;
 
 pub fn answer(admin: &Admin, query: Query<'_>) -> Answer {
     let config = admin.config();
     let mut clusters: Vec<&Arc<Cluster>> = config.clusters.values().collect();
     clusters.sort_by(|left, right| left.name.cmp(&right.name));
+    let known = admin.hooks.hosts();
+    let seen = |cluster: &Cluster| Seen::new(&config, &known, cluster);
     let dynamic = |cluster: &Cluster| is_dynamic(admin, cluster);
     if query.get("format") == Some("json") {
         let statuses: Vec<Value> =
-            clusters.iter().map(|cluster| status(&config, cluster, dynamic(cluster))).collect();
+            clusters.iter().map(|cluster| status(&seen(cluster), cluster, dynamic(cluster))).collect();
         return Answer::json(&json!({ "cluster_statuses": statuses }));
     }
     let mut text = String::new();
     for cluster in clusters {
-        let _ = write_text(&mut text, &config, cluster, dynamic(cluster));
+        let _ = write_text(&mut text, &seen(cluster), cluster, dynamic(cluster));
     }
     Answer::text(text)
 }
@@ -34,12 +38,26 @@ fn is_dynamic(admin: &Admin, cluster: &Cluster) -> bool {
     client.cache().entries(Kind::Cluster).iter().any(|(name, _, _)| **name == cluster.name)
 }
 
-/// The endpoints that configuration names; those of DNS clusters are the workers' own knowledge.
-pub fn endpoints(config: &Config, cluster: &Cluster) -> Option<Arc<EndpointSet>> {
-    match &cluster.discovery {
-        Discovery::Static(set) => Some(set.clone()),
-        Discovery::Eds(name) => config.endpoints.get(name).cloned(),
-        Discovery::StrictDns(_) | Discovery::LogicalDns(_) | Discovery::OriginalDst => None,
+/// A cluster's hosts, and how their checks stand where it has any.
+struct Seen {
+    endpoints: Arc<EndpointSet>,
+    known: Option<Arc<ClusterHosts>>,
+    checked: bool,
+}
+
+impl Seen {
+    fn new(config: &Config, known: &Known, cluster: &Cluster) -> Seen {
+        let known = known.get(&cluster.name).cloned();
+        Seen {
+            endpoints: endpoints_of(config, cluster, known.as_deref()).unwrap_or_default(),
+            known,
+            checked: !cluster.health_checks.is_empty(),
+        }
+    }
+
+    fn check(&self, endpoint: &Endpoint) -> Option<Check> {
+        let check = || self.known.as_ref().map(|hosts| hosts.check(&endpoint.address)).unwrap_or_default();
+        self.checked.then(check)
     }
 }
 
@@ -47,7 +65,7 @@ fn hosts(set: &EndpointSet) -> impl Iterator<Item = (&LocalityEndpoints, &Endpoi
     set.localities.iter().flat_map(|group| group.endpoints.iter().map(move |endpoint| (group, endpoint)))
 }
 
-fn write_text(out: &mut String, config: &Config, cluster: &Cluster, dynamic: bool) -> std::fmt::Result {
+fn write_text(out: &mut String, seen: &Seen, cluster: &Cluster, dynamic: bool) -> std::fmt::Result {
     let name = &cluster.name;
     writeln!(out, "{name}::observability_name::{}", cluster.stat_name)?;
     let breakers = &cluster.circuit_breakers;
@@ -61,11 +79,10 @@ fn write_text(out: &mut String, config: &Config, cluster: &Cluster, dynamic: boo
     if let Discovery::Eds(service) = &cluster.discovery {
         writeln!(out, "{name}::eds_service_name::{service}")?;
     }
-    let Some(set) = endpoints(config, cluster) else { return Ok(()) };
-    for (group, endpoint) in hosts(&set) {
+    for (group, endpoint) in hosts(&seen.endpoints) {
         let place = format!("{name}::{}", endpoint.address);
         writeln!(out, "{place}::hostname::{}", endpoint.hostname.as_deref().unwrap_or_default())?;
-        writeln!(out, "{place}::health_flags::{}", health_flags(endpoint.health))?;
+        writeln!(out, "{place}::health_flags::{}", health_flags(endpoint.health, seen.check(endpoint)))?;
         writeln!(out, "{place}::weight::{}", endpoint.weight)?;
         writeln!(out, "{place}::region::{}", group.locality.region)?;
         writeln!(out, "{place}::zone::{}", group.locality.zone)?;
@@ -75,13 +92,22 @@ fn write_text(out: &mut String, config: &Config, cluster: &Cluster, dynamic: boo
     Ok(())
 }
 
-fn health_flags(health: Health) -> &'static str {
-    match health {
-        Health::Healthy => "healthy",
+/// Envoy's flags, in its order.
+fn health_flags(health: Health, check: Option<Check>) -> String {
+    let configured = match health {
+        Health::Healthy => "",
         Health::Degraded => "/degraded_eds_health",
         Health::Unhealthy => "/failed_eds_health",
         Health::Draining => "/eds_status_draining",
-    }
+    };
+    let (failed, pending) = match check {
+        None | Some(Check::Passing) => ("", ""),
+        Some(Check::Pending) => ("/failed_active_hc", "/pending_active_hc"),
+        Some(Check::Failing) => ("/failed_active_hc", ""),
+        Some(Check::TimedOut) => ("/failed_active_hc", "/active_hc_timeout"),
+    };
+    let flags = [failed, configured, pending].concat();
+    if flags.is_empty() { "healthy".to_owned() } else { flags }
 }
 
 pub fn health_name(health: Health) -> &'static str {
@@ -93,7 +119,7 @@ pub fn health_name(health: Health) -> &'static str {
     }
 }
 
-fn status(config: &Config, cluster: &Cluster, dynamic: bool) -> Value {
+fn status(seen: &Seen, cluster: &Cluster, dynamic: bool) -> Value {
     let mut status = json!({
         "name": &*cluster.name,
         "added_via_api": dynamic,
@@ -106,9 +132,8 @@ fn status(config: &Config, cluster: &Cluster, dynamic: bool) -> Value {
     if let Discovery::Eds(service) = &cluster.discovery {
         status["eds_service_name"] = (&**service).into();
     }
-    if let Some(set) = endpoints(config, cluster) {
-        status["host_statuses"] = hosts(&set).map(|(group, endpoint)| host(group, endpoint)).collect();
-    }
+    let host = |(group, endpoint)| host(group, endpoint, seen.check(endpoint));
+    status["host_statuses"] = hosts(&seen.endpoints).map(host).collect();
     status
 }
 
@@ -122,11 +147,20 @@ fn thresholds(priority: &str, limits: &BreakerLimits) -> Value {
     })
 }
 
-fn host(group: &LocalityEndpoints, endpoint: &Endpoint) -> Value {
+fn host(group: &LocalityEndpoints, endpoint: &Endpoint, check: Option<Check>) -> Value {
+    let mut health = json!({ "eds_health_status": health_name(endpoint.health) });
+    if check.is_some_and(|check| check != Check::Passing) {
+        health["failed_active_health_check"] = true.into();
+    }
+    for (flag, state) in [("pending_active_hc", Check::Pending), ("active_hc_timeout", Check::TimedOut)] {
+        if check == Some(state) {
+            health[flag] = true.into();
+        }
+    }
     json!({
         "address": address(&endpoint.address),
         "hostname": endpoint.hostname.as_deref().unwrap_or_default(),
-        "health_status": { "eds_health_status": health_name(endpoint.health) },
+        "health_status": health,
         "weight": endpoint.weight,
         "priority": group.priority,
         "locality": {

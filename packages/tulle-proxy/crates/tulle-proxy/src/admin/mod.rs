@@ -26,6 +26,8 @@ use tulle_xds::bootstrap::Packed;
 use tulle_xds::decode::Kind;
 use tulle_xds::driver::SharedClient;
 
+use crate::worker::hosts::Known;
+
 /// What the endpoint asks of the rest of the process. Called on the control thread; must not block.
 pub trait Hooks: Send + Sync {
     /// Listeners that are bound, with the addresses they got.
@@ -36,6 +38,9 @@ pub trait Hooks: Send + Sync {
 
     /// Whether every worker runs on the configuration published last.
     fn applied(&self) -> bool;
+
+    /// What is known of hosts beside the configuration.
+    fn hosts(&self) -> Known;
 
     /// Whether the process is on its way out.
     fn draining(&self) -> bool;

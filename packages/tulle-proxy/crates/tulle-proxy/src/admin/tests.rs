@@ -13,6 +13,7 @@ use tulle_telemetry::Registry;
 use tulle_xds::ads::Client;
 
 use super::{Admin, Hooks};
+use crate::worker::hosts::{Check, ClusterHosts, Known};
 
 const BOOTSTRAP: &str = r#"
 node: {id: sidecar~1, cluster: backend-v1.default, metadata: {NAMESPACE: default}}
@@ -38,6 +39,7 @@ struct Fake {
     applied: AtomicBool,
     failures: Mutex<Vec<String>>,
     drained: AtomicBool,
+    hosts: Mutex<Known>,
 }
 
 impl Hooks for Fake {
@@ -51,6 +53,10 @@ impl Hooks for Fake {
 
     fn applied(&self) -> bool {
         self.applied.load(Ordering::Relaxed)
+    }
+
+    fn hosts(&self) -> Known {
+        self.hosts.lock().unwrap().clone()
     }
 
     fn draining(&self) -> bool {
@@ -75,7 +81,11 @@ impl Hooks for Fake {
 }
 
 fn admin() -> (Arc<Admin>, Arc<Fake>) {
-    let loaded = tulle_xds::bootstrap::load(BOOTSTRAP).unwrap();
+    admin_of(BOOTSTRAP)
+}
+
+fn admin_of(bootstrap: &str) -> (Arc<Admin>, Arc<Fake>) {
+    let loaded = tulle_xds::bootstrap::load(bootstrap).unwrap();
     let mut client = Client::new(&loaded.bootstrap);
     let store = Arc::new(ConfigStore::new());
     store.publish(client.take_update().unwrap());
@@ -212,4 +222,38 @@ async fn it_is_served_over_http() {
     stream.read_to_string(&mut response).await.unwrap();
     assert!(response.starts_with("HTTP/1.1 200 OK\r\n") && response.ends_with("outbound::127.0.0.1:15001\n"), "{response}");
     serving.abort();
+}
+
+#[test]
+fn clusters_show_how_health_checks_stand_and_what_names_resolve_to() {
+    let text = r#"
+static_resources:
+  clusters:
+  - name: named
+    type: STRICT_DNS
+    load_assignment:
+      cluster_name: named
+      endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: localhost, port_value: 81}}}}]}]
+    health_checks: [{timeout: 1s, interval: 5s, unhealthy_threshold: 3, healthy_threshold: 2, tcp_health_check: {}}]
+"#;
+    let (admin, hooks) = admin_of(text);
+    assert!(!get(&admin, "/clusters").1.contains("health_flags"));
+    let host: tulle_core::Address = "127.0.0.1:81".parse::<SocketAddr>().unwrap().into();
+    let set = tulle_balance::EndpointSet::flat(vec![tulle_balance::Endpoint::new(host.clone())]);
+    for (check, flags, json_flag) in [
+        (Check::Pending, "/failed_active_hc/pending_active_hc", Some("pending_active_hc")),
+        (Check::Failing, "/failed_active_hc", Some("failed_active_health_check")),
+        (Check::TimedOut, "/failed_active_hc/active_hc_timeout", Some("active_hc_timeout")),
+        (Check::Passing, "healthy", None),
+    ] {
+        let checks = [(host.clone(), check)].into();
+        let hosts = ClusterHosts { resolved: Some(Arc::new(set.clone())), checks, settled: true };
+        *hooks.hosts.lock().unwrap() = Arc::new([("named".into(), Arc::new(hosts))].into());
+        assert!(get(&admin, "/clusters").1.contains(&format!("named::127.0.0.1:81::health_flags::{flags}\n")));
+        let health = json(&admin, "/clusters?format=json")["cluster_statuses"][0]["host_statuses"][0]["health_status"].clone();
+        match json_flag {
+            Some(flag) => assert_eq!(health[flag], true),
+            None => assert_eq!(health["failed_active_health_check"], serde_json::Value::Null),
+        }
+    }
 }

@@ -16,12 +16,14 @@ use tulle_xds::driver::SharedClient;
 
 use super::log::{Level, Log};
 use crate::admin::{Admin, Hooks, server};
+use crate::worker::hosts::{HostBook, Known};
 use crate::worker::{Launch, Status};
 
 #[derive(Clone)]
 pub struct Console {
     pub status: Arc<Status>,
     pub store: Arc<ConfigStore>,
+    pub hosts: Arc<HostBook>,
     pub log: Log,
     pub drain: Duration,
     pub concurrency: usize,
@@ -60,7 +62,12 @@ impl Hooks for Console {
     }
 
     fn applied(&self) -> bool {
-        self.status.has_applied(self.store.generation())
+        let generation = self.store.generation();
+        self.status.has_applied(generation) && self.hosts.ready(generation)
+    }
+
+    fn hosts(&self) -> Known {
+        self.hosts.known()
     }
 
     fn draining(&self) -> bool {

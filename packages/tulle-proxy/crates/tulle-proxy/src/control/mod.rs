@@ -4,6 +4,7 @@ pub mod channel;
 pub mod console;
 pub mod identity_file;
 pub mod log;
+pub mod upstreams;
 
 use std::io;
 use std::process::ExitCode;
@@ -72,6 +73,7 @@ fn launch(options: &Options, identity: Arc<IdentityCell>) -> Launch {
         registry: Registry::new(),
         contexts: Arc::new(TlsContexts::new(identity)),
         node: bootstrap.node.clone(),
+        hosts: Arc::default(),
         principal: principal(bootstrap, options.identity.as_ref()),
         started: Instant::now(),
         seed: wall().0 ^ u64::from(std::process::id()) << 40,
@@ -109,6 +111,8 @@ impl Control {
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         let (mut identity, mut discovery, mut admin) =
             (Box::pin(self.keep_identity()), Box::pin(self.discover()), Box::pin(self.admin()));
+        let local = tokio::task::LocalSet::new();
+        let mut upstreams = Box::pin(local.run_until(upstreams::run(&self.launch)));
         loop {
             tokio::select! {
                 _ = terminate.recv(), if !stopping => {
@@ -124,6 +128,7 @@ impl Control {
                 () = &mut identity => {}
                 () = &mut discovery => {}
                 () = &mut admin => {}
+                () = &mut upstreams => {}
             }
         }
     }
@@ -167,6 +172,7 @@ impl Control {
         let console = Console {
             status: self.status.clone(),
             store: self.launch.store.clone(),
+            hosts: self.launch.hosts.clone(),
             log: self.options.log.clone(),
             drain: self.options.drain,
             concurrency: self.options.concurrency,

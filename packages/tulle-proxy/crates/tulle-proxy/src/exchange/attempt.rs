@@ -84,7 +84,7 @@ pub async fn attempt(
     x.record.host = Some(host.clone());
     let active = host.begin();
     let per_try = plan.timeouts.per_try.map(|limit| Instant::now() + limit);
-    let wanted = wanted(&plan.target.upstream.config_ref(), x);
+    let wanted = wanted(&plan.target.upstream.config_ref(), x.heads.request.version);
     let lease = match plan.target.upstream.try_lease(host, wanted) {
         Some(lease) => lease,
         None => match new_connection(x, down, plan, (host, wanted, per_try)).await? {
@@ -121,11 +121,11 @@ pub async fn attempt(
 }
 
 /// Which protocol the cluster speaks for this request.
-fn wanted(cluster: &Cluster, x: &Exchange<'_>) -> Wanted {
+pub fn wanted(cluster: &Cluster, version: Version) -> Wanted {
     match cluster.protocol {
         HttpProtocol::Http1(_) => Wanted::Http1,
         HttpProtocol::Http2(_) => Wanted::Http2,
-        HttpProtocol::UseDownstream { .. } if x.heads.request.version == Version::Http2 => Wanted::Http2,
+        HttpProtocol::UseDownstream { .. } if version == Version::Http2 => Wanted::Http2,
         HttpProtocol::UseDownstream { .. } => Wanted::Http1,
         HttpProtocol::Alpn { .. } => Wanted::Alpn,
     }
@@ -223,7 +223,7 @@ async fn settings_seen(send: &h2::client::SendRequest<bytes::Bytes>) -> Result<(
 }
 
 /// Limits on a response's head.
-fn response_limits(cluster: &Cluster) -> Limits {
+pub fn response_limits(cluster: &Cluster) -> Limits {
     Limits {
         head_bytes: cluster.limits.max_response_headers_bytes,
         headers: cluster.limits.max_response_headers,

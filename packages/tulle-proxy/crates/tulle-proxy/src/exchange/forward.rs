@@ -17,7 +17,7 @@ use super::attempt::{self, Answered, Reset, Tried};
 use super::record::View;
 use super::reply::Reply;
 use super::upload::{Keep, Upload};
-use super::{Ending, Exchange, Failed, LastOnConnection, deliver, tunnel};
+use super::{Ending, Exchange, Failed, LastOnConnection, deliver, mirror, tunnel};
 use crate::worker::Target;
 
 /// What is fixed for all attempts of a request.
@@ -43,6 +43,9 @@ pub async fn forward(
     let target = x.worker.target(name).ok_or_else(|| Reply::no_cluster(action.cluster_not_found_status))?;
     x.record.cluster = Some(target.upstream.config_ref().name.clone());
     x.record.target = Some(target.clone());
+    if !target.is_settled() {
+        Box::pin(target.settled()).await;
+    }
     let retry = action.retry.as_ref().or(selected.host.retry.as_ref());
     let timeouts = Timeouts::resolve(&action.timeouts, retry, &x.heads.request.headers);
     let mut plan = Plan {
@@ -59,6 +62,9 @@ pub async fn forward(
     let possible = retrying.as_ref().is_some_and(|(_, state)| state.possible());
     let mut upload = begin_upload(x, down, possible)?;
     change_head(x, &plan);
+    if let Some(mirrored) = mirror::begin(x, &plan) {
+        upload.mirror(mirrored);
+    }
     let answered = attempts(x, down, &mut plan, &mut retrying, &mut upload).await;
     x.record.request_bytes = upload.bytes;
     let answered = answered?;
@@ -338,7 +344,10 @@ fn report(x: &Exchange<'_>, plan: &Plan<'_>, host: &tulle_balance::Host, result:
     let stats = &plan.target.metrics.stats;
     let sheet = &x.worker.metrics.sheet;
     let told = match result {
-        Tried::Answered(_) => HostResult::Status(x.heads.response.status),
+        Tried::Answered(_) => {
+            withdraw(x, plan, host);
+            HostResult::Status(x.heads.response.status)
+        }
         Tried::Reset(reset) => match reset.reason {
             ResetReason::Overflow => {
                 sheet.inc(stats.upstream_rq_pending_overflow);
@@ -363,6 +372,14 @@ fn report(x: &Exchange<'_>, plan: &Plan<'_>, host: &tulle_balance::Host, result:
         },
     };
     plan.target.upstream.report(host.id, told, &mut x.worker.rng.borrow_mut());
+}
+
+/// A host with health checks may say that it wants no more requests (Envoy's `x-envoy-immediate-health-check-fail`).
+fn withdraw(x: &Exchange<'_>, plan: &Plan<'_>, host: &tulle_balance::Host) {
+    let cluster = plan.target.upstream.config_ref();
+    if !cluster.health_checks.is_empty() && x.heads.response.headers.contains(b"x-envoy-immediate-health-check-fail") {
+        x.worker.hosts.withdraw(cluster.name.clone(), host.endpoint.address.clone());
+    }
 }
 
 fn reply_to(x: &mut Exchange<'_>, reset: Reset) -> Reply {

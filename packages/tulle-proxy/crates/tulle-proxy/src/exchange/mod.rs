@@ -5,6 +5,7 @@ pub mod deliver;
 pub mod filters;
 pub mod finish;
 pub mod forward;
+pub mod mirror;
 pub mod prepare;
 pub mod record;
 pub mod reply;

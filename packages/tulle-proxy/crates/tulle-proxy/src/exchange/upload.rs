@@ -4,6 +4,8 @@ use std::task::{Context, Poll, ready};
 
 use tulle_http::{Broken, Piece, PumpError, Side};
 
+use super::mirror::{self, Mirrored};
+
 /// Whether the body is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Keep {
@@ -26,6 +28,8 @@ pub struct Upload {
     begun: bool,
     /// There is no body at all.
     empty: bool,
+    /// Copies that wait for the body.
+    mirrored: Option<Box<Mirrored>>,
     /// Body bytes read from the client.
     pub bytes: u64,
 }
@@ -42,6 +46,7 @@ impl Upload {
             done: false,
             begun: false,
             empty: false,
+            mirrored: None,
             bytes: 0,
         }
     }
@@ -89,7 +94,22 @@ impl Upload {
         Ok(())
     }
 
+    /// Shows the body, from its beginning, to copies of the request.
+    pub fn mirror(&mut self, mirrored: Box<Mirrored>) {
+        if self.empty {
+            mirror::send(mirrored);
+            return;
+        }
+        self.mirrored = Some(mirrored);
+        for piece in &self.kept {
+            self.mirrored = self.mirrored.take().and_then(|mirrored| mirror::take(mirrored, piece));
+        }
+    }
+
     fn take(&mut self, piece: Piece) {
+        if let Some(mirrored) = self.mirrored.take() {
+            self.mirrored = mirror::take(mirrored, &piece);
+        }
         if let Piece::Data { data, .. } = &piece {
             self.bytes += data.len() as u64;
             self.kept_bytes += data.len();

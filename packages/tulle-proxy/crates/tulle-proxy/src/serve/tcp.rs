@@ -67,6 +67,9 @@ async fn connect(worker: &Rc<Worker>, client: &Client, proxy: &TcpProxy, record:
     };
     record.cluster = Some(chosen.name.clone());
     record.target = Some(target.clone());
+    if !target.is_settled() {
+        Box::pin(target.settled()).await;
+    }
     let subset: Box<[(Str, Str)]> = Box::default();
     let hash = proxy.hash_source_ip.then(|| tulle_core::xxh64(client.peer.ip().to_string().as_bytes(), 0));
     for _ in 0..proxy.max_connect_attempts {

@@ -2,10 +2,11 @@
 
 pub mod alarm;
 pub mod clock;
-pub mod dns;
 pub mod drain;
+pub mod hosts;
 pub mod logs;
 pub mod metrics;
+pub mod target;
 pub mod threads;
 pub mod tls;
 
@@ -14,25 +15,21 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tulle_balance::EndpointSet;
-use tulle_config::{Cluster, Config, Discovery, RouteSource};
+use tulle_config::{Config, RouteSource};
 use tulle_connect::{Shared, Upstream};
 use tulle_core::{Nanos, Rng, Str};
 use tulle_route::RouteConfig;
 
 use clock::Clock;
 use drain::Drain;
+use hosts::{HostBook, Known};
 use logs::Logs;
-use metrics::{Metrics, TargetMetrics};
+use metrics::Metrics;
+use target::endpoints_of;
 use tls::TlsCache;
 
+pub use target::Target;
 pub use threads::{Launch, Status, Workers};
-
-/// A cluster as requests use it: its connections and its counters.
-pub struct Target {
-    pub upstream: Upstream,
-    pub metrics: TargetMetrics,
-}
 
 pub struct Worker {
     pub clock: Rc<Clock>,
@@ -41,6 +38,8 @@ pub struct Worker {
     pub logs: Rc<Logs>,
     pub metrics: Metrics,
     pub tls: Rc<TlsCache>,
+    pub hosts: Arc<HostBook>,
+    known: RefCell<Known>,
     config: RefCell<Arc<Config>>,
     targets: RefCell<HashMap<Str, Rc<Target>>>,
     shared: Shared,
@@ -64,6 +63,8 @@ impl Worker {
             logs: Rc::default(),
             metrics: Metrics::new(launch),
             tls,
+            hosts: launch.hosts.clone(),
+            known: RefCell::new(launch.hosts.known()),
             config: RefCell::new(config),
             targets: RefCell::default(),
             shared,
@@ -110,14 +111,12 @@ impl Worker {
         }
         let config = self.config();
         let cluster = config.clusters.get(name)?.clone();
-        let endpoints = endpoints_of(&config, &cluster).unwrap_or_default();
+        let known = self.known.borrow().get(name).cloned();
+        let endpoints = endpoints_of(&config, &cluster, known.as_deref()).unwrap_or_default();
         let upstream = Upstream::new(cluster.clone(), endpoints, self.shared.clone(), self.random());
         let metrics = self.metrics.target(&cluster);
-        let target = Rc::new(Target { upstream, metrics });
+        let target = Rc::new(Target::new(upstream, metrics, known));
         self.targets.borrow_mut().insert(cluster.name.clone(), target.clone());
-        if let Discovery::StrictDns(names) | Discovery::LogicalDns(names) = &cluster.discovery {
-            dns::follow(self, &target, &cluster, names.clone());
-        }
         Some(target)
     }
 
@@ -128,9 +127,7 @@ impl Worker {
         self.applied.set(self.applied.get() + 1);
         self.targets.borrow_mut().retain(|name, target| match config.clusters.get(name) {
             Some(cluster) => {
-                if let Some(endpoints) = endpoints_of(&config, cluster) {
-                    target.upstream.update(cluster.clone(), endpoints);
-                }
+                target.apply(&config, cluster, self.known.borrow().get(name).cloned());
                 true
             }
             None => {
@@ -140,20 +137,20 @@ impl Worker {
         });
     }
 
+    /// Takes over what the control thread has newly found out about hosts.
+    pub fn learn(&self, known: Known) {
+        let config = self.config();
+        for (name, target) in self.targets.borrow().iter() {
+            target.learn(&config, known.get(name).cloned());
+        }
+        self.known.replace(known);
+    }
+
     /// Housekeeping between requests: idle connections, health of ejected hosts, log lines.
     pub fn sweep(&self) {
         for target in self.targets.borrow().values() {
             target.upstream.sweep();
             target.upstream.tick(&mut self.rng.borrow_mut());
         }
-    }
-}
-
-/// The endpoints that configuration knows; `None` where they come from DNS.
-fn endpoints_of(config: &Config, cluster: &Cluster) -> Option<Arc<EndpointSet>> {
-    match &cluster.discovery {
-        Discovery::Static(set) => Some(set.clone()),
-        Discovery::Eds(name) => Some(config.endpoints.get(name).cloned().unwrap_or_default()),
-        Discovery::StrictDns(_) | Discovery::LogicalDns(_) | Discovery::OriginalDst => None,
     }
 }

@@ -18,6 +18,7 @@ use tulle_listen::ListenerSet;
 use tulle_telemetry::Registry;
 
 use super::Worker;
+use super::hosts::HostBook;
 use crate::serve;
 
 /// How often pools are looked over.
@@ -32,6 +33,7 @@ pub struct Launch {
     pub registry: Registry,
     pub contexts: Arc<TlsContexts>,
     pub node: Node,
+    pub hosts: Arc<HostBook>,
     /// This workload's SPIFFE id, for metrics.
     pub principal: Option<Str>,
     pub started: Instant,
@@ -168,6 +170,8 @@ impl Life {
         let mut seen = self.launch.store.generation();
         self.apply(&worker, &mut listeners, seen);
         let mut told = self.told.clone();
+        let mut hosts = self.launch.hosts.subscribe();
+        hosts.mark_changed();
         let mut sweep = tokio::time::interval(SWEEP);
         let limit = loop {
             tokio::select! {
@@ -176,6 +180,10 @@ impl Life {
                         worker.apply(config);
                         self.apply(&worker, &mut listeners, seen);
                     }
+                }
+                Ok(()) = hosts.changed() => {
+                    let known = hosts.borrow_and_update().clone();
+                    worker.learn(known);
                 }
                 _ = sweep.tick() => worker.sweep(),
                 limit = told.wait_for(Option::is_some) => {

@@ -24,6 +24,7 @@ impl Proxy {
             registry: Registry::new(),
             contexts: Arc::new(TlsContexts::new(Arc::default())),
             node: loaded.bootstrap.node.clone(),
+            hosts: Arc::default(),
             principal: None,
             started: Instant::now(),
             seed: 7,

@@ -245,7 +245,7 @@ pub fn mirror(cx: &mut Cx, message: action_pb::RequestMirrorPolicy) -> Option<Mi
         request_headers_mutations,
         host_rewrite_literal,
     } = message;
-    refuse!(cx; disable_shadow_host_suffix_append, request_headers_mutations, host_rewrite_literal);
+    refuse!(cx; request_headers_mutations, host_rewrite_literal);
     without_effect!(cx; trace_sampled);
     Some(Mirror {
         cluster: if cluster.is_empty() {
@@ -257,6 +257,7 @@ pub fn mirror(cx: &mut Cx, message: action_pb::RequestMirrorPolicy) -> Option<Mi
             Some(fraction) => cx.field("runtime_fraction", |cx| runtime_fraction(cx, fraction))?,
             None => FractionalPercent::ALWAYS,
         },
+        keep_host: disable_shadow_host_suffix_append,
     })
 }
 

@@ -120,7 +120,7 @@ where
 fn pause(names: &DnsDiscovery, failures: u32, rng: &mut Rng) -> Duration {
     match names.failure_refresh {
         Some((base, max)) if failures > 0 => {
-            let ceiling = base.saturating_mul(1 << failures.min(20)).min(max);
+            let ceiling = base.saturating_mul(1 << (failures - 1).min(20)).min(max);
             ceiling.mul_f64(rng.unit()).max(Duration::from_millis(1))
         }
         _ => names.refresh,

@@ -1,0 +1,303 @@
+//! One check of one host: a request by HTTP/1.1 or HTTP/2, a gRPC health call, or bytes over TCP.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tulle_balance::Endpoint;
+use tulle_config::Cluster;
+use tulle_config::cluster::{HealthCheck, HealthChecker};
+use tulle_connect::Dialer;
+use tulle_connect::dial::dial;
+use tulle_http::Stream;
+
+use super::verdict::Finding;
+
+/// Answers to checks longer than this are not read to their end.
+const LONGEST_ANSWER: usize = 64 * 1024;
+/// A gRPC message that holds `SERVING` (grpc.health.v1.HealthCheckResponse, field 1 = 1).
+const SERVING: &[u8] = &[0, 0, 0, 0, 2, 0x08, 1];
+
+/// A host to be checked, and the connection kept to it between checks.
+pub struct Probe {
+    dialer: Rc<dyn Dialer>,
+    cluster: Arc<Cluster>,
+    endpoint: Endpoint,
+    kept: Option<Session>,
+}
+
+type Http1 = hyper::client::conn::http1::SendRequest<Empty<Bytes>>;
+type Http2 = h2::client::SendRequest<Bytes>;
+
+enum Session {
+    Http1(Http1),
+    Http2 { send: Http2, ended: Rc<Cell<bool>> },
+}
+
+/// The connection, or the exchange on it, failed: nothing is known of the host's health beyond that.
+struct Lost;
+
+impl<E: std::error::Error> From<E> for Lost {
+    fn from(_: E) -> Lost {
+        Lost
+    }
+}
+
+/// An HTTP check's request.
+struct Ask {
+    host: String,
+    path: String,
+    method: Method,
+    headers: HeaderMap,
+}
+
+impl Probe {
+    pub fn new(dialer: Rc<dyn Dialer>, cluster: Arc<Cluster>, endpoint: Endpoint) -> Probe {
+        Probe { dialer, cluster, endpoint, kept: None }
+    }
+
+    /// Checks once, within the settings' time.
+    pub async fn run(&mut self, settings: &HealthCheck) -> Finding {
+        let kept = self.kept.take();
+        match tokio::time::timeout(settings.timeout, self.ask(settings, kept)).await {
+            Err(_) => Finding::Timeout,
+            Ok(Err(Lost)) => Finding::Unreachable,
+            Ok(Ok((finding, session))) => {
+                self.kept = session.filter(|_| settings.reuse_connection);
+                finding
+            }
+        }
+    }
+
+    /// The finding, and the connection where it is still good.
+    async fn ask(&self, settings: &HealthCheck, kept: Option<Session>) -> Result<(Finding, Option<Session>), Lost> {
+        let checker = &settings.checker;
+        if let HealthChecker::Tcp { send, receive } = checker {
+            // A new connection each time: that the host accepts one is what is checked.
+            let mut stream = dial(&self.dialer, &self.cluster, &self.endpoint, &[]).await?;
+            return Ok((tcp(&mut stream, send.as_deref(), receive).await?, None));
+        }
+        let session = match kept.filter(Session::is_open) {
+            Some(session) => session,
+            None => self.connect(checker).await?,
+        };
+        match session {
+            Session::Http1(send) => self.http1(send, checker).await,
+            Session::Http2 { send, ended } => {
+                let finding = match checker {
+                    HealthChecker::Grpc { service, authority } => {
+                        grpc(&send, service, authority.as_ref().unwrap_or(&self.cluster.name)).await?
+                    }
+                    http => self.http2(&send, http).await?,
+                };
+                Ok((finding, Some(Session::Http2 { send, ended })))
+            }
+        }
+    }
+
+    async fn connect(&self, checker: &HealthChecker) -> Result<Session, Lost> {
+        if matches!(checker, HealthChecker::Http { http2: false, .. }) {
+            let stream = dial(&self.dialer, &self.cluster, &self.endpoint, &[b"http/1.1"]).await?;
+            let (send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+            tokio::task::spawn_local(connection);
+            return Ok(Session::Http1(send));
+        }
+        let stream = dial(&self.dialer, &self.cluster, &self.endpoint, &[b"h2"]).await?;
+        let (send, connection) = h2::client::handshake(stream).await?;
+        let ended = Rc::<Cell<bool>>::default();
+        let tells = ended.clone();
+        tokio::task::spawn_local(async move {
+            let _how = connection.await;
+            tells.set(true);
+        });
+        Ok(Session::Http2 { send, ended })
+    }
+
+    async fn http1(&self, mut send: Http1, checker: &HealthChecker) -> Result<(Finding, Option<Session>), Lost> {
+        let ask = self.request(checker)?;
+        let mut request = Request::new(Empty::new());
+        *request.method_mut() = ask.method;
+        *request.uri_mut() = ask.path.parse()?;
+        *request.headers_mut() = ask.headers;
+        request.headers_mut().insert(http::header::HOST, ask.host.parse()?);
+        send.ready().await?;
+        let response = send.send_request(request).await?;
+        let finding = judge(checker, response.status().as_u16());
+        let whole = Limited::new(response.into_body(), LONGEST_ANSWER).collect().await.is_ok();
+        Ok((finding, whole.then_some(Session::Http1(send))))
+    }
+
+    async fn http2(&self, send: &Http2, checker: &HealthChecker) -> Result<Finding, Lost> {
+        let ask = self.request(checker)?;
+        let mut request = Request::new(());
+        *request.method_mut() = ask.method;
+        *request.uri_mut() = uri(&ask.host, &ask.path)?;
+        *request.headers_mut() = ask.headers;
+        let (response, _) = send.clone().ready().await?.send_request(request, true)?;
+        let response = response.await?;
+        let finding = judge(checker, response.status().as_u16());
+        read(&mut response.into_body()).await?;
+        Ok(finding)
+    }
+
+    /// As Envoy asks: the cluster's name stands in for a host.
+    fn request(&self, checker: &HealthChecker) -> Result<Ask, Lost> {
+        let HealthChecker::Http { host, path, method, request_headers, .. } = checker else { return Err(Lost) };
+        let mut headers = HeaderMap::new();
+        headers.insert(http::header::USER_AGENT, HeaderValue::from_static("Envoy/HC"));
+        for (name, value) in request_headers {
+            headers.append(HeaderName::from_bytes(name.as_bytes())?, value.parse()?);
+        }
+        let host = host.as_ref().unwrap_or(&self.cluster.name);
+        Ok(Ask { host: host.to_string(), path: path.to_string(), method: Method::from_bytes(method.as_bytes())?, headers })
+    }
+}
+
+impl Session {
+    fn is_open(&self) -> bool {
+        match self {
+            Session::Http1(send) => !send.is_closed(),
+            Session::Http2 { ended, .. } => !ended.get(),
+        }
+    }
+}
+
+fn uri(host: &str, path: &str) -> Result<Uri, Lost> {
+    Ok(Uri::builder().scheme("http").authority(host).path_and_query(path).build()?)
+}
+
+/// What a status says.
+fn judge(checker: &HealthChecker, status: u16) -> Finding {
+    let HealthChecker::Http { expected_statuses, retriable_statuses, .. } = checker else { return Finding::Refused };
+    let within = |ranges: &[(u16, u16)]| ranges.iter().any(|(from, to)| (*from..*to).contains(&status));
+    if within(expected_statuses) {
+        Finding::Passed
+    } else if within(retriable_statuses) {
+        Finding::Retriable
+    } else {
+        Finding::Refused
+    }
+}
+
+/// Sends, then waits until what arrives holds each of `receive`, in order.
+async fn tcp(stream: &mut Stream, send: Option<&[u8]>, receive: &[Arc<[u8]>]) -> Result<Finding, Lost> {
+    if let Some(send) = send {
+        stream.write_all(send).await?;
+        stream.flush().await?;
+    }
+    let mut seen = BytesMut::new();
+    while !holds(&seen, receive) {
+        if seen.len() > LONGEST_ANSWER || stream.read_buf(&mut seen).await? == 0 {
+            return Err(Lost);
+        }
+    }
+    Ok(Finding::Passed)
+}
+
+fn holds(seen: &[u8], wanted: &[Arc<[u8]>]) -> bool {
+    let mut rest = seen;
+    wanted.iter().all(|part| {
+        let at = (0..=rest.len().saturating_sub(part.len())).find(|at| rest[*at..].starts_with(part));
+        at.map(|at| rest = &rest[at + part.len()..]).is_some()
+    })
+}
+
+/// `grpc.health.v1.Health/Check`.
+async fn grpc(send: &Http2, service: &str, authority: &str) -> Result<Finding, Lost> {
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(uri(authority, "/grpc.health.v1.Health/Check")?)
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("user-agent", "Envoy/HC")
+        .body(())?;
+    let (response, mut body) = send.clone().ready().await?.send_request(request, false)?;
+    body.send_data(health_request(service), true)?;
+    let response = response.await?;
+    let answered = response.status() == 200 && !failed(response.headers());
+    let mut body = response.into_body();
+    let message = read(&mut body).await?;
+    let trailers = body.trailers().await?;
+    let fine = answered && trailers.as_ref().is_some_and(|trailers| !failed(trailers)) && message == SERVING;
+    Ok(if fine { Finding::Passed } else { Finding::Refused })
+}
+
+/// `HealthCheckRequest` with its `service` (field 1), as one gRPC message.
+fn health_request(service: &str) -> Bytes {
+    let mut field = BytesMut::new();
+    if !service.is_empty() {
+        field.put_u8(0x0a);
+        let mut length = service.len();
+        while length >= 0x80 {
+            field.put_u8(length as u8 | 0x80);
+            length >>= 7;
+        }
+        field.put_u8(length as u8);
+        field.put_slice(service.as_bytes());
+    }
+    let mut message = BytesMut::with_capacity(5 + field.len());
+    message.put_u8(0);
+    message.put_u32(u32::try_from(field.len()).unwrap_or(u32::MAX));
+    message.put_slice(&field);
+    message.freeze()
+}
+
+/// Whether these headers or trailers hold a gRPC status other than OK.
+fn failed(fields: &HeaderMap) -> bool {
+    fields.get("grpc-status").is_some_and(|status| status != "0")
+}
+
+/// A body's beginning; all of it is taken off the connection.
+async fn read(body: &mut h2::RecvStream) -> Result<BytesMut, Lost> {
+    let mut seen = BytesMut::new();
+    while let Some(data) = body.data().await {
+        let data = data?;
+        body.flow_control().release_capacity(data.len())?;
+        if seen.len() + data.len() > LONGEST_ANSWER {
+            return Err(Lost);
+        }
+        seen.put(data);
+    }
+    Ok(seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_must_come_in_order() {
+        let wanted: Vec<Arc<[u8]>> = vec![b"+P"[..].into(), b"NG"[..].into()];
+        assert!(holds(b"xx+PONG", &wanted));
+        assert!(!holds(b"NG+PO", &wanted));
+        assert!(!holds(b"+", &wanted));
+        assert!(holds(b"", &[]));
+    }
+
+    #[test]
+    fn statuses_are_expected_retriable_or_no() {
+        let checker = HealthChecker::Http {
+            host: None,
+            path: "/".into(),
+            method: "GET".into(),
+            http2: false,
+            expected_statuses: vec![(200, 300)],
+            retriable_statuses: vec![(290, 504)],
+            request_headers: Vec::new(),
+        };
+        let found = |status| judge(&checker, status);
+        assert_eq!([299, 300, 503, 504].map(found), [Finding::Passed, Finding::Retriable, Finding::Retriable, Finding::Refused]);
+    }
+
+    #[test]
+    fn a_health_request_names_its_service() {
+        assert_eq!(&health_request("")[..], &[0, 0, 0, 0, 0]);
+        assert_eq!(&health_request("ab")[..], &[0, 0, 0, 0, 4, 0x0a, 2, b'a', b'b']);
+        assert_eq!(health_request(&"a".repeat(200))[5..8], [0x0a, 0xc8, 1]);
+    }
+}

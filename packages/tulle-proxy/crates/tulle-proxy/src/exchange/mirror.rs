@@ -1,0 +1,229 @@
+//! Mirroring: copies of a request go to other clusters, and what becomes of them matters to nobody.
+//!
+//! A copy leaves once the whole body is known: it is collected, without being copied, as it passes to the real upstream.
+//! A body beyond the buffer limit is not mirrored. Copies run as tasks of their own under their cluster's own limits.
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tulle_balance::{Host, PickContext};
+use tulle_balance::outlier::HostResult;
+use tulle_connect::{Lease, Terms};
+use tulle_http::h1::Limits;
+use tulle_http::h1::encode::Fate;
+use tulle_http::side::{Expect, open_h2};
+use tulle_http::{Broken, Framing, Piece, RequestHead, ResponseHead, Side, To, Tunnel};
+use tulle_policy::Priority;
+use tulle_route::Mirror;
+use tulle_route::action::MirrorTarget;
+
+use super::attempt::{Hold, response_limits, wanted};
+use super::forward::Plan;
+use super::Exchange;
+use crate::worker::{Target, Worker};
+
+/// A request on its way to being mirrored.
+pub struct Mirrored {
+    worker: Rc<Worker>,
+    head: RequestHead,
+    copies: Vec<(Rc<Target>, Suffix)>,
+    timeout: Option<Duration>,
+    body: Vec<Piece>,
+    room: usize,
+}
+
+/// Whether the copy's authority says that it is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Suffix {
+    Shadow,
+    None,
+}
+
+/// The copies to be made of this request; `None` when there are none, which is nearly always.
+pub fn begin(x: &Exchange<'_>, plan: &Plan<'_>) -> Option<Box<Mirrored>> {
+    if plan.action.mirrors.is_empty() || x.heads.request.tunnel != Tunnel::No {
+        return None;
+    }
+    let copies: Vec<(Rc<Target>, Suffix)> = plan.action.mirrors.iter().filter_map(|mirror| copy(x, mirror)).collect();
+    if copies.is_empty() {
+        return None;
+    }
+    let mut head = RequestHead::default();
+    head.copy_from(&x.heads.request);
+    // As Envoy's own requests go: from this address, inside the mesh.
+    head.headers.append_csv(b"x-forwarded-for", x.client.local.ip().to_canonical().to_string().as_bytes());
+    head.headers.set(b"x-envoy-internal", b"true");
+    Some(Box::new(Mirrored {
+        worker: x.worker.clone(),
+        head,
+        copies,
+        timeout: plan.timeouts.request,
+        body: Vec::new(),
+        room: x.client.listener.buffer_limit as usize,
+    }))
+}
+
+fn copy(x: &Exchange<'_>, mirror: &Mirror) -> Option<(Rc<Target>, Suffix)> {
+    if !mirror.fraction.hits(x.worker.random()) {
+        return None;
+    }
+    let target = match &mirror.cluster {
+        MirrorTarget::Cluster(name) => x.worker.target(name),
+        MirrorTarget::Header(name) => {
+            let named = x.heads.request.headers.get(name.as_bytes())?;
+            x.worker.target(std::str::from_utf8(named).ok()?)
+        }
+    };
+    Some((target?, if mirror.keep_host { Suffix::None } else { Suffix::Shadow }))
+}
+
+/// Takes in the body's next part. Gives the copies back for as long as they are waiting for more.
+pub fn take(mut mirrored: Box<Mirrored>, piece: &Piece) -> Option<Box<Mirrored>> {
+    let ended = match piece {
+        Piece::Data { data, last } => {
+            mirrored.room = mirrored.room.checked_sub(data.len())?;
+            *last
+        }
+        Piece::Trailers(_) | Piece::End => true,
+    };
+    mirrored.body.push(piece.clone());
+    if ended {
+        send(mirrored);
+        return None;
+    }
+    Some(mirrored)
+}
+
+/// Sends the copies.
+pub fn send(mirrored: Box<Mirrored>) {
+    let Mirrored { worker, head, copies, timeout, body, .. } = *mirrored;
+    for (target, suffix) in copies {
+        let mut own = RequestHead::default();
+        own.copy_from(&head);
+        if suffix == Suffix::Shadow {
+            own.set_authority(&shadow(head.authority()));
+        }
+        let (worker, body) = (worker.clone(), body.clone());
+        tokio::task::spawn_local(async move {
+            let sending = one(&worker, &target, &own, body);
+            let _unheeded = match timeout {
+                Some(limit) => tokio::time::timeout(limit, sending).await.unwrap_or(None),
+                None => sending.await,
+            };
+        });
+    }
+}
+
+/// `host-shadow`, before the port (Envoy's `-shadow` suffix).
+fn shadow(authority: &[u8]) -> Vec<u8> {
+    let bracket = authority.iter().rposition(|b| *b == b']').unwrap_or(0);
+    let port = authority.iter().rposition(|b| *b == b':').filter(|at| *at > bracket);
+    let (host, port) = authority.split_at(port.unwrap_or(authority.len()));
+    [host, b"-shadow", port].concat()
+}
+
+/// One copy: sent, its answer read and forgotten. `None` when it could not be; the cluster's counters tell.
+async fn one(worker: &Rc<Worker>, target: &Rc<Target>, head: &RequestHead, body: Vec<Piece>) -> Option<()> {
+    let upstream = &target.upstream;
+    target.settled().await;
+    worker.metrics.sheet.inc(target.metrics.stats.upstream_rq_total);
+    let _counted = upstream.admit_request(Priority::Default).ok()?;
+    let host = upstream.pick(&PickContext::default(), &mut worker.rng.borrow_mut()).ok()?;
+    let _active = host.begin();
+    let terms = Terms { wanted: wanted(&upstream.config_ref(), head.version), priority: Priority::Default };
+    let result = match lease(worker, target, &host, terms).await {
+        Some(lease) => exchange(worker, target, lease, (head, body)).await.map_or(HostResult::LocalOriginFailure, HostResult::Status),
+        None => HostResult::LocalOriginFailure,
+    };
+    worker.metrics.sheet.inc(target.metrics.stats.upstream_rq_completed);
+    upstream.report(host.id, result, &mut worker.rng.borrow_mut());
+    Some(())
+}
+
+async fn lease(worker: &Worker, target: &Target, host: &Rc<Host>, terms: Terms) -> Option<Lease> {
+    if let Some(lease) = target.upstream.try_lease(host, terms.wanted) {
+        return Some(lease);
+    }
+    worker.metrics.sheet.inc(target.metrics.stats.upstream_cx_total);
+    target.upstream.lease(host, terms).await.ok()
+}
+
+/// The answer's status.
+async fn exchange(
+    worker: &Worker,
+    target: &Target,
+    lease: Lease,
+    (head, body): (&RequestHead, Vec<Piece>),
+) -> Result<u16, Broken> {
+    let (mut up, hold) = match lease {
+        Lease::H1(mut conn, lease) => {
+            conn.queue_request(head, if lease.is_last() { Fate::Close } else { Fate::Keep });
+            (Side::H1(conn), Hold::H1(lease))
+        }
+        Lease::H2(mut lease) => {
+            let scheme = if head.secure_scheme { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP };
+            (open_h2(&mut lease.send, head, scheme)?, Hold::H2(lease))
+        }
+    };
+    for piece in body {
+        match piece {
+            Piece::Data { data, last } => up.write(data, last)?,
+            Piece::Trailers(list) => up.end(Some(&list))?,
+            Piece::End => up.end(None)?,
+        }
+        std::future::poll_fn(|cx| up.poll_flush(cx)).await?;
+    }
+    let limits = response_limits(&target.upstream.config_ref());
+    let response = answer(&mut up, &limits, head).await?;
+    let clean = !response.close && response.framing != Framing::Close;
+    if let (Side::H1(conn), Hold::H1(lease), true) = (up, hold, clean)
+        && conn.read_ended()
+        && !conn.has_input()
+    {
+        lease.give_back(conn, worker.now());
+    }
+    Ok(response.status)
+}
+
+/// Reads an answer to its end.
+async fn answer(up: &mut Side, limits: &Limits, head: &RequestHead) -> Result<ResponseHead, Broken> {
+    let to = if head.is_head() { To::Head } else { To::Other };
+    let mut response = ResponseHead::default();
+    std::future::poll_fn(|cx| read(cx, up, Expect { limits, to }, &mut response)).await?;
+    while !response.framing.is_empty() && !up.read_ended() {
+        match std::future::poll_fn(|cx| up.poll_body(cx)).await? {
+            Piece::Data { last: false, .. } => {}
+            Piece::Data { .. } | Piece::Trailers(_) | Piece::End => break,
+        }
+    }
+    Ok(response)
+}
+
+fn read(cx: &mut Context<'_>, up: &mut Side, expect: Expect<'_>, out: &mut ResponseHead) -> Poll<Result<(), Broken>> {
+    use tulle_http::h1::conn::NoHead;
+    if let Poll::Ready(Err(broken)) = up.poll_flush(cx) {
+        return Poll::Ready(Err(broken));
+    }
+    up.poll_response(cx, expect, out).map_err(|no_head| match no_head {
+        NoHead::Closed => Broken::Closed,
+        NoHead::Broken(broken) => broken,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shadow;
+
+    #[test]
+    fn the_suffix_goes_before_the_port() {
+        for (authority, expected) in [
+            ("backend", "backend-shadow"),
+            ("backend:8080", "backend-shadow:8080"),
+            ("[::1]", "[::1]-shadow"),
+            ("[::1]:80", "[::1]-shadow:80"),
+        ] {
+            assert_eq!(String::from_utf8(shadow(authority.as_bytes())).unwrap(), expected);
+        }
+    }
+}
