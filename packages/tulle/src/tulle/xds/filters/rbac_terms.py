@@ -17,6 +17,7 @@ _OF_THE_CALL = frozenset(
 _CLAIMS = {Attribute.AUDIENCE: ("aud",), Attribute.PRESENTER: ("azp",)}
 
 _PRESENT = {"safe_regex": {"regex": ".+"}}
+_ANYTHING = {"safe_regex": {"regex": ".*"}}
 _TEMPLATES = {"{*}": "[^/]+", "{**}": ".*"}
 
 
@@ -84,8 +85,11 @@ def _terms(condition: Condition, value: ValueMatch, either: str, members: str) -
 def text(value: ValueMatch) -> dict[str, Any]:
     """A StringMatcher."""
     match value.kind:
-        case ValueKind.EXACT | ValueKind.PREFIX | ValueKind.SUFFIX:
-            return {str(value.kind): value.value}
+        case ValueKind.EXACT:
+            return {"exact": value.value}
+        case ValueKind.PREFIX | ValueKind.SUFFIX:
+            # Envoy refuses affixes of no length
+            return {str(value.kind): value.value} if value.value else dict(_ANYTHING)
         case ValueKind.REGEX:
             return {"safe_regex": {"regex": value.value}}
         case ValueKind.TEMPLATE:
@@ -139,15 +143,14 @@ def _splits(value: ValueMatch) -> Iterator[tuple[dict[str, Any], dict[str, Any]]
         yield _PRESENT, _PRESENT
         return
     if value.kind is ValueKind.PREFIX:
-        yield text(value), {"prefix": ""}
+        yield text(value), _ANYTHING
     if value.kind is ValueKind.SUFFIX:
-        yield {"prefix": ""}, text(value)
+        yield _ANYTHING, text(value)
+    of_issuer = ValueKind.SUFFIX if value.kind is ValueKind.SUFFIX else ValueKind.EXACT
+    of_subject = ValueKind.PREFIX if value.kind is ValueKind.PREFIX else ValueKind.EXACT
     for slash in (found.start() for found in re.finditer("/", value.value)):
         issuer, subject = value.value[:slash], value.value[slash + 1 :]
-        yield (
-            {"suffix" if value.kind is ValueKind.SUFFIX else "exact": issuer},
-            {"prefix" if value.kind is ValueKind.PREFIX else "exact": subject},
-        )
+        yield text(ValueMatch(of_issuer, issuer)), text(ValueMatch(of_subject, subject))
 
 
 def _claim(path: tuple[str, ...], wanted: dict[str, Any]) -> dict[str, Any]:
