@@ -54,6 +54,9 @@ class Backend(Protocol):
     def join_token(self, namespace: str, name: str) -> wire.JoinToken:
         """A one-time token for one workload's proxy."""
 
+    def check_access(self, question: wire.AccessQuestion) -> wire.AccessAnswer:
+        """Who may call whom, by the configuration in force."""
+
     async def edges(self) -> Sequence[wire.EdgeView]:
         """Who calls whom, from the proxies' own counters. Waits for the proxies' answers."""
 

@@ -19,6 +19,7 @@ _ROUTES: tuple[tuple[str, str, str, type | None, Any], ...] = (
     ("get", "/v1/proxies", "What each proxy has acknowledged", None, list[wire.ProxyView]),
     ("get", "/v1/diagnostics", "The findings in force", None, list[wire.Finding]),
     ("get", "/v1/edges", "Who calls whom, with counts and latencies", None, list[wire.EdgeView]),
+    ("post", "/v1/access/check", "May one call the other?", wire.AccessQuestion, wire.AccessAnswer),
     ("get", "/v1/watch", "Server-sent events: one `revision` per accepted change", None, None),
     ("get", "/v1/workloads", "The declared workloads; ?known=G&wait=S waits for a change", None, wire.WorkloadList),
     ("put", "/v1/workloads/{namespace}/{name}/placement", "Say where a sidecar is", wire.PlacementView, None),

@@ -37,6 +37,7 @@ def build(backend: Backend) -> Starlette:
         Route("/v1/proxies", api.proxies),
         Route("/v1/diagnostics", api.diagnostics),
         Route("/v1/edges", api.edges),
+        Route("/v1/access/check", api.check_access, methods=["POST"]),
         Route("/v1/watch", api.watch),
         Route("/v1/workloads", api.workloads),
         Route("/v1/workloads/{namespace}/{name}/placement", api.place, methods=["PUT"]),
@@ -88,6 +89,9 @@ class _Api:
 
     async def edges(self, request: Request) -> Response:
         return _json(await self.backend.edges())
+
+    async def check_access(self, request: Request) -> Response:
+        return _json(self.backend.check_access(await _body(request, wire.AccessQuestion)))
 
     async def watch(self, request: Request) -> Response:
         return StreamingResponse(self._revisions(), media_type="text/event-stream")

@@ -214,3 +214,49 @@ class EdgeView(Message, frozen=True):
     failures: float
     mtls: float
     buckets: list[tuple[float, float]] = []
+
+
+class AccessQuestion(Message, frozen=True):
+    """May ``caller`` (`NAMESPACE/ACCOUNT`; none: somebody in plaintext) call workload ``namespace``/``name``?
+
+    ``port`` is the application's; none asks about every port. ``claims`` are those of a verified token.
+    """
+
+    namespace: str
+    name: str
+    caller: str | None = None
+    port: int | None = None
+    method: str = "GET"
+    path: str = "/"
+    host: str = ""
+    headers: dict[str, str] = {}
+    claims: dict[str, str | list[str]] | None = None
+    source_ip: str = "127.0.0.1"
+
+
+class AccessReason(Message, frozen=True):
+    """A policy and, by index from 0, the rule of it; without one, the policy as a whole."""
+
+    policy: str
+    action: str
+    source: Place
+    rule: int | None = None
+
+
+class AccessVerdict(Message, frozen=True):
+    """The answer for one port. ``mode``: strict, permissive or disable; ``principal``: who the caller is known as."""
+
+    port: int
+    allowed: bool
+    why: str
+    mode: str
+    principal: str | None = None
+    decided_by: list[AccessReason] = []
+    audited_by: list[AccessReason] = []
+    would_be_denied_by: list[AccessReason] = []
+
+
+class AccessAnswer(Message, frozen=True):
+    """One verdict for each port."""
+
+    verdicts: list[AccessVerdict]

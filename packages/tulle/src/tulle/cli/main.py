@@ -29,6 +29,7 @@ COMMANDS = {
     "get": Entry("Configure", "objects", "get", "Show objects"),
     "delete": Entry("Configure", "objects", "delete", "Delete objects"),
     "validate": Entry("Configure", "validate", "validate", "Check files without a mesh"),
+    "authz": Entry("Observe", "authz", "authz", "Explain who may call whom"),
     "status": Entry("Observe", "status", "status", "Show the control plane and its proxies"),
     "control-plane": Entry("The parts by themselves", "parts", "control_plane", "Run a control plane"),
     "proxy": Entry("The parts by themselves", "parts", "proxy", "Run the proxy, tulle-proxy"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tulle.controlplane.compile import Compiler
+from tulle.controlplane.compile import Compiled, Compiler
 from tulle.controlplane.files import FileContent, merge_files
 from tulle.model.diagnostics import Diagnostic, Severity
 from tulle.sources.yaml_reader import read_yaml
@@ -26,6 +26,11 @@ class Checked:
 
 def check(texts: Iterable[tuple[str, str]]) -> Checked:
     """Reads, lowers and links (file name, text) pairs together."""
+    return compile_texts(texts)[0]
+
+
+def compile_texts(texts: Iterable[tuple[str, str]]) -> tuple[Checked, Compiled]:
+    """The findings, and what was compiled; with errors among them it lacks what they refuse."""
     files: dict[str, FileContent] = {}
     count = 0
     for name, text in texts:
@@ -35,4 +40,4 @@ def check(texts: Iterable[tuple[str, str]]) -> Checked:
     merged, found = merge_files(files)
     compiled = Compiler().compile(merged, ())
     every = sorted((*found, *compiled.diagnostics), key=lambda each: (each.source, each.code))
-    return Checked(count, tuple(every))
+    return Checked(count, tuple(every)), compiled

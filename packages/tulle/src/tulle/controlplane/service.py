@@ -12,7 +12,7 @@ from typing import Any
 
 from tulle.api import wire
 from tulle.api.backend import Refused
-from tulle.controlplane import views
+from tulle.controlplane import access, views
 from tulle.controlplane.accepted import fingerprint
 from tulle.controlplane.configuration import Configuration, ConfigurationRefused
 from tulle.controlplane.snapshots import SnapshotBook, workload_of
@@ -185,6 +185,10 @@ class Service:
         while self.serving and self.configuration.accepted.revision == known:
             await self._changed.wait()
         return self.configuration.accepted.revision if self.serving else None
+
+    def check_access(self, question: wire.AccessQuestion) -> wire.AccessAnswer:
+        """Who may call whom, by the configuration in force."""
+        return access.check(self.configuration.current.compiled, question)
 
     async def edges(self) -> Sequence[wire.EdgeView]:
         """Asks every sidecar for its counters and adds them up by edge."""
