@@ -40,7 +40,10 @@ pub enum LogFilter {
     /// Response flags such as `UF`; an empty list means any flag.
     ResponseFlag(Vec<Str>),
     /// gRPC status codes.
-    GrpcStatus { statuses: Vec<u16>, exclude: bool },
+    GrpcStatus {
+        statuses: Vec<u16>,
+        exclude: bool,
+    },
     And(Vec<LogFilter>),
     Or(Vec<LogFilter>),
 }

@@ -92,9 +92,15 @@ pub enum HttpProtocol {
     Http1(Http1Options),
     Http2(Http2Options),
     /// What the downstream request came in as.
-    UseDownstream { http1: Http1Options, http2: Http2Options },
+    UseDownstream {
+        http1: Http1Options,
+        http2: Http2Options,
+    },
     /// What ALPN chose (`auto_config`): h2 or http/1.1. Needs TLS.
-    Alpn { http1: Http1Options, http2: Http2Options },
+    Alpn {
+        http1: Http1Options,
+        http2: Http2Options,
+    },
 }
 
 /// `None` means no limit.
@@ -161,6 +167,12 @@ pub enum HealthChecker {
         request_headers: Vec<(Str, Str)>,
     },
     /// Connect; send `send` if any; succeed when the received bytes hold each of `receive` in order.
-    Tcp { send: Option<Arc<[u8]>>, receive: Vec<Arc<[u8]>> },
-    Grpc { service: Str, authority: Option<Str> },
+    Tcp {
+        send: Option<Arc<[u8]>>,
+        receive: Vec<Arc<[u8]>>,
+    },
+    Grpc {
+        service: Str,
+        authority: Option<Str>,
+    },
 }

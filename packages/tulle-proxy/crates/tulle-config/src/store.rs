@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tulle_core::Str;
 use tulle_balance::EndpointSet;
+use tulle_core::Str;
 use tulle_route::RouteConfig;
 
 use crate::cluster::Cluster;

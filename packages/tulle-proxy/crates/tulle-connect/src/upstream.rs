@@ -10,9 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::SendRequest;
 use tulle_balance::outlier::HostResult;
-use tulle_balance::{
-    Balancer, EndpointSet, Host, HostId, NoHost, OutlierDetector, OutlierEvent, PickContext,
-};
+use tulle_balance::{Balancer, EndpointSet, Host, HostId, NoHost, OutlierDetector, OutlierEvent, PickContext};
 use tulle_config::{Cluster, HttpProtocol};
 use tulle_core::{Address, Nanos, Rng};
 use tulle_http::Stream;
@@ -254,13 +252,7 @@ impl Upstream {
         Some(H2Lease { conn, send, clock: self.shared.clock.clone() })
     }
 
-    async fn dial(
-        &self,
-        pool: &Rc<HostPool>,
-        host: &Host,
-        config: &Cluster,
-        terms: Terms,
-    ) -> Result<Lease, DialError> {
+    async fn dial(&self, pool: &Rc<HostPool>, host: &Host, config: &Cluster, terms: Terms) -> Result<Lease, DialError> {
         let admission = self.breaker.count_in(Resource::Connection, terms.priority);
         pool.open.set(pool.open.get() + 1);
         let counted = Counted { _admission: admission, pool: Rc::downgrade(pool), waiters: self.waiters.clone() };
@@ -297,9 +289,8 @@ impl Upstream {
 
     /// Open connections, requests in flight and requests waiting, of both priorities.
     pub fn load(&self) -> (u32, u32, u32) {
-        let sum = |resource| {
-            self.breaker.count(resource, Priority::Default) + self.breaker.count(resource, Priority::High)
-        };
+        let sum =
+            |resource| self.breaker.count(resource, Priority::Default) + self.breaker.count(resource, Priority::High);
         (sum(Resource::Connection), sum(Resource::Request), sum(Resource::Pending))
     }
 }
@@ -331,9 +322,9 @@ fn offer(config: &Cluster, wanted: Wanted) -> &'static [&'static [u8]] {
 pub fn h2_windows(protocol: &HttpProtocol) -> Windows {
     let options = match protocol {
         HttpProtocol::Http1(_) => &tulle_config::hcm::Http2Options::default(),
-        HttpProtocol::Http2(http2)
-        | HttpProtocol::UseDownstream { http2, .. }
-        | HttpProtocol::Alpn { http2, .. } => http2,
+        HttpProtocol::Http2(http2) | HttpProtocol::UseDownstream { http2, .. } | HttpProtocol::Alpn { http2, .. } => {
+            http2
+        }
     };
     Windows {
         stream: options.initial_stream_window.clamp(65_535, 1 << 20),

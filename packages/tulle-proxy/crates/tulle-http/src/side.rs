@@ -110,11 +110,7 @@ impl Side {
 }
 
 /// Opens a stream on an h2 connection that is ready, and sends the request's head.
-pub fn open_h2(
-    send: &mut h2::client::SendRequest<Bytes>,
-    head: &RequestHead,
-    scheme: Scheme,
-) -> Result<Side, Broken> {
+pub fn open_h2(send: &mut h2::client::SendRequest<Bytes>, head: &RequestHead, scheme: Scheme) -> Result<Side, Broken> {
     let request = h2_head::request_out(head, scheme)?;
     let end = head.framing == Framing::None && head.tunnel == crate::head::Tunnel::No;
     let (response, stream) = send.send_request(request, end)?;

@@ -205,7 +205,8 @@ fn malformed_chunks_are_refused() {
 fn trailers_that_route_or_authenticate_are_dropped() {
     let mut decoder = Decoder::new(Framing::Delimited);
     let mut trailers = Headers::default();
-    let mut buf = BytesMut::from(&b"0\r\nHost: a\r\nAuthorization: b\r\nContent-Length: 3\r\nGrpc-Status: 0\r\n\r\n"[..]);
+    let mut buf =
+        BytesMut::from(&b"0\r\nHost: a\r\nAuthorization: b\r\nContent-Length: 3\r\nGrpc-Status: 0\r\n\r\n"[..]);
     assert!(matches!(decoder.decode(&mut buf, &mut trailers), Ok(Decoded::End)));
     assert_eq!(trailers.len(), 1);
     assert_eq!(trailers.get(b"grpc-status"), Some(&b"0"[..]));

@@ -13,6 +13,8 @@ use tulle_config::tls::{
 };
 use tulle_core::Str;
 
+use crate::bundle::Revocations;
+
 /// This process's identity at one moment. `Debug` shows no key.
 pub struct Identity {
     /// Leaf first.
@@ -20,6 +22,7 @@ pub struct Identity {
     pub key: PrivateKeyDer<'static>,
     /// The mesh's trust bundle: one root, or two while roots rotate.
     pub roots: Vec<CertificateDer<'static>>,
+    pub revoked: Arc<Revocations>,
 }
 
 impl std::fmt::Debug for Identity {
@@ -113,7 +116,7 @@ impl Sources<'_> {
                 let leaf = own.chain.first().ok_or(MaterialError::NoIdentity)?;
                 let spiffe = crate::peer::names(leaf).and_then(|names| names.spiffe());
                 let trust_domain = spiffe.map_err(MaterialError::Own)?.trust_domain;
-                Ok(Some(Trust::Mesh { roots: own.roots.clone(), trust_domain }))
+                Ok(Some(Trust::Mesh { roots: own.roots.clone(), revoked: own.revoked.clone(), trust_domain }))
             }
             Some(TrustSource::Secret(SecretRef { name, .. })) => match &*self.secret(name)? {
                 Secret::Validation(inner) => match &inner.trust {
@@ -148,10 +151,14 @@ impl Sources<'_> {
 }
 
 /// Which roots a peer's chain must end in.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Trust {
     /// The mesh's own: the peer must also be a SPIFFE identity of this process's trust domain.
-    Mesh { roots: Vec<CertificateDer<'static>>, trust_domain: Str },
+    Mesh {
+        roots: Vec<CertificateDer<'static>>,
+        revoked: Arc<Revocations>,
+        trust_domain: Str,
+    },
     Roots(Vec<CertificateDer<'static>>),
     /// The platform's root store.
     System,

@@ -12,8 +12,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tulle_config::Secret;
 use tulle_config::store::Resources;
 use tulle_config::tls::{
-    CertificateSource, ClientCert, CommonTls, DataSource, DownstreamTls, SanKind, SanMatcher, SecretOrigin, SecretRef, TlsVersion,
-    TrustSource, UpstreamTls, Validation,
+    CertificateSource, ClientCert, CommonTls, DataSource, DownstreamTls, SanKind, SanMatcher, SecretOrigin, SecretRef,
+    TlsVersion, TrustSource, UpstreamTls, Validation,
 };
 use tulle_identity::{Identity, IdentityCell, TlsContexts};
 use tulle_policy::StringMatcher;
@@ -49,6 +49,7 @@ fn issue(root: &Root, params: CertificateParams, trusted: &Root) -> Identity {
         chain: vec![certificate.der().clone()],
         key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
         roots: vec![trusted.certificate.clone()],
+        revoked: Arc::default(),
     }
 }
 

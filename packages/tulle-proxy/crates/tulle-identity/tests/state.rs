@@ -9,7 +9,11 @@ use tulle_identity::state::{self, Credential, StateError};
 fn credential() -> Credential {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::default().self_signed(&key).unwrap().pem();
-    Credential { issued: Issued { chain: certificate.clone(), roots: certificate }, key: key.serialize_pem() }
+    Credential {
+        issued: Issued { chain: certificate.clone(), roots: certificate },
+        revoked: String::new(),
+        key: key.serialize_pem(),
+    }
 }
 
 #[test]

@@ -14,8 +14,8 @@ pub struct CorsPolicy {
     pub allow_headers: Str,
     pub expose_headers: Str,
     pub max_age: Str,
-    pub allow_credentials: bool,
-    pub preflights: Preflights,
+    pub allow_credentials: Option<bool>,
+    pub preflights: Option<Preflights>,
 }
 
 /// What happens to a preflight of an origin that is not allowed.
@@ -56,31 +56,56 @@ impl CorsPolicy {
         match (self.allows(origin), preflight) {
             (true, true) => CorsRequest::Preflight,
             (true, false) => CorsRequest::Allowed,
-            (false, true) if self.preflights == Preflights::Answer => CorsRequest::ForeignPreflight,
+            (false, true) if self.preflights == Some(Preflights::Answer) => CorsRequest::ForeignPreflight,
             (false, _) => CorsRequest::Foreign,
+        }
+    }
+
+    /// Takes what this policy leaves open from that of the enclosing level, as Envoy does field by field.
+    pub fn inherit(&mut self, outer: &CorsPolicy) {
+        if self.origins.is_empty() {
+            self.origins = outer.origins.clone();
+        }
+        for (own, theirs) in [
+            (&mut self.allow_methods, &outer.allow_methods),
+            (&mut self.allow_headers, &outer.allow_headers),
+            (&mut self.expose_headers, &outer.expose_headers),
+            (&mut self.max_age, &outer.max_age),
+        ] {
+            if own.is_empty() {
+                *own = theirs.clone();
+            }
+        }
+        self.allow_credentials = self.allow_credentials.or(outer.allow_credentials);
+        self.preflights = self.preflights.or(outer.preflights);
+    }
+
+    fn tell_credentials<H: HeadersMut + ?Sized>(&self, response: &mut H) {
+        if self.allow_credentials == Some(true) {
+            response.set("access-control-allow-credentials", b"true");
         }
     }
 
     fn allows(&self, origin: &[u8]) -> bool {
         self.origins.iter().any(|matcher| {
             // An exact `*` is any origin, as in Envoy.
-            matches!(&matcher.test, crate::matcher::StringTest::Exact(text) if &**text == "*") || matcher.matches(origin)
+            matches!(&matcher.test, crate::matcher::StringTest::Exact(text) if &**text == "*")
+                || matcher.matches(origin)
         })
     }
 
     /// Writes what every response to an allowed origin says.
     pub fn tell<H: HeadersMut + ?Sized>(&self, origin: &[u8], response: &mut H) {
         response.set("access-control-allow-origin", origin);
-        if self.allow_credentials {
-            response.set("access-control-allow-credentials", b"true");
-        }
+        self.tell_credentials(response);
         if !self.expose_headers.is_empty() {
             response.set("access-control-expose-headers", self.expose_headers.as_bytes());
         }
     }
 
-    /// Writes what the answer to a preflight says besides.
+    /// Writes what the answer to a preflight says besides, whoever asks: without an allowed origin it permits nothing.
     pub fn permit<H: HeadersMut + ?Sized>(&self, response: &mut H) {
+        self.tell_credentials(response);
         let fields = [
             ("access-control-allow-methods", &self.allow_methods),
             ("access-control-allow-headers", &self.allow_headers),

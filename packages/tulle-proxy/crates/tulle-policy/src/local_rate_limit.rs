@@ -120,7 +120,8 @@ impl LocalRateLimit {
         if !self.enabled.hits(random) {
             return Allowance::Unlimited;
         }
-        let described = self.descriptors.iter().filter(|limit| self.slots.iter().any(|slot| slot.yields(limit, source)));
+        let described =
+            self.descriptors.iter().filter(|limit| self.slots.iter().any(|slot| slot.yields(limit, source)));
         let mut last = None;
         for limit in described {
             last = Some(&limit.bucket);
@@ -142,7 +143,11 @@ impl LocalRateLimit {
     fn refused(&self, bucket: &SharedBucket, now: Nanos, random: u64) -> Allowance {
         let quota = Quota::of(bucket, now);
         // Other bits than those that drew whether the filter is on.
-        if self.enforced.hits(random.rotate_left(32)) { Allowance::Refused(quota) } else { Allowance::NotEnforced(quota) }
+        if self.enforced.hits(random.rotate_left(32)) {
+            Allowance::Refused(quota)
+        } else {
+            Allowance::NotEnforced(quota)
+        }
     }
 }
 
@@ -192,7 +197,9 @@ impl RateLimitAction {
                 None if *when_absent == WhenAbsent::SkipEntry => Compared::Skipped,
                 None => Compared::Other,
             },
-            RateLimitAction::RemoteAddress => same("remote_address", source.remote.to_canonical().to_string().as_bytes()),
+            RateLimitAction::RemoteAddress => {
+                same("remote_address", source.remote.to_canonical().to_string().as_bytes())
+            }
             RateLimitAction::Generic { key, value } => same(key, value.as_bytes()),
             RateLimitAction::HeaderValueMatch { key, value, expected, headers } => {
                 let all = headers.iter().all(|matcher| matcher.matches(source.request));

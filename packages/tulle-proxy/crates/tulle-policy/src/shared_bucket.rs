@@ -103,8 +103,9 @@ mod tests {
     fn workers_together_get_what_there_is() {
         let bucket = bucket(1_000, 1, 3_600_000);
         let granted: usize = std::thread::scope(|scope| {
-            let takers: Vec<_> =
-                (0..4).map(|_| scope.spawn(|| (0..500).filter(|_| bucket.take(1, Nanos::from_secs(1))).count())).collect();
+            let takers: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| (0..500).filter(|_| bucket.take(1, Nanos::from_secs(1))).count()))
+                .collect();
             takers.into_iter().map(|taker| taker.join().unwrap()).sum()
         });
         assert_eq!(granted, 1_000);

@@ -1,7 +1,7 @@
 //! URI templates (`envoy.path.match.uri_template` and `envoy.path.rewrite.uri_template`), compiled to a regex.
 
-use tulle_core::Str;
 use crate::matcher::compile_unanchored;
+use tulle_core::Str;
 
 /// A compiled template: literals, `*` (one segment), `**` (any rest), `{name}` and `{name=pattern}`.
 #[derive(Clone, Debug)]

@@ -76,7 +76,8 @@ fn faults_are_fixed_or_by_header() {
 #[test]
 fn shares_are_kept_and_headers_only_lower_them() {
     let half = fault(DelayLength::ByHeader, AbortWith::Http(500), FractionalPercent::new(50, 100));
-    let hits = |request: &Request<'_>| (0..1_000_000u64).filter(|random| half.delay(request, *random).is_some()).count();
+    let hits =
+        |request: &Request<'_>| (0..1_000_000u64).filter(|random| half.delay(request, *random).is_some()).count();
     let with = |percent| [("x-envoy-fault-delay-request", "1"), ("x-envoy-fault-delay-request-percentage", percent)];
     assert_eq!(hits(&Request("GET", &with("100"))), 500_000);
     assert_eq!(hits(&Request("GET", &with("10"))), 100_000);
@@ -105,8 +106,8 @@ fn cors(preflights: Preflights) -> CorsPolicy {
         allow_headers: "".into(),
         expose_headers: "".into(),
         max_age: "60".into(),
-        allow_credentials: true,
-        preflights,
+        allow_credentials: Some(true),
+        preflights: Some(preflights),
     }
 }
 
@@ -129,6 +130,21 @@ fn requests_are_classified_by_origin_and_preflight() {
     }
     let off = CorsPolicy { enabled: FractionalPercent::NEVER, ..cors(Preflights::Forward) };
     assert_eq!(off.classify(&Request("GET", &[ours]), 0), CorsRequest::Plain);
+}
+
+#[test]
+fn what_a_route_leaves_open_its_virtual_host_says() {
+    let mut route = CorsPolicy {
+        origins: Box::new([StringMatcher::exact("*")]),
+        allow_methods: "".into(),
+        allow_credentials: Some(false),
+        preflights: None,
+        ..cors(Preflights::Forward)
+    };
+    route.inherit(&cors(Preflights::Answer));
+    let merged =
+        CorsPolicy { origins: route.origins.clone(), allow_credentials: Some(false), ..cors(Preflights::Answer) };
+    assert_eq!(route, merged);
 }
 
 fn bucket(max_tokens: u32) -> SharedBucket {

@@ -227,13 +227,12 @@ fn leaves() -> impl Strategy<Value = Words> {
     prop_oneof![
         Just(Rule::Always),
         prop::sample::select(vec!["/", "/a", "/a/b"]).prop_map(move |path| Rule::Path(exact(path))),
-        prop::sample::select(vec!["/", "/a", "/a/b"]).prop_map(|path| Rule::Path(StringMatcher {
-            test: StringTest::Prefix(path.into()),
-            ignore_case: false
-        })),
+        prop::sample::select(vec!["/", "/a", "/a/b"])
+            .prop_map(|path| Rule::Path(StringMatcher { test: StringTest::Prefix(path.into()), ignore_case: false })),
         (prop::sample::select(vec!["x-a", "x-b"]), prop::sample::select(vec!["1", "2"]))
             .prop_map(|(name, value)| header(name, StringTest::Exact(value.into()), false)),
-        (0u32..4, 1u32..4).prop_map(|(start, length)| Rule::DestinationPort { start: 80 + start, end: 80 + start + length }),
+        (0u32..4, 1u32..4)
+            .prop_map(|(start, length)| Rule::DestinationPort { start: 80 + start, end: 80 + start + length }),
         Just(Rule::Authenticated),
         prop::sample::select(vec!["a", "b"]).prop_map(move |id| Rule::Principal(exact(id))),
         (0u8..4).prop_map(|last| Rule::DirectIp(Cidr::new(IpAddr::from([10, 0, 0, last]), 31).unwrap())),

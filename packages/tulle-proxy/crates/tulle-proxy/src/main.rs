@@ -16,7 +16,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// no thread of its own.
 #[allow(non_upper_case_globals)]
 #[unsafe(export_name = "_rjem_malloc_conf")]
-pub static malloc_conf: &[u8] = b"narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0,background_thread:false,tcache_max:8192\0";
+pub static malloc_conf: &[u8] =
+    b"narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0,background_thread:false,tcache_max:8192\0";
 
 /// Gives freed pages back to the system. Without a thread of its own jemalloc does so only while it is being called,
 /// so an idle process would keep what its start-up needed.

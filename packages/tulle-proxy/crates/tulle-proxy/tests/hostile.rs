@@ -85,7 +85,9 @@ async fn an_early_answer_ends_both_connections() {
 #[tokio::test]
 async fn surplus_bytes_of_an_upstream_are_nobodys_answer() {
     let rule = |head: &str| match head.starts_with("GET /one") {
-        true => Reply::Early(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil".to_vec()),
+        true => Reply::Early(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil".to_vec(),
+        ),
         false => ok("two"),
     };
     let (_upstream, proxy) = pair(rule).await;
@@ -96,7 +98,11 @@ async fn surplus_bytes_of_an_upstream_are_nobodys_answer() {
 
 #[tokio::test]
 async fn ambiguous_responses_are_502() {
-    for fields in ["Content-Length: 1\r\nTransfer-Encoding: chunked", "Content-Length: 1\r\nContent-Length: 2", "Transfer-Encoding: gzip"] {
+    for fields in [
+        "Content-Length: 1\r\nTransfer-Encoding: chunked",
+        "Content-Length: 1\r\nContent-Length: 2",
+        "Transfer-Encoding: gzip",
+    ] {
         let answer = format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n1").into_bytes();
         let (_upstream, proxy) = pair(move |_| Reply::Early(answer.clone())).await;
         let mut client = Client::connect(proxy.address()).await.unwrap();

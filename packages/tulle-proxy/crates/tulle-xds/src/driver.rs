@@ -27,7 +27,10 @@ const STABLE: Duration = Duration::from_secs(10);
 pub enum Event {
     Connected,
     /// The reason as gRPC gives it, and how long until the next attempt.
-    Disconnected { reason: String, retry_in: Duration },
+    Disconnected {
+        reason: String,
+        retry_in: Duration,
+    },
     Response(Handled),
 }
 

@@ -50,8 +50,8 @@ impl Messages {
         let mut track = serde_path_to_error::Track::new();
         let source = serde_path_to_error::Deserializer::new(value, &mut track);
         let options = DeserializeOptions::new().deny_unknown_fields(true);
-        let message = DynamicMessage::deserialize_with_options(descriptor, source, &options)
-            .map_err(|error| error.to_string());
+        let message =
+            DynamicMessage::deserialize_with_options(descriptor, source, &options).map_err(|error| error.to_string());
         let message = message.map_err(|reason| JsonError::Field { path: track.path().to_string(), reason })?;
         let bytes = message.encode_to_vec();
         M::decode(bytes.as_slice()).map_err(|error| JsonError::Field { path: String::new(), reason: error.to_string() })
@@ -109,11 +109,7 @@ fn without_tags(yaml: serde_norway::Value, path: &mut Vec<String>) -> Result<ser
     })
 }
 
-fn within(
-    path: &mut Vec<String>,
-    step: String,
-    value: serde_norway::Value,
-) -> Result<serde_json::Value, JsonError> {
+fn within(path: &mut Vec<String>, step: String, value: serde_norway::Value) -> Result<serde_json::Value, JsonError> {
     path.push(step);
     let inner = without_tags(value, path);
     path.pop();

@@ -22,7 +22,9 @@ static_resources: {clusters: [{name: xds-grpc, type: STATIC}]}
 "#;
 
 fn cluster(name: &str, timeout: &str) -> (String, Any) {
-    let yaml = format!("{{name: {name}, type: EDS, connect_timeout: {timeout}, eds_cluster_config: {{eds_config: {{ads: {{}}}}}}}}");
+    let yaml = format!(
+        "{{name: {name}, type: EDS, connect_timeout: {timeout}, eds_cluster_config: {{eds_config: {{ads: {{}}}}}}}}"
+    );
     (name.to_owned(), pack(&Messages::load().parse::<Cluster>(&yaml).unwrap()))
 }
 

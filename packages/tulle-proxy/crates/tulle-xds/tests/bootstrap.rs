@@ -160,7 +160,9 @@ fn a_mesh_bootstrap_names_its_control_plane() {
 
 #[test]
 fn json_is_read_as_well() {
-    let loaded = load(r#"{"node": {"id": "a", "cluster": "b"}, "admin": {"address": {"socket_address": {"address": "::1", "port_value": 1}}}}"#);
+    let loaded = load(
+        r#"{"node": {"id": "a", "cluster": "b"}, "admin": {"address": {"socket_address": {"address": "::1", "port_value": 1}}}}"#,
+    );
     assert_eq!(loaded.unwrap().bootstrap.admin.unwrap().to_string(), "[::1]:1");
 }
 
@@ -184,7 +186,10 @@ fn mistakes_name_their_field() {
             "route_config.virtual_hosts[0].routes[0].match.safe_regex: invalid regular expression",
         ),
         (SIMPLIFIED.replace("domains: [\"*\"]", "domains: []"), "virtual_hosts[0].domains: must not be empty"),
-        (SIMPLIFIED.replace("      interval: 5s\n", ""), "static_resources.clusters[0].health_checks[0].interval: is required"),
+        (
+            SIMPLIFIED.replace("      interval: 5s\n", ""),
+            "static_resources.clusters[0].health_checks[0].interval: is required",
+        ),
         (DYNAMIC.replace("name: xds-grpc\n    type", "name: other\n    type"), "\"xds-grpc\" does not exist"),
         (SIMPLIFIED.replace("connect_timeout: 1s", "connect_timeout: 1s\n    connect_timeout: 2s"), "connect_timeout"),
         ("static_resources: [".to_owned(), "not valid YAML"),

@@ -209,9 +209,23 @@ fn trailer_section(buf: &[u8], into: &mut Headers) -> Result<Option<usize>, Refu
 /// Whether a field may come in trailers: nothing that frames, routes, authenticates or describes the content.
 pub fn trailer_allowed(name: &[u8]) -> bool {
     const NEVER: [&[u8]; 17] = [
-        b"host", b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"proxy-connection",
-        b"upgrade", b"te", b"trailer", b"expect", b"authorization", b"proxy-authorization", b"cookie",
-        b"set-cookie", b"content-type", b"content-encoding", b"content-range",
+        b"host",
+        b"content-length",
+        b"transfer-encoding",
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"upgrade",
+        b"te",
+        b"trailer",
+        b"expect",
+        b"authorization",
+        b"proxy-authorization",
+        b"cookie",
+        b"set-cookie",
+        b"content-type",
+        b"content-encoding",
+        b"content-range",
     ];
     let named = |prefix: &[u8]| name.len() >= prefix.len() && name[..prefix.len()].eq_ignore_ascii_case(prefix);
     !NEVER.iter().any(|n| name.eq_ignore_ascii_case(n)) && !named(b"x-forwarded-") && !named(b"x-envoy-")

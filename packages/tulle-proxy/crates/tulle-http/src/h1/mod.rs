@@ -1,9 +1,9 @@
 //! HTTP/1.1 by RFC 9112, strictly: whatever two parties could frame differently is refused, never repaired.
 
 pub mod body;
+pub mod conn;
 pub mod encode;
 pub mod parse;
-pub mod conn;
 
 /// Why a message was refused. The text is what details and logs show; it is Envoy's where Envoy has one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -70,12 +70,7 @@ fn set_tunnel(parts: &http::request::Parts, out: &mut RequestHead) {
 }
 
 /// Reads a response's head from what h2 received.
-pub fn response_in(
-    parts: &http::response::Parts,
-    ended: bool,
-    to: To,
-    out: &mut ResponseHead,
-) -> Result<(), Refused> {
+pub fn response_in(parts: &http::response::Parts, ended: bool, to: To, out: &mut ResponseHead) -> Result<(), Refused> {
     out.clear();
     out.version = Version::Http2;
     out.status = parts.status.as_u16();

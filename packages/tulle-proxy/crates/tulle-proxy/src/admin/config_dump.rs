@@ -102,12 +102,14 @@ impl Source<'_> {
         let entries = self.client.cache().entries(Kind::Secret);
         let dynamic: Vec<Value> = entries
             .iter()
-            .map(|(name, entry, _)| json!({
-                "name": &***name,
-                "version_info": entry.version,
-                "last_updated": self.time(entry.updated),
-                "secret": { "name": &***name },
-            }))
+            .map(|(name, entry, _)| {
+                json!({
+                    "name": &***name,
+                    "version_info": entry.version,
+                    "last_updated": self.time(entry.updated),
+                    "secret": { "name": &***name },
+                })
+            })
             .collect();
         json!({
             "@type": "type.googleapis.com/envoy.admin.v3.SecretsConfigDump",
@@ -117,7 +119,9 @@ impl Source<'_> {
 
     fn statics(&self, kind: Kind, field: &str) -> Vec<Value> {
         let of_kind = self.admin.statics.iter().filter(|(of, _)| *of == kind);
-        of_kind.map(|(_, packed)| json!({ field: self.typed(packed), "last_updated": rfc3339(self.admin.started) })).collect()
+        of_kind
+            .map(|(_, packed)| json!({ field: self.typed(packed), "last_updated": rfc3339(self.admin.started) }))
+            .collect()
     }
 
     fn state(&self, field: &str, entry: &Entry) -> Value {
@@ -205,11 +209,13 @@ fn locality(group: &LocalityEndpoints) -> Value {
     let endpoints: Vec<Value> = group
         .endpoints
         .iter()
-        .map(|endpoint| json!({
-            "endpoint": { "address": clusters::address(&endpoint.address) },
-            "health_status": clusters::health_name(endpoint.health),
-            "load_balancing_weight": endpoint.weight,
-        }))
+        .map(|endpoint| {
+            json!({
+                "endpoint": { "address": clusters::address(&endpoint.address) },
+                "health_status": clusters::health_name(endpoint.health),
+                "load_balancing_weight": endpoint.weight,
+            })
+        })
         .collect();
     json!({
         "locality": {

@@ -60,9 +60,15 @@ mod tests {
     #[test]
     fn scopes_come_back_into_the_name() {
         let cases = [
-            (r#"envoy_cluster_upstream_rq_total{envoy_cluster_name="outbound|80||a"}"#, "cluster.outbound|80||a.upstream_rq_total"),
+            (
+                r#"envoy_cluster_upstream_rq_total{envoy_cluster_name="outbound|80||a"}"#,
+                "cluster.outbound|80||a.upstream_rq_total",
+            ),
             (r#"istio_requests_total{reporter="source"}"#, r#"istio_requests_total{reporter="source"}"#),
-            (r#"envoy_cluster_x{envoy_cluster_name="a",other="b"}"#, r#"envoy_cluster_x{envoy_cluster_name="a",other="b"}"#),
+            (
+                r#"envoy_cluster_x{envoy_cluster_name="a",other="b"}"#,
+                r#"envoy_cluster_x{envoy_cluster_name="a",other="b"}"#,
+            ),
             ("plain", "plain"),
         ];
         for (series, expected) in cases {

@@ -200,12 +200,15 @@ fn the_rest_of_the_pages() {
 #[test]
 fn statistics_in_both_forms() {
     let (admin, _) = admin();
-    let counter = admin.registry.counter("envoy_cluster_upstream_rq_total", "Requests.", &[("envoy_cluster_name", "app")]);
+    let counter =
+        admin.registry.counter("envoy_cluster_upstream_rq_total", "Requests.", &[("envoy_cluster_name", "app")]);
     let zero = admin.registry.counter("envoy_cluster_upstream_rq_retry", "Retries.", &[("envoy_cluster_name", "app")]);
     let sheet = admin.registry.sheet();
     sheet.add(counter, 5);
     sheet.add(zero, 0);
-    assert!(get(&admin, "/stats/prometheus").1.contains("envoy_cluster_upstream_rq_total{envoy_cluster_name=\"app\"} 5"));
+    assert!(
+        get(&admin, "/stats/prometheus").1.contains("envoy_cluster_upstream_rq_total{envoy_cluster_name=\"app\"} 5")
+    );
     assert_eq!(get(&admin, "/stats?usedonly").1, "cluster.app.upstream_rq_total: 5\n");
     assert_eq!(get(&admin, "/stats?filter=retry").1, "cluster.app.upstream_rq_retry: 0\n");
 }
@@ -220,7 +223,10 @@ async fn it_is_served_over_http() {
     stream.write_all(b"GET /listeners HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
     let mut response = String::new();
     stream.read_to_string(&mut response).await.unwrap();
-    assert!(response.starts_with("HTTP/1.1 200 OK\r\n") && response.ends_with("outbound::127.0.0.1:15001\n"), "{response}");
+    assert!(
+        response.starts_with("HTTP/1.1 200 OK\r\n") && response.ends_with("outbound::127.0.0.1:15001\n"),
+        "{response}"
+    );
     serving.abort();
 }
 
@@ -250,7 +256,8 @@ static_resources:
         let hosts = ClusterHosts { resolved: Some(Arc::new(set.clone())), checks, settled: true };
         *hooks.hosts.lock().unwrap() = Arc::new([("named".into(), Arc::new(hosts))].into());
         assert!(get(&admin, "/clusters").1.contains(&format!("named::127.0.0.1:81::health_flags::{flags}\n")));
-        let health = json(&admin, "/clusters?format=json")["cluster_statuses"][0]["host_statuses"][0]["health_status"].clone();
+        let health =
+            json(&admin, "/clusters?format=json")["cluster_statuses"][0]["host_statuses"][0]["health_status"].clone();
         match json_flag {
             Some(flag) => assert_eq!(health[flag], true),
             None => assert_eq!(health["failed_active_health_check"], serde_json::Value::Null),

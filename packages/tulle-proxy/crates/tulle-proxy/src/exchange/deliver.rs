@@ -84,7 +84,9 @@ fn strip_hop_by_hop(x: &mut Exchange<'_>) {
             .flat_map(|value| value.split(|b| *b == b','))
             .map(|token| token.trim_ascii().to_ascii_lowercase())
             .collect();
-        headers.remove_where(|known, name, _| !matches!(known, Known::ContentLength) && nominated.iter().any(|n| n == name));
+        headers.remove_where(|known, name, _| {
+            !matches!(known, Known::ContentLength) && nominated.iter().any(|n| n == name)
+        });
     }
     headers.remove_where(|known, _, _| hop_by_hop(known) && known != Known::ContentLength);
 }

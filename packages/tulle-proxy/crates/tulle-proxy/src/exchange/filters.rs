@@ -12,13 +12,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tulle_config::HttpFilter;
 use tulle_core::ResponseFlags;
-use tulle_http::{Known, Side};
+use tulle_http::Side;
 use tulle_policy::cors::CorsRequest;
 use tulle_policy::fault::Aborted;
 use tulle_policy::local_rate_limit::{Allowance, GrpcRefusal, Quota, Report, Source};
 use tulle_policy::rbac::Facts;
 use tulle_policy::{CorsPolicy, Fault, FilterOverride, LocalRateLimit, Rbac};
-use tulle_route::Selected;
+use tulle_route::{RouteAction, Selected};
 
 use super::reply::Reply;
 use super::{Exchange, Failed};
@@ -84,7 +84,8 @@ fn pass(x: &mut Exchange<'_>, selected: Option<&Selected<'_>>, progress: &mut Pr
                 _ => rate_limit(x, &own.settings, selected),
             },
             HttpFilter::Cors(name) => match said(name) {
-                Some(FilterOverride::Cors(policy)) => cors(x, policy),
+                // Envoy leaves requests alone that it answers or redirects itself.
+                Some(FilterOverride::Cors(policy)) if forwards(selected) => cors(x, policy),
                 _ => None,
             },
         };
@@ -96,6 +97,10 @@ fn pass(x: &mut Exchange<'_>, selected: Option<&Selected<'_>>, progress: &mut Pr
         }
     }
     Step::Through
+}
+
+fn forwards(selected: Option<&Selected<'_>>) -> bool {
+    selected.is_some_and(|selected| matches!(selected.action(), RouteAction::Forward(_)))
 }
 
 fn rbac(x: &Exchange<'_>, settings: &Rbac) -> Option<Step> {
@@ -111,25 +116,12 @@ fn rbac(x: &Exchange<'_>, settings: &Rbac) -> Option<Step> {
         return None;
     }
     sheet.inc(stats.rbac_denied);
-    let flags = ResponseFlags::UNAUTHORIZED_EXTERNAL_SERVICE;
-    let reply = Reply::new(403, "RBAC: access denied", "", flags);
+    let reply = Reply::new(403, "RBAC: access denied", "", ResponseFlags::NONE);
     Some(Step::Answer(Reply { details: Cow::Owned(verdict.details()), ..reply }))
 }
 
-/// The client as `x-forwarded-for` tells it, as far as configuration trusts it; otherwise the connection's other end.
 fn client_ip(x: &Exchange<'_>) -> IpAddr {
-    let (rules, peer) = (&x.hcm.forwarding, x.client.peer.ip());
-    let hops = rules.xff_num_trusted_hops as usize;
-    if rules.use_remote_address && hops == 0 {
-        return peer;
-    }
-    // With `use_remote_address` the peer was appended to the field already, unless that is switched off.
-    let from_end = if rules.use_remote_address && rules.skip_xff_append { hops - 1 } else { hops };
-    let told = x.heads.request.headers.known(Known::XForwardedFor).and_then(|list| {
-        let address = list.rsplit(|byte| *byte == b',').nth(from_end)?;
-        std::str::from_utf8(address.trim_ascii()).ok()?.parse().ok()
-    });
-    told.unwrap_or(peer)
+    x.record.remote.unwrap_or(x.client.peer.ip())
 }
 
 fn fault(
@@ -169,7 +161,8 @@ fn fault(
 fn rate_limit(x: &mut Exchange<'_>, settings: &Arc<LocalRateLimit>, selected: Option<&Selected<'_>>) -> Option<Step> {
     let request = &x.heads.request;
     let cluster = selected.and_then(|selected| selected.cluster(request));
-    let allowance = settings.take(&Source { request, cluster, remote: client_ip(x) }, x.worker.now(), x.worker.random());
+    let allowance =
+        settings.take(&Source { request, cluster, remote: client_ip(x) }, x.worker.now(), x.worker.random());
     let (sheet, stats) = (&x.worker.metrics.sheet, &x.client.http);
     let quota = match allowance {
         Allowance::Unlimited => return None,
@@ -213,12 +206,13 @@ fn cors(x: &mut Exchange<'_>, policy: &Arc<CorsPolicy>) -> Option<Step> {
     match kind {
         CorsRequest::Plain => return None,
         CorsRequest::Foreign | CorsRequest::ForeignPreflight => sheet.inc(stats.cors_origin_invalid),
-        CorsRequest::Allowed | CorsRequest::Preflight => {
-            sheet.inc(stats.cors_origin_valid);
-            let origin = x.heads.request.headers.get(b"origin").unwrap_or_default().to_vec();
-            x.record.edits.get_or_insert_default().cors = Some(CorsAnswer { policy: policy.clone(), origin, kind });
-        }
+        CorsRequest::Allowed | CorsRequest::Preflight => sheet.inc(stats.cors_origin_valid),
     }
+    if kind == CorsRequest::Foreign {
+        return None;
+    }
+    let origin = x.heads.request.headers.get(b"origin").unwrap_or_default().to_vec();
+    x.record.edits.get_or_insert_default().cors = Some(CorsAnswer { policy: policy.clone(), origin, kind });
     let answered = matches!(kind, CorsRequest::Preflight | CorsRequest::ForeignPreflight);
     answered.then(|| Step::Answer(Reply::new(200, "", "cors_response", ResponseFlags::NONE)))
 }
@@ -248,8 +242,10 @@ pub fn edit_response(x: &mut Exchange<'_>) {
     let Some(edits) = &x.record.edits else { return };
     let headers = &mut x.heads.response.headers;
     if let Some(cors) = &edits.cors {
-        cors.policy.tell(&cors.origin, headers);
-        if cors.kind == CorsRequest::Preflight {
+        if cors.kind != CorsRequest::ForeignPreflight {
+            cors.policy.tell(&cors.origin, headers);
+        }
+        if cors.kind != CorsRequest::Allowed {
             cors.policy.permit(headers);
         }
     }

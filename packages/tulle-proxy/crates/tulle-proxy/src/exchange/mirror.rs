@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tulle_balance::{Host, PickContext};
 use tulle_balance::outlier::HostResult;
+use tulle_balance::{Host, PickContext};
 use tulle_connect::{Lease, Terms};
 use tulle_http::h1::Limits;
 use tulle_http::h1::encode::Fate;
@@ -18,9 +18,9 @@ use tulle_policy::Priority;
 use tulle_route::Mirror;
 use tulle_route::action::MirrorTarget;
 
+use super::Exchange;
 use super::attempt::{Hold, response_limits, wanted};
 use super::forward::Plan;
-use super::Exchange;
 use crate::worker::{Target, Worker};
 
 /// A request on its way to being mirrored.
@@ -133,7 +133,9 @@ async fn one(worker: &Rc<Worker>, target: &Rc<Target>, head: &RequestHead, body:
     let _active = host.begin();
     let terms = Terms { wanted: wanted(&upstream.config_ref(), head.version), priority: Priority::Default };
     let result = match lease(worker, target, &host, terms).await {
-        Some(lease) => exchange(worker, target, lease, (head, body)).await.map_or(HostResult::LocalOriginFailure, HostResult::Status),
+        Some(lease) => exchange(worker, target, lease, (head, body))
+            .await
+            .map_or(HostResult::LocalOriginFailure, HostResult::Status),
         None => HostResult::LocalOriginFailure,
     };
     worker.metrics.sheet.inc(target.metrics.stats.upstream_rq_completed);

@@ -53,7 +53,9 @@ fn strip_hop_by_hop(head: &mut RequestHead) {
             .all_known(Known::Connection)
             .flat_map(|value| value.split(|b| *b == b','))
             .map(|token| token.trim_ascii().to_ascii_lowercase())
-            .filter(|token| !matches!(&token[..], b"" | b"close" | b"keep-alive" | b"upgrade" | b"te" | b"content-length"))
+            .filter(|token| {
+                !matches!(&token[..], b"" | b"close" | b"keep-alive" | b"upgrade" | b"te" | b"content-length")
+            })
             .collect();
         head.headers.remove_where(|_, name, _| nominated.iter().any(|n| n == name));
     }
@@ -256,8 +258,14 @@ fn forwarded(hcm: &Hcm, client: &Client, head: &mut RequestHead) {
     head.headers.remove_where(|known, name, _| {
         known == Known::Internal
             && (INTERNAL.contains(&name)
-                || (edge && matches!(name, b"x-envoy-internal" | b"x-envoy-decorator-operation"
-                    | b"x-envoy-downstream-service-cluster" | b"x-envoy-downstream-service-node")))
+                || (edge
+                    && matches!(
+                        name,
+                        b"x-envoy-internal"
+                            | b"x-envoy-decorator-operation"
+                            | b"x-envoy-downstream-service-cluster"
+                            | b"x-envoy-downstream-service-node"
+                    )))
     });
     if edge {
         head.headers.set(b"x-envoy-external-address", client.peer.ip().to_canonical().to_string().as_bytes());

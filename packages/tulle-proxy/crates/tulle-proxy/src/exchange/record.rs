@@ -1,6 +1,7 @@
 //! What is remembered of an exchange, and how logs and header formats see it.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub struct Record {
     pub response_head_bytes: u64,
     pub attempts: u32,
     pub target: Option<Rc<Target>>,
+    /// The client behind other proxies, where one is told and trusted.
+    pub remote: Option<IpAddr>,
     pub cluster: Option<Str>,
     /// Where the request would have gone, had no filter answered it.
     pub kept_back_from: Option<Rc<Target>>,
@@ -56,6 +59,7 @@ impl Record {
             response_head_bytes: 0,
             attempts: 0,
             target: None,
+            remote: None,
             cluster: None,
             kept_back_from: None,
             edits: None,
@@ -110,7 +114,10 @@ impl View<'_> {
             Field::Protocol if self.request.method().is_empty() && self.record.status == 0 => Value::None,
             Field::Protocol => self.request.version.as_str().into(),
             Field::DownstreamLocalAddress => Value::Socket(client.local),
-            Field::DownstreamRemoteAddress | Field::DownstreamDirectRemoteAddress => Value::Socket(client.peer),
+            Field::DownstreamRemoteAddress => {
+                Value::Socket(self.record.remote.map_or(client.peer, |remote| (remote, 0).into()))
+            }
+            Field::DownstreamDirectRemoteAddress => Value::Socket(client.peer),
             Field::DownstreamPeerUriSan => tls.and_then(|t| t.uri_san.as_deref()).into(),
             Field::DownstreamTlsVersion => tls.map(|t| t.version).into(),
             Field::RequestedServerName => tls.and_then(|t| t.server_name.as_deref()).into(),
@@ -126,9 +133,7 @@ impl View<'_> {
         let address = record.host.as_ref().and_then(|host| host.endpoint.address.socket());
         Some(match field {
             Field::UpstreamHost | Field::UpstreamRemoteAddress => address.map_or(Value::None, Value::Socket),
-            Field::UpstreamHostName => {
-                record.host.as_ref().and_then(|host| host.endpoint.hostname.as_deref()).into()
-            }
+            Field::UpstreamHostName => record.host.as_ref().and_then(|host| host.endpoint.hostname.as_deref()).into(),
             Field::UpstreamCluster | Field::UpstreamClusterRaw => record.cluster.as_deref().into(),
             Field::UpstreamProtocol => record.upstream_version.map(Version::as_str).into(),
             Field::UpstreamTransportFailureReason => {

@@ -62,12 +62,7 @@ impl Reply {
     }
 
     pub fn request_timeout() -> Reply {
-        Reply::new(
-            504,
-            "upstream request timeout",
-            "response_timeout",
-            ResponseFlags::UPSTREAM_REQUEST_TIMEOUT,
-        )
+        Reply::new(504, "upstream request timeout", "response_timeout", ResponseFlags::UPSTREAM_REQUEST_TIMEOUT)
     }
 
     pub fn per_try_timeout() -> Reply {
@@ -179,16 +174,12 @@ fn declare_length(headers: &mut Headers, length: usize) {
 /// Status, flag and Envoy's words for a reset reason (`Http::Utility::resetReasonToString`).
 fn wording(reason: ResetReason) -> (u16, ResponseFlags, &'static str) {
     match reason {
-        ResetReason::ConnectFailure => {
-            (503, ResponseFlags::UPSTREAM_CONNECTION_FAILURE, "remote connection failure")
-        }
+        ResetReason::ConnectFailure => (503, ResponseFlags::UPSTREAM_CONNECTION_FAILURE, "remote connection failure"),
         ResetReason::ConnectionTermination => {
             (503, ResponseFlags::UPSTREAM_CONNECTION_TERMINATION, "connection termination")
         }
         ResetReason::RemoteReset => (503, ResponseFlags::UPSTREAM_REMOTE_RESET, "remote reset"),
-        ResetReason::RemoteRefused => {
-            (503, ResponseFlags::UPSTREAM_REMOTE_RESET, "remote refused stream reset")
-        }
+        ResetReason::RemoteRefused => (503, ResponseFlags::UPSTREAM_REMOTE_RESET, "remote refused stream reset"),
         ResetReason::LocalReset => (503, ResponseFlags::LOCAL_RESET, "local reset"),
         ResetReason::ProtocolError => (502, ResponseFlags::UPSTREAM_PROTOCOL_ERROR, "protocol error"),
         ResetReason::Overflow => (503, ResponseFlags::UPSTREAM_OVERFLOW, "overflow"),

@@ -88,7 +88,10 @@ impl Upload {
 
     /// Looks at what the client has sent already, so that a malformed beginning is refused before anything is sent on.
     pub fn look_ahead(&mut self, cx: &mut Context<'_>, from: &mut Side) -> Result<(), Broken> {
-        if !self.read_all && self.kept.is_empty() && let Poll::Ready(piece) = from.poll_body(cx) {
+        if !self.read_all
+            && self.kept.is_empty()
+            && let Poll::Ready(piece) = from.poll_body(cx)
+        {
             self.take(piece?);
         }
         Ok(())

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use tulle_config::hcm::Codec;
 use tulle_config::{FilterChain, Hcm, Listener, NetworkFilter};
 use tulle_core::Str;
-use tulle_http::Stream;
 use tulle_http::h1::conn::Connection;
+use tulle_http::{Side, Stream};
 use tulle_listen::{Accepted, ConnectionFacts, Inspected, inspect, select_chain};
 use tulle_telemetry::envoy::HttpStats;
 use tulle_telemetry::istio::PeerRef;
@@ -141,6 +141,7 @@ impl Arrival {
             if let NetworkFilter::Tcp(proxy) = &chain.filter {
                 tcp::denied(&worker, &client, proxy, details);
             }
+            h1::close(Side::H1(Box::new(Connection::with_input(stream, &left)))).await;
             return None;
         }
         let (filter, protocols) = (chain.filter.clone(), inspected.application_protocols);

@@ -57,7 +57,9 @@ fn http_date(secs: u64) -> [u8; 29] {
     out[..3].copy_from_slice(DAYS[(days % 7) as usize]);
     let at = (month as usize - 1) * 3;
     out[8..11].copy_from_slice(&MONTHS[at..at + 3]);
-    for (place, value) in [(5, day), (12, year / 100), (14, year % 100), (17, rest / 3600), (20, rest / 60 % 60), (23, rest % 60)] {
+    for (place, value) in
+        [(5, day), (12, year / 100), (14, year % 100), (17, rest / 3600), (20, rest / 60 % 60), (23, rest % 60)]
+    {
         out[place] = b'0' + (value / 10) as u8;
         out[place + 1] = b'0' + (value % 10) as u8;
     }

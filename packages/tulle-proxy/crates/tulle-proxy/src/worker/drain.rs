@@ -82,7 +82,9 @@ impl Drop for Present {
     fn drop(&mut self) {
         let mut wakers = self.drain.wakers.borrow_mut();
         wakers.remove(self.slot);
-        if wakers.is_empty() && let Some(waker) = self.drain.emptied.borrow_mut().take() {
+        if wakers.is_empty()
+            && let Some(waker) = self.drain.emptied.borrow_mut().take()
+        {
             waker.wake();
         }
     }

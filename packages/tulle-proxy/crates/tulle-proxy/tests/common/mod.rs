@@ -78,11 +78,7 @@ pub const ALL: &str = "[{match: {prefix: /}, route: {cluster: app}}]";
 /// A static cluster. `more` is YAML that begins with a comma, or nothing.
 pub fn cluster(name: &str, addresses: &[SocketAddr], more: &str) -> String {
     let endpoint = |at: &SocketAddr| {
-        format!(
-            "{{endpoint: {{address: {{socket_address: {{address: {}, port_value: {}}}}}}}}}",
-            at.ip(),
-            at.port()
-        )
+        format!("{{endpoint: {{address: {{socket_address: {{address: {}, port_value: {}}}}}}}}}", at.ip(), at.port())
     };
     let endpoints: Vec<String> = addresses.iter().map(endpoint).collect();
     format!(

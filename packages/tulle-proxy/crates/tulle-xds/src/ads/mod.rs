@@ -94,13 +94,14 @@ impl Client {
             handled.accepted += 1;
             return;
         }
-        let decoded = decode::resource(kind, &body).map_err(|findings| join(&findings)).and_then(|(value, warnings)| {
-            if &**value.name() != name.as_str() {
-                return Err(format!("the resource calls itself {:?}", value.name()));
-            }
-            self.cache.check(kind, &name)?;
-            Ok((value, warnings))
-        });
+        let decoded =
+            decode::resource(kind, &body).map_err(|findings| join(&findings)).and_then(|(value, warnings)| {
+                if &**value.name() != name.as_str() {
+                    return Err(format!("the resource calls itself {:?}", value.name()));
+                }
+                self.cache.check(kind, &name)?;
+                Ok((value, warnings))
+            });
         match decoded {
             Ok((value, warnings)) => {
                 handled.warnings.extend(warnings.iter().map(|warning| format!("{name}: {warning}")));

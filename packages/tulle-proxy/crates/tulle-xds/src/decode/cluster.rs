@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cluster_pb::cluster as inner_pb;
 use envoy_types::pb::envoy::config::cluster::v3 as cluster_pb;
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext;
-use cluster_pb::cluster as inner_pb;
 use prost::Name as _;
 use tulle_balance::{EndpointSet, Labels};
 use tulle_config::cluster::{DnsDiscovery, DnsEndpoint, DnsFamily, TcpKeepAlive, TransportMatch, UpstreamTransport};
@@ -173,11 +173,7 @@ pub fn require_ads(cx: &mut Cx, field: &str, source: Option<core_pb::ConfigSourc
     }
 }
 
-fn dns(
-    cx: &mut Cx,
-    message: &cluster_pb::Cluster,
-    endpoints: Option<ClusterLoadAssignment>,
-) -> Option<DnsDiscovery> {
+fn dns(cx: &mut Cx, message: &cluster_pb::Cluster, endpoints: Option<ClusterLoadAssignment>) -> Option<DnsDiscovery> {
     use inner_pb::DnsLookupFamily as Family;
     let set = static_endpoints(cx, endpoints, Names::Resolved)?;
     let failure = message.dns_failure_refresh_rate.and_then(|rate| {

@@ -129,7 +129,12 @@ impl Cx {
     }
 
     /// A limit whose zero means "none" and whose absence means `default`.
-    pub fn limit(&mut self, name: &str, value: Option<protobuf::Duration>, default: Option<Duration>) -> Option<Duration> {
+    pub fn limit(
+        &mut self,
+        name: &str,
+        value: Option<protobuf::Duration>,
+        default: Option<Duration>,
+    ) -> Option<Duration> {
         if value.is_none() {
             return default;
         }

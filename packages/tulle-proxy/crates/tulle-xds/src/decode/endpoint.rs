@@ -21,11 +21,7 @@ pub fn named_assignment(cx: &mut Cx, message: endpoint_pb::ClusterLoadAssignment
     assignment(cx, message, Names::Refused).map(|set| (name, set))
 }
 
-pub fn assignment(
-    cx: &mut Cx,
-    message: endpoint_pb::ClusterLoadAssignment,
-    names: Names,
-) -> Option<EndpointSet> {
+pub fn assignment(cx: &mut Cx, message: endpoint_pb::ClusterLoadAssignment, names: Names) -> Option<EndpointSet> {
     let endpoint_pb::ClusterLoadAssignment { cluster_name: _, endpoints, named_endpoints, policy } = message;
     refuse!(cx; named_endpoints);
     // Equal metadata is shared: a thousand endpoints of one service cost one copy.
@@ -97,11 +93,8 @@ fn endpoint(cx: &mut Cx, message: endpoint_pb::LbEndpoint, names: Names, shared:
     without_effect!(cx; health_check_config, additional_addresses, observability_name);
     let place = cx.required("endpoint.address", place)?;
     let metadata = cx.field("metadata", |cx| endpoint_metadata(cx, metadata));
-    let metadata = shared
-        .borrow_mut()
-        .entry(metadata)
-        .or_insert_with_key(|metadata| Arc::new(metadata.clone()))
-        .clone();
+    let metadata =
+        shared.borrow_mut().entry(metadata).or_insert_with_key(|metadata| Arc::new(metadata.clone())).clone();
     let weight = uint(load_balancing_weight).unwrap_or(1);
     if weight == 0 {
         cx.error_at("load_balancing_weight", "must be at least 1");

@@ -164,8 +164,7 @@ fn cluster_weight(cx: &mut Cx, message: route_pb::weighted_cluster::ClusterWeigh
         host_rewrite_specifier,
     } = message;
     refuse!(cx; cluster_header);
-    let host_rewrite =
-        host_rewrite_specifier.map(|HostRewriteSpecifier::HostRewriteLiteral(host)| cx.intern(&host));
+    let host_rewrite = host_rewrite_specifier.map(|HostRewriteSpecifier::HostRewriteLiteral(host)| cx.intern(&host));
     Some(WeightedCluster {
         name: cx.name("name", &name)?,
         weight: uint(weight).unwrap_or(0),

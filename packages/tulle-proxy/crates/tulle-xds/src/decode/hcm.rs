@@ -245,7 +245,11 @@ fn timeouts(
             common.max_connection_duration,
             None,
         ),
-        max_stream_duration: cx.limit("common_http_protocol_options.max_stream_duration", common.max_stream_duration, None),
+        max_stream_duration: cx.limit(
+            "common_http_protocol_options.max_stream_duration",
+            common.max_stream_duration,
+            None,
+        ),
         drain: cx.duration("drain_timeout", message.drain_timeout).unwrap_or(Duration::from_secs(5)),
         delayed_close: cx.limit("delayed_close_timeout", message.delayed_close_timeout, Some(Duration::from_secs(1))),
     })

@@ -59,9 +59,7 @@ pub fn health_check(cx: &mut Cx, message: core_pb::HealthCheck) -> Option<Health
         interval,
         interval_jitter: cx.duration("interval_jitter", interval_jitter).unwrap_or_default(),
         initial_jitter: cx.duration("initial_jitter", initial_jitter).unwrap_or_default(),
-        no_traffic_interval: cx
-            .duration("no_traffic_interval", no_traffic_interval)
-            .unwrap_or(Duration::from_secs(60)),
+        no_traffic_interval: cx.duration("no_traffic_interval", no_traffic_interval).unwrap_or(Duration::from_secs(60)),
         unhealthy_interval: cx.duration("unhealthy_interval", unhealthy_interval).unwrap_or(interval),
         unhealthy_threshold: unhealthy_threshold?,
         healthy_threshold: healthy_threshold?,
@@ -154,7 +152,8 @@ fn payload(cx: &mut Cx, message: core_pb::health_check::Payload) -> Option<std::
         Payload::Binary(bytes) => Some(bytes.into()),
         Payload::Text(hex) => {
             let pairs = hex.as_bytes().chunks(2);
-            let bytes = pairs.map(|pair| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()));
+            let bytes =
+                pairs.map(|pair| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()));
             let bytes: Option<Vec<u8>> = if hex.len() % 2 == 0 { bytes.collect() } else { None };
             if bytes.is_none() {
                 cx.error_at("text", "must be hexadecimal bytes");

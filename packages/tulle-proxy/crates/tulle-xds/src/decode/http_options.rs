@@ -28,7 +28,9 @@ pub fn http1(cx: &mut Cx, message: Option<core_pb::Http1ProtocolOptions>) -> Opt
         None => HeaderCase::Lower,
         Some(HeaderFormat::ProperCaseWords(_)) => HeaderCase::Proper,
         Some(HeaderFormat::StatefulFormatter(formatter)) => {
-            if formatter.name != "preserve_case" && formatter.name != "envoy.http.stateful_header_formatters.preserve_case" {
+            if formatter.name != "preserve_case"
+                && formatter.name != "envoy.http.stateful_header_formatters.preserve_case"
+            {
                 cx.error_at("header_key_format", format!("the formatter {:?} is not supported", formatter.name));
             }
             HeaderCase::Preserve

@@ -1,8 +1,8 @@
 //! Load balancing: the policy by enum or by extension, panic, locality, subsets and slow start.
 
+use cluster_pb::cluster as inner_pb;
 use envoy_types::pb::envoy::config::cluster::v3 as cluster_pb;
 use envoy_types::pb::envoy::extensions::load_balancing_policies as ext_pb;
-use cluster_pb::cluster as inner_pb;
 use ext_pb::common::v3 as common_pb;
 use prost::Name as _;
 use tulle_balance::{
@@ -85,7 +85,8 @@ fn by_enum(cx: &mut Cx, policy: i32, config: Option<inner_pb::LbConfig>, lb: &mu
             {
                 cx.error_at("ring_hash_lb_config.hash_function", "only XX_HASH is supported");
             }
-            let sizes = (settings.minimum_ring_size.map(|size| size.value), settings.maximum_ring_size.map(|size| size.value));
+            let sizes =
+                (settings.minimum_ring_size.map(|size| size.value), settings.maximum_ring_size.map(|size| size.value));
             ring_hash(cx, sizes, false)?
         }
         (Policy::Maglev, Some(Settings::MaglevLbConfig(settings))) => {
@@ -183,7 +184,8 @@ fn extension(cx: &mut Cx, any: &envoy_types::pb::google::protobuf::Any, lb: &mut
         if message.locality_weighted_lb_config.is_some() {
             lb.locality = LocalityMode::Weighted;
         }
-        let sizes = (message.minimum_ring_size.map(|size| size.value), message.maximum_ring_size.map(|size| size.value));
+        let sizes =
+            (message.minimum_ring_size.map(|size| size.value), message.maximum_ring_size.map(|size| size.value));
         lb.policy = ring_hash(cx, sizes, hostname)?;
     } else if typed == ext_pb::maglev::v3::Maglev::full_name() {
         let message = cx.unpack::<ext_pb::maglev::v3::Maglev>(any)?;

@@ -9,8 +9,8 @@ use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::Ori
 use envoy_types::pb::envoy::extensions::filters::listener::proxy_protocol::v3 as proxy_pb;
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use prost::Name as _;
-use tulle_config::listener::{DrainType, ListenerFilters, ProxyProtocol, TrafficDirection};
 use tulle_config::Listener;
+use tulle_config::listener::{DrainType, ListenerFilters, ProxyProtocol, TrafficDirection};
 use tulle_core::Address;
 
 use super::access_log::access_log;
@@ -75,8 +75,8 @@ pub fn listener(cx: &mut Cx, message: listener_pb::Listener) -> Option<Listener>
         cx.error_at("filter_chains", "is required");
     }
     let chains = cx.each("filter_chains", filter_chains, filter_chain);
-    let default_chain = default_filter_chain
-        .map(|chain| cx.field("default_filter_chain", |cx| filter_chain(cx, chain)));
+    let default_chain =
+        default_filter_chain.map(|chain| cx.field("default_filter_chain", |cx| filter_chain(cx, chain)));
     let mut inspect = inspection(cx, listener_filters);
     inspect.timeout = cx.limit("listener_filters_timeout", listener_filters_timeout, Some(INSPECT_TIMEOUT));
     inspect.continue_on_timeout = continue_on_listener_filters_timeout;

@@ -50,7 +50,8 @@ pub fn outlier_detection(cx: &mut Cx, message: cluster_pb::OutlierDetection) -> 
         value
     };
     let or = |value: Option<protobuf::UInt32Value>, default: u32| uint(value).unwrap_or(default);
-    let base_ejection_time = cx.duration("base_ejection_time", base_ejection_time).unwrap_or(defaults.base_ejection_time);
+    let base_ejection_time =
+        cx.duration("base_ejection_time", base_ejection_time).unwrap_or(defaults.base_ejection_time);
     OutlierConfig {
         consecutive_5xx: or(consecutive_5xx, defaults.consecutive_5xx),
         enforcing_consecutive_5xx: share(
@@ -162,12 +163,12 @@ fn limits(cx: &mut Cx, message: cluster_pb::circuit_breakers::Thresholds) -> Opt
     Some((priority, limits))
 }
 
-fn retry_budget_of(
-    cx: &mut Cx,
-    message: cluster_pb::circuit_breakers::thresholds::RetryBudget,
-) -> RetryBudgetConfig {
-    let cluster_pb::circuit_breakers::thresholds::RetryBudget { budget_percent, budget_interval, min_retry_concurrency } =
-        message;
+fn retry_budget_of(cx: &mut Cx, message: cluster_pb::circuit_breakers::thresholds::RetryBudget) -> RetryBudgetConfig {
+    let cluster_pb::circuit_breakers::thresholds::RetryBudget {
+        budget_percent,
+        budget_interval,
+        min_retry_concurrency,
+    } = message;
     refuse!(cx; budget_interval);
     let defaults = RetryBudgetConfig::default();
     RetryBudgetConfig {

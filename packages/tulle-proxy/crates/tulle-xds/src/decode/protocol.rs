@@ -92,10 +92,7 @@ fn typed_options(cx: &mut Cx, message: http_pb::HttpProtocolOptions, legacy_max:
     Some(Protocol { protocol, limits })
 }
 
-fn explicit_config(
-    cx: &mut Cx,
-    message: http_pb::http_protocol_options::ExplicitHttpConfig,
-) -> Option<HttpProtocol> {
+fn explicit_config(cx: &mut Cx, message: http_pb::http_protocol_options::ExplicitHttpConfig) -> Option<HttpProtocol> {
     use http_pb::http_protocol_options::explicit_http_config::ProtocolConfig;
     Some(match cx.required("protocol_config", message.protocol_config)? {
         ProtocolConfig::HttpProtocolOptions(options) => {

@@ -49,7 +49,9 @@ pub fn retry_policy(cx: &mut Cx, message: route_pb::RetryPolicy) -> Option<Retry
         },
         retriable_status_codes: cx.each("retriable_status_codes", retriable_status_codes, status).into(),
         retriable_headers: cx.each("retriable_headers", retriable_headers, header_matcher).into(),
-        retriable_request_headers: cx.each("retriable_request_headers", retriable_request_headers, header_matcher).into(),
+        retriable_request_headers: cx
+            .each("retriable_request_headers", retriable_request_headers, header_matcher)
+            .into(),
         host_selection_attempts: u32::try_from(host_selection_retry_max_attempts).unwrap_or(1).max(1),
         avoid_previous_hosts: !previous.is_empty(),
     })

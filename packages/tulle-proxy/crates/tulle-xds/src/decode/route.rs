@@ -1,12 +1,13 @@
 //! Route configurations, virtual hosts and routes.
 
 use envoy_types::pb::envoy::config::route::v3 as route_pb;
+use tulle_policy::FilterOverrides;
 use tulle_route::config::{AttemptCount, TlsRequirement};
-use tulle_route::{Route, RouteAction, RouteConfig, VirtualHost};
+use tulle_route::{ClusterTarget, Route, RouteAction, RouteConfig, VirtualHost};
 
 use super::common::optional;
 use super::cx::{Cx, refuse, without_effect};
-use super::filters::{Level, overrides};
+use super::filters::{CORS, Level, overrides};
 use super::forward::{forward, mirror};
 use super::mutation::{Lists, mutations};
 use super::redirect::{direct_response, redirect};
@@ -70,7 +71,7 @@ fn virtual_host(cx: &mut Cx, message: route_pb::VirtualHost) -> Option<VirtualHo
     let route_pb::VirtualHost {
         name,
         domains,
-        routes,
+        mut routes,
         matcher,
         require_tls,
         virtual_clusters,
@@ -101,8 +102,12 @@ fn virtual_host(cx: &mut Cx, message: route_pb::VirtualHost) -> Option<VirtualHo
         cx.error_at("domains", "must not be empty");
     }
     let domains = domains.iter().map(|domain| cx.intern(domain)).collect();
+    if typed_per_filter_config.contains_key(CORS) {
+        routes.iter_mut().for_each(without_old_cors);
+    }
     let mut host = VirtualHost::new(name, domains, cx.each("routes", routes, route));
     host.filters = overrides(cx, Level { typed: typed_per_filter_config, cors });
+    host.routes.iter_mut().for_each(|route| inherit_cors(route, &host.filters));
     host.require_tls = match cx.enumeration::<Requirement>("require_tls", require_tls)? {
         Requirement::None => TlsRequirement::None,
         Requirement::ExternalOnly => TlsRequirement::ExternalOnly,
@@ -122,6 +127,25 @@ fn virtual_host(cx: &mut Cx, message: route_pb::VirtualHost) -> Option<VirtualHo
         },
     );
     Some(host)
+}
+
+/// Envoy looks at the deprecated field only where no level has settings of the filter itself.
+fn without_old_cors(route: &mut route_pb::Route) {
+    if let Some(route_pb::route::Action::Route(action)) = &mut route.action {
+        action.cors = None;
+    }
+}
+
+fn inherit_cors(route: &mut Route, outer: &FilterOverrides) {
+    route.filters.inherit_cors(outer);
+    if let RouteAction::Forward(forward) = &mut route.action
+        && let ClusterTarget::Weighted(arms) = &mut forward.target
+    {
+        for arm in arms {
+            arm.filters.inherit_cors(&route.filters);
+            arm.filters.inherit_cors(outer);
+        }
+    }
 }
 
 fn route(cx: &mut Cx, message: route_pb::Route) -> Option<Route> {

@@ -70,4 +70,3 @@ fn query_parameter(cx: &mut Cx, message: route_pb::QueryParameterMatcher) -> Opt
     };
     Some(QueryMatcher { name, test })
 }
-

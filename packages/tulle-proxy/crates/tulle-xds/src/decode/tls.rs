@@ -191,12 +191,14 @@ fn secret_origin(cx: &mut Cx, message: core_pb::ConfigSource) -> Option<SecretOr
     use core_pb::grpc_service::TargetSpecifier;
     let from = match message.config_source_specifier {
         Some(Specifier::Ads(_)) => Some(SecretOrigin::Ads),
-        Some(Specifier::ApiConfigSource(api)) => match api.grpc_services.into_iter().next().map(|grpc| grpc.target_specifier) {
-            Some(Some(TargetSpecifier::EnvoyGrpc(target))) if target.cluster_name == IDENTITY_CLUSTER => {
-                Some(SecretOrigin::Identity)
+        Some(Specifier::ApiConfigSource(api)) => {
+            match api.grpc_services.into_iter().next().map(|grpc| grpc.target_specifier) {
+                Some(Some(TargetSpecifier::EnvoyGrpc(target))) if target.cluster_name == IDENTITY_CLUSTER => {
+                    Some(SecretOrigin::Identity)
+                }
+                _ => None,
             }
-            _ => None,
-        },
+        }
         _ => None,
     };
     if from.is_none() {
@@ -224,10 +226,7 @@ fn validation_of(cx: &mut Cx, context: common_pb::ValidationContextType) -> Opti
 }
 
 /// The secret gives the roots, the inline part the names.
-fn combined_validation(
-    cx: &mut Cx,
-    message: common_pb::CombinedCertificateValidationContext,
-) -> Option<Validation> {
+fn combined_validation(cx: &mut Cx, message: common_pb::CombinedCertificateValidationContext) -> Option<Validation> {
     let common_pb::CombinedCertificateValidationContext {
         default_validation_context,
         validation_context_sds_secret_config,

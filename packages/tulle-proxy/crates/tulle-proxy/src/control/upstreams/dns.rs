@@ -101,8 +101,13 @@ pub async fn system(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
 
 /// Looks up the name at `index` for ever: after `refresh`, or sooner or later after failures as configured. Answers and
 /// failures (as empty answers) go to `tell`. The system's resolver does not give TTLs, so they cannot be respected.
-pub async fn follow<R>(names: Arc<DnsDiscovery>, index: usize, seed: u64, resolve: R, tell: impl Fn(usize, Vec<SocketAddr>))
-where
+pub async fn follow<R>(
+    names: Arc<DnsDiscovery>,
+    index: usize,
+    seed: u64,
+    resolve: R,
+    tell: impl Fn(usize, Vec<SocketAddr>),
+) where
     R: AsyncFn(String, u16) -> io::Result<Vec<SocketAddr>>,
 {
     let Address::Name { host, port } = &names.endpoints[index].address else { return };

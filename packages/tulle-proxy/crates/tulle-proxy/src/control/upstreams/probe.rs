@@ -154,7 +154,12 @@ impl Probe {
             headers.append(HeaderName::from_bytes(name.as_bytes())?, value.parse()?);
         }
         let host = host.as_ref().unwrap_or(&self.cluster.name);
-        Ok(Ask { host: host.to_string(), path: path.to_string(), method: Method::from_bytes(method.as_bytes())?, headers })
+        Ok(Ask {
+            host: host.to_string(),
+            path: path.to_string(),
+            method: Method::from_bytes(method.as_bytes())?,
+            headers,
+        })
     }
 }
 
@@ -269,6 +274,7 @@ async fn read(body: &mut h2::RecvStream) -> Result<BytesMut, Lost> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tulle_connect::{DialError, TlsDial};
 
     #[test]
     fn parts_must_come_in_order() {
@@ -291,7 +297,10 @@ mod tests {
             request_headers: Vec::new(),
         };
         let found = |status| judge(&checker, status);
-        assert_eq!([299, 300, 503, 504].map(found), [Finding::Passed, Finding::Retriable, Finding::Retriable, Finding::Refused]);
+        assert_eq!(
+            [299, 300, 503, 504].map(found),
+            [Finding::Passed, Finding::Retriable, Finding::Retriable, Finding::Refused]
+        );
     }
 
     #[test]
@@ -299,5 +308,75 @@ mod tests {
         assert_eq!(&health_request("")[..], &[0, 0, 0, 0, 0]);
         assert_eq!(&health_request("ab")[..], &[0, 0, 0, 0, 4, 0x0a, 2, b'a', b'b']);
         assert_eq!(health_request(&"a".repeat(200))[5..8], [0x0a, 0xc8, 1]);
+    }
+
+    struct Plaintext;
+
+    impl Dialer for Plaintext {
+        fn tls(&self, _: &Arc<tulle_config::UpstreamTls>, _: &Endpoint, _: &[&[u8]]) -> Result<TlsDial, DialError> {
+            Err(DialError::Address)
+        }
+    }
+
+    /// A cluster with one host and a gRPC health check of `shop`.
+    fn cluster(port: u16) -> Arc<Cluster> {
+        let text = format!(
+            r#"
+static_resources:
+  clusters:
+  - name: up
+    type: STATIC
+    load_assignment:
+      cluster_name: up
+      endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}}}}}]}}]
+    health_checks:
+    - {{timeout: 5s, interval: 5s, unhealthy_threshold: 1, healthy_threshold: 1, grpc_health_check: {{service_name: shop}}}}
+"#
+        );
+        let loaded = tulle_xds::bootstrap::load(&text).unwrap();
+        tulle_xds::ads::Client::new(&loaded.bootstrap).take_update().unwrap().clusters["up"].clone()
+    }
+
+    /// Answers each health call on one connection with the next of `answers`: a message and a gRPC status.
+    async fn health_server(listener: tokio::net::TcpListener, answers: Vec<(&'static [u8], &'static str)>) {
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut server = h2::server::handshake(socket).await.unwrap();
+        for (message, status) in answers {
+            let (request, mut respond) = server.accept().await.unwrap().unwrap();
+            assert_eq!(
+                (request.uri().path(), request.uri().authority().unwrap().as_str()),
+                ("/grpc.health.v1.Health/Check", "up")
+            );
+            let mut send = respond.send_response(http::Response::new(()), false).unwrap();
+            send.send_data(Bytes::from_static(message), false).unwrap();
+            let trailers =
+                HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), HeaderValue::from_static(status))]);
+            send.send_trailers(trailers).unwrap();
+        }
+        while server.accept().await.is_some() {}
+    }
+
+    #[tokio::test]
+    async fn grpc_health_is_asked_over_one_connection_until_it_ends() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let cluster = cluster(port);
+        let settings = cluster.health_checks[0].clone();
+        let endpoint = Endpoint::new(tulle_core::Address::Ip(([127, 0, 0, 1], port).into()));
+        let mut probe = Probe::new(Rc::new(Plaintext), cluster, endpoint);
+        let local = tokio::task::LocalSet::new();
+        let not_serving: &[u8] = &[0, 0, 0, 0, 2, 0x08, 2];
+        let answers = vec![(SERVING, "0"), (not_serving, "0"), (SERVING, "5")];
+        local
+            .run_until(async {
+                let server = tokio::task::spawn_local(health_server(listener, answers));
+                for expected in [Finding::Passed, Finding::Refused, Finding::Refused] {
+                    assert_eq!(probe.run(&settings).await, expected);
+                }
+                server.abort();
+                assert!(server.await.unwrap_err().is_cancelled());
+                assert_eq!(probe.run(&settings).await, Finding::Unreachable);
+            })
+            .await;
     }
 }

@@ -81,13 +81,15 @@ fn abort(cx: &mut Cx, message: fault_pb::FaultAbort) -> Option<Abort> {
     use fault_pb::fault_abort::ErrorType;
     let fault_pb::FaultAbort { percentage, response_body, error_type } = message;
     let with = match cx.required("error_type", error_type)? {
-        ErrorType::HttpStatus(status) => match u16::try_from(status).ok().filter(|status| (200..600).contains(status)) {
-            Some(status) => AbortWith::Http(status),
-            None => {
-                cx.error_at("http_status", format!("{status} is not between 200 and 599"));
-                return None;
+        ErrorType::HttpStatus(status) => {
+            match u16::try_from(status).ok().filter(|status| (200..600).contains(status)) {
+                Some(status) => AbortWith::Http(status),
+                None => {
+                    cx.error_at("http_status", format!("{status} is not between 200 and 599"));
+                    return None;
+                }
             }
-        },
+        }
         ErrorType::GrpcStatus(status) => AbortWith::Grpc(status),
         ErrorType::HeaderAbort(_) => AbortWith::ByHeader,
     };

@@ -125,7 +125,10 @@ fn headers(cx: &mut Cx, name: &str, list: Vec<core_pb::HeaderValueOption>) -> Bo
         refuse!(cx; raw_value);
         let name = cx.name("header.key", &key.to_ascii_lowercase())?;
         let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        if !name.bytes().all(valid) || value.bytes().any(|byte| matches!(byte, 0 | b'\r' | b'\n')) || value.contains('%') {
+        if !name.bytes().all(valid)
+            || value.bytes().any(|byte| matches!(byte, 0 | b'\r' | b'\n'))
+            || value.contains('%')
+        {
             cx.error_at("header", "must be a plain header without substitutions");
             return None;
         }
@@ -154,8 +157,15 @@ fn descriptor(cx: &mut Cx, message: common_pb::LocalRateLimitDescriptor) -> Opti
 }
 
 fn slot(cx: &mut Cx, message: route_pb::RateLimit) -> Option<RateLimitSlot> {
-    let route_pb::RateLimit { stage, disable_key, actions, limit, hits_addend, apply_on_stream_done, x_ratelimit_option } =
-        message;
+    let route_pb::RateLimit {
+        stage,
+        disable_key,
+        actions,
+        limit,
+        hits_addend,
+        apply_on_stream_done,
+        x_ratelimit_option,
+    } = message;
     refuse!(cx; limit, hits_addend, apply_on_stream_done, x_ratelimit_option);
     without_effect!(cx; stage, disable_key);
     if actions.is_empty() {
@@ -187,8 +197,13 @@ fn action(cx: &mut Cx, message: slot_pb::Action) -> Option<RateLimitAction> {
             }
         }
         Kind::HeaderValueMatch(matching) => {
-            let slot_pb::action::HeaderValueMatch { descriptor_value, default_value, descriptor_key, expect_match, headers } =
-                matching;
+            let slot_pb::action::HeaderValueMatch {
+                descriptor_value,
+                default_value,
+                descriptor_key,
+                expect_match,
+                headers,
+            } = matching;
             refuse!(cx; default_value);
             RateLimitAction::HeaderValueMatch {
                 key: cx.intern(if descriptor_key.is_empty() { "header_match" } else { &descriptor_key }),

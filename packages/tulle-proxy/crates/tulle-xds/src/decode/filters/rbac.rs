@@ -204,7 +204,9 @@ fn template(cx: &mut Cx, message: core_pb::TypedExtensionConfig) -> Option<PathT
 fn sourced_metadata(cx: &mut Cx, message: rbac_pb::SourcedMetadata) -> Option<MetadataMatcher> {
     let rbac_pb::SourcedMetadata { metadata_matcher, metadata_source } = message;
     cx.field("sourced_metadata", |cx| {
-        if cx.enumeration::<rbac_pb::MetadataSource>("metadata_source", metadata_source)? != rbac_pb::MetadataSource::Dynamic {
+        if cx.enumeration::<rbac_pb::MetadataSource>("metadata_source", metadata_source)?
+            != rbac_pb::MetadataSource::Dynamic
+        {
             cx.error_at("metadata_source", "only DYNAMIC is supported");
             return None;
         }
