@@ -20,6 +20,7 @@ from tulle.supervisor.mesh import Mesh
 
 CANARY = 600
 PATIENCE = 10.0
+READY_SECONDS = 120.0
 SAMPLE = Path(__file__).resolve().parents[5] / "samples" / "bookshop" / "mesh"
 
 
@@ -47,7 +48,14 @@ class Tour:
         """Waits for the mesh and makes the tour."""
         self._ready = asyncio.get_running_loop().create_future()
         began = time.monotonic()
-        ready = await self._ready
+        try:
+            ready = await asyncio.wait_for(self._ready, READY_SECONDS)
+        except TimeoutError:
+            self.failed += 1
+            self.checks.append("the mesh becomes ready")
+            print(f"× the mesh becomes ready: not within {READY_SECONDS:g} s", flush=True)
+            mesh.stop.set()
+            return
         print(f"The mesh is ready after {time.monotonic() - began:.1f} s. Admin API: {ready['api']}\n", flush=True)
         visitor = Visitor(ready)
         api = httpx.AsyncClient(base_url=ready["api"], timeout=PATIENCE, trust_env=False)

@@ -30,6 +30,8 @@ COMMANDS = {
     "delete": Entry("Configure", "objects", "delete", "Delete objects"),
     "validate": Entry("Configure", "validate", "validate", "Check files without a mesh"),
     "authz": Entry("Observe", "authz", "authz", "Explain who may call whom"),
+    "ca": Entry("Trust", "trust", "ca", "Show the authority, rotate its root"),
+    "workload": Entry("Trust", "trust", "workload", "Revoke a workload's identity"),
     "status": Entry("Observe", "status", "status", "Show the control plane and its proxies"),
     "control-plane": Entry("The parts by themselves", "parts", "control_plane", "Run a control plane"),
     "proxy": Entry("The parts by themselves", "parts", "proxy", "Run the proxy, tulle-proxy"),

@@ -34,11 +34,12 @@ def prepare(client: Client, namespace: str, workload: str, folder: Path, *, keep
         write_private(folder / "join-token", token.encode())
         files = CertificateFiles(folder)
         authority = CertificateClient(
-            plane["join"], plane["xds"], (Path(plane["data_dir"]) / "ca" / "root.pem").read_text(encoding="utf-8"),
+            plane["join"], plane["xds"], (Path(plane["data_dir"]) / "ca" / "root.pem").read_text,
             CONTROL_PLANE_SERVER_NAME,
         )
         keeper = IdentityKeeper(authority, folder / "identity", folder / "join-token")
         keeper.changed.append(files.write)
+        keeper.taken_up.append(files.taken_up)
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(_hold(keeper, folder, _bootstrap(found, plane["xds"], files), keep=keep))
     except (CertificateRefusedError, UnsafeKeyError, OSError) as error:
