@@ -134,33 +134,21 @@ pub struct HeaderMatcher {
 }
 
 impl HeaderMatcher {
-    /// As Envoy's `HeaderUtility::matchHeaders`: several values are joined by `,`; an absent header fails every value
-    /// test, inverted or not, unless it is treated as empty.
+    /// As Envoy's `HeaderUtility::matchHeaders`: of several values any may pass the test, and with an inverted test
+    /// none may; an absent header fails every value test, inverted or not, unless it is treated as empty.
     pub fn matches<R: RequestView + ?Sized>(&self, request: &R) -> bool {
         if self.name.starts_with(':') || &*self.name == "host" {
             return self.evaluate(request.field(&self.name));
         }
-        let mut count = 0;
-        let mut joined: Vec<u8> = Vec::new();
+        let (mut present, mut hit) = (false, false);
         request.visit_values(&self.name, &mut |value| {
-            count += 1;
-            // Repeated fields are rare enough to pay for a buffer; `Vec::new` itself allocates nothing.
-            if count == 2 {
-                joined.extend_from_slice(request.header(&self.name).unwrap_or_default());
-            }
-            if count >= 2 {
-                joined.push(b',');
-                joined.extend_from_slice(value);
-            }
+            present = true;
+            hit |= self.evaluate(Some(value)) != self.invert;
         });
-        match count {
-            0 => self.evaluate(None),
-            1 => self.evaluate(request.header(&self.name)),
-            _ => self.evaluate(Some(&joined)),
-        }
+        if present { hit != self.invert } else { self.evaluate(None) }
     }
 
-    /// The test on an already joined value; `None` when the header is absent.
+    /// The test on one value; `None` when the header is absent.
     pub fn evaluate(&self, value: Option<&[u8]>) -> bool {
         let value = match (value, self.treat_missing_as_empty) {
             (None, true) => Some(&b""[..]),

@@ -35,6 +35,15 @@ impl FilterOverrides {
         self.0.iter().find(|(known, _)| &**known == name).map(|(_, settings)| settings)
     }
 
+    /// Lets the cross-origin policies take over what those of the enclosing level say.
+    pub fn inherit_cors(&mut self, outer: &FilterOverrides) {
+        for (name, settings) in &mut self.0 {
+            if let (FilterOverride::Cors(own), Some(FilterOverride::Cors(theirs))) = (settings, outer.get(name)) {
+                Arc::make_mut(own).inherit(theirs);
+            }
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

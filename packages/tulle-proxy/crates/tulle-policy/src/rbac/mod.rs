@@ -1,8 +1,7 @@
 //! Envoy's role-based access control (`envoy.config.rbac.v3`) as immutable rules and a pure decision.
 //!
-//! Deciding allocates nothing unless a field that a rule reads is repeated. Whatever is doubtful counts against the
-//! request: where the values of a repeated field disagree, a DENY rule matches if any of them does, an ALLOW rule
-//! only if all of them do.
+//! Deciding allocates nothing. Whatever is doubtful counts against the request: where the values of a repeated field
+//! disagree, a DENY rule matches if any of them does, an ALLOW rule only if all of them do.
 
 pub mod facts;
 pub mod metadata;

@@ -140,8 +140,8 @@ impl Doubt {
     }
 }
 
-/// Envoy looks at the values joined by commas; so do upstreams that join, while others look at the first or the last.
-/// So every value is asked, and the joined one.
+/// Envoy takes any value that matches; upstreams may look at the first, at the last, or at all of them. So every value
+/// is asked, and doubt decides.
 fn header<R: RequestView + ?Sized>(matcher: &HeaderMatcher, request: &R, doubt: Doubt) -> bool {
     if matcher.name.starts_with(':') || &*matcher.name == "host" {
         return matcher.evaluate(request.field(&matcher.name));
@@ -153,9 +153,8 @@ fn header<R: RequestView + ?Sized>(matcher: &HeaderMatcher, request: &R, doubt: 
     });
     match (count, doubt) {
         (0, _) => matcher.evaluate(None),
-        (1, _) => hits == 1,
-        (_, Doubt::Matches) => hits > 0 || matcher.matches(request),
-        (_, Doubt::Fails) => hits == count && matcher.matches(request),
+        (_, Doubt::Matches) => hits > 0,
+        (_, Doubt::Fails) => hits == count,
     }
 }
 

@@ -8,6 +8,7 @@ pub mod forward;
 pub mod mirror;
 pub mod prepare;
 pub mod record;
+pub mod remote;
 pub mod reply;
 pub mod tunnel;
 pub mod upload;
@@ -103,6 +104,7 @@ async fn steps(x: &mut Exchange<'_>, down: &mut Side) -> Result<Ending, Failed> 
     x.record.grpc = x.heads.request.is_grpc();
     x.record.request_head_bytes = x.heads.request.headers.byte_size() as u64;
     prepare::prepare(x.hcm, x.client, &mut x.heads.request, &mut x.worker.rng.borrow_mut())?;
+    x.record.remote = remote::told(&x.hcm.forwarding, &x.heads.request);
     trace(x);
     let routes = x.worker.routes(&x.hcm.routes).ok_or_else(Reply::no_routes)?;
     let selected = select(&routes, &x.heads.request, x.worker.random());

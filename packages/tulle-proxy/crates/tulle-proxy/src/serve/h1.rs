@@ -123,7 +123,7 @@ pub fn limits(hcm: &Hcm) -> Limits {
 
 /// Says goodbye: the client may still be sending, and closing with unread bytes would reset the answer away before it
 /// is read. So the writing side closes first, and what still comes is read and dropped for a moment.
-async fn close(down: Side) {
+pub(super) async fn close(down: Side) {
     const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
     let Side::H1(mut conn) = down else { return };
     let goodbye = std::future::poll_fn(|cx| {

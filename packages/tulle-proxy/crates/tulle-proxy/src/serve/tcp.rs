@@ -49,7 +49,6 @@ pub async fn serve(worker: &Rc<Worker>, client: &Client, proxy: &TcpProxy, mut c
 /// Logs a connection that access rules denied.
 pub fn denied(worker: &Worker, client: &Client, proxy: &TcpProxy, details: String) {
     let mut record = Record::new(worker.now(), worker.clock.wall());
-    record.flags.insert(ResponseFlags::UNAUTHORIZED_EXTERNAL_SERVICE);
     record.details = details.into();
     record.mark(TimePoint::Complete, worker.now());
     log(worker, client, proxy, &record);

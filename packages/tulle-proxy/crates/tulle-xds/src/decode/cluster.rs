@@ -210,6 +210,7 @@ fn dns_endpoints(cx: &mut Cx, set: &EndpointSet) -> Vec<DnsEndpoint> {
             hostname: match (&endpoint.hostname, &endpoint.address) {
                 (Some(name), _) => name.clone(),
                 (None, Address::Name { host, .. }) => host.clone(),
+                (None, Address::Ip(socket)) => cx.intern(&socket.ip().to_string()),
                 (None, other) => cx.intern(&other.to_string()),
             },
             weight: endpoint.weight,

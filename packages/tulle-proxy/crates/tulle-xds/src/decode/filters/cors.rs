@@ -7,7 +7,7 @@ use tulle_core::FractionalPercent;
 use tulle_policy::CorsPolicy;
 use tulle_policy::cors::Preflights;
 
-use super::super::common::{runtime_fraction, truth};
+use super::super::common::runtime_fraction;
 use super::super::cx::{Cx, refuse, without_effect};
 use super::super::matchers::string_matcher;
 
@@ -69,7 +69,8 @@ pub fn cors_policy(cx: &mut Cx, message: cors_pb::CorsPolicy) -> Option<CorsPoli
         allow_headers: cx.intern(&allow_headers),
         expose_headers: cx.intern(&expose_headers),
         max_age: cx.intern(&max_age),
-        allow_credentials: truth(allow_credentials, false),
-        preflights: if truth(forward_not_matching_preflights, true) { Preflights::Forward } else { Preflights::Answer },
+        allow_credentials: allow_credentials.map(|wrapped| wrapped.value),
+        preflights: forward_not_matching_preflights
+            .map(|wrapped| if wrapped.value { Preflights::Forward } else { Preflights::Answer }),
     })
 }
