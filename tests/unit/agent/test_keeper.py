@@ -48,7 +48,7 @@ class Clock:
 
 
 def keeper(plane: ControlPlane, directory: Path, clock: Clock) -> IdentityKeeper:
-    client = CertificateClient(plane.join, plane.xds, plane.authority.root_pem)
+    client = CertificateClient(plane.join, plane.xds, lambda: plane.authority.root_pem)
     life = timedelta(hours=1)
     return IdentityKeeper(client, directory / "agent", directory / "token", life, clock.as_time())
 
@@ -95,7 +95,7 @@ async def test_it_waits_longer_and_longer_for_a_control_plane(plane: ControlPlan
     give_token(plane, tmp_path)
     clock = Clock(sleeps=8)
     one = keeper(plane, tmp_path, clock)
-    one._client = CertificateClient("127.0.0.1:1", plane.xds, plane.authority.root_pem)
+    one._client = CertificateClient("127.0.0.1:1", plane.xds, lambda: plane.authority.root_pem)
     with pytest.raises(asyncio.CancelledError):
         await one.start()
     assert clock.slept == [1, 2, 4, 8, 16, 32, 60, 60]
@@ -106,7 +106,7 @@ async def test_it_does_not_talk_to_a_foreign_control_plane(plane: ControlPlane, 
         give_token(plane, tmp_path)
         clock = Clock(sleeps=1)
         one = keeper(plane, tmp_path, clock)
-        one._client = CertificateClient(foreign.join, foreign.xds, plane.authority.root_pem)
+        one._client = CertificateClient(foreign.join, foreign.xds, lambda: plane.authority.root_pem)
         with pytest.raises(asyncio.CancelledError):
             await one.start()
         assert foreign.store.ledger.audit_log() == (), "the token was not shown"

@@ -7,6 +7,8 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 const METHOD: &str = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
 /// A request that takes longer is given up and tried again later.
 const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+/// How soon a half-open connection is noticed.
+const PING: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Field numbers of `istio/security/ca.proto`; `metadata` (4) is not sent.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -70,6 +72,7 @@ pub struct Issued {
 /// [`CaError`]; trying again later may help except where the authority refused a token.
 pub async fn create_certificate(authority: &Authority, proof: Proof, csr: String) -> Result<Issued, CaError> {
     let mut request = tonic::Request::new(CertificateRequest { csr, validity_duration: 0 });
+    request.set_timeout(TIMEOUT);
     if let Proof::Token(token) = &proof {
         request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);
     }
@@ -82,7 +85,7 @@ pub async fn create_certificate(authority: &Authority, proof: Proof, csr: String
     split(&answer.cert_chain)
 }
 
-async fn connect(authority: &Authority, proof: Proof) -> Result<Channel, tonic::transport::Error> {
+pub(crate) async fn connect(authority: &Authority, proof: Proof) -> Result<Channel, tonic::transport::Error> {
     let mut tls = ClientTlsConfig::new()
         .ca_certificate(Certificate::from_pem(&authority.trust_anchors))
         .domain_name(&authority.server_name);
@@ -90,7 +93,8 @@ async fn connect(authority: &Authority, proof: Proof) -> Result<Channel, tonic::
         tls = tls.identity(tonic::transport::Identity::from_pem(chain, key));
     }
     let endpoint = Endpoint::from_shared(format!("https://{}", authority.address))?;
-    endpoint.tls_config(tls)?.connect_timeout(TIMEOUT).timeout(TIMEOUT).connect().await
+    let endpoint = endpoint.tls_config(tls)?.connect_timeout(TIMEOUT);
+    endpoint.http2_keep_alive_interval(PING).keep_alive_timeout(PING).keep_alive_while_idle(true).connect().await
 }
 
 /// The chain to present and the roots to trust, from an answer that has the leaf first and roots last.

@@ -33,6 +33,11 @@ impl TlsContexts {
         self.identity.generation()
     }
 
+    /// Whether the peer that presented the certificate with this serial number was revoked meanwhile.
+    pub fn is_revoked(&self, serial: &[u8]) -> bool {
+        self.identity.get().is_some_and(|identity| identity.revoked.holds(serial))
+    }
+
     /// The first URI name in the certificate that `settings` present; `None` where there is none, or no certificate.
     pub fn own_uri(&self, settings: &DownstreamTls, secrets: &Resources<Secret>) -> Option<String> {
         let sources = Sources { identity: &self.identity, secrets };
@@ -123,12 +128,16 @@ impl TlsContexts {
 }
 
 fn requirements(trust: &Trust, sans: Vec<SanMatcher>, server_name: CheckServerName) -> Requirements {
-    let (roots, spiffe) = match trust {
-        Trust::Mesh { roots, trust_domain } => (anchors(roots), Spiffe::In(trust_domain.clone())),
-        Trust::Roots(roots) => (anchors(roots), Spiffe::NotRequired),
-        Trust::System => (anchors(&rustls_native_certs::load_native_certs().certs), Spiffe::NotRequired),
+    let (roots, spiffe, revoked) = match trust {
+        Trust::Mesh { roots, revoked, trust_domain } => {
+            (anchors(roots), Spiffe::In(trust_domain.clone()), revoked.clone())
+        }
+        Trust::Roots(roots) => (anchors(roots), Spiffe::NotRequired, Arc::default()),
+        Trust::System => {
+            (anchors(&rustls_native_certs::load_native_certs().certs), Spiffe::NotRequired, Arc::default())
+        }
     };
-    Requirements { roots, spiffe, sans, server_name }
+    Requirements { roots, revoked, spiffe, sans, server_name }
 }
 
 static ONLY_13: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];

@@ -7,9 +7,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rcgen::{CertificateParams, KeyPair};
 use tulle_core::Rng;
 
+use crate::bundle::{self, Bundle, BundleError};
 use crate::ca::{self, Authority, CaError, Proof};
 use crate::material::IdentityCell;
 use crate::state::{self, Credential, StateError, Validity};
+use crate::trust::TrustStream;
 
 /// Where identity comes from; the content of `--identity`.
 #[derive(Clone, Debug)]
@@ -31,6 +33,8 @@ pub enum JoinError {
     Ca(#[from] CaError),
     #[error(transparent)]
     State(#[from] StateError),
+    #[error("the trust bundle is unusable: {0}")]
+    Bundle(#[from] BundleError),
     #[error("cannot read {0}: {1}")]
     Read(PathBuf, std::io::Error),
     #[error("cannot make a key or certificate request: {0}")]
@@ -48,21 +52,34 @@ pub enum Event {
     Failed(JoinError, Duration),
     /// The identity works but could not be kept on disk.
     NotKept(StateError),
+    /// The authority pushed other roots or revocations.
+    Trust,
+    /// It does not tell at the moment; tried again after the duration given.
+    TrustUnknown(CaError, Duration),
 }
 
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(30);
+/// A rotation waits for everybody, so nobody waits long to hear of it.
+const LAST_TRUST_RETRY: Duration = Duration::from_secs(5);
 
 /// Runs until dropped: puts each new identity into `cell`, tells `report` what happens. `seed` spreads renewals.
 pub async fn keep_identity(config: JoinConfig, cell: Arc<IdentityCell>, seed: u64, report: impl Fn(Event)) {
     let mut rng = Rng::seeded(seed);
     let mut current = restore(&config, &cell, &report);
     let mut failures = 0;
+    // How often in a row the authority has asked for a renewal: pauses grow when renewing does not help.
+    let mut prompted = 0;
     loop {
-        if let Some((_, validity)) = &current
+        if let Some(held) = &mut current
             && failures == 0
         {
-            tokio::time::sleep(until_renewal(*validity, now(), &mut rng)).await;
+            let due = tokio::time::sleep(until_renewal(held.1, now(), &mut rng));
+            let mut follower = Follower { config: &config, cell: &cell, report: &report, prompted: &mut prompted };
+            tokio::select! {
+                () = due => {}
+                () = follower.until_outdated(held, Rng::seeded(rng.next_u64())) => {}
+            }
         }
         match obtain(&config, current.as_ref(), &cell).await {
             Ok((credential, validity)) => {
@@ -141,11 +158,85 @@ async fn obtain(
     let key = KeyPair::generate()?;
     let csr = CertificateParams::default().serialize_request(&key)?.pem()?;
     let issued = ca::create_certificate(&authority, proof, csr).await?;
-    let credential = Credential { issued, key: key.serialize_pem() };
+    let revoked = current.map(|(credential, _)| credential.revoked.clone()).unwrap_or_default();
+    let credential = Credential { issued, revoked, key: key.serialize_pem() };
     let (identity, validity) = credential.parse()?;
     fits(&identity)?;
     cell.set(identity);
     Ok((credential, validity))
+}
+
+/// Keeps up with what the authority pushes while an identity is held.
+struct Follower<'a, R> {
+    config: &'a JoinConfig,
+    cell: &'a IdentityCell,
+    report: &'a R,
+    prompted: &'a mut u32,
+}
+
+impl<R: Fn(Event)> Follower<'_, R> {
+    /// Returns when another certificate is needed, because another root signs now. May be dropped at any time.
+    async fn until_outdated(&mut self, held: &mut (Credential, Validity), mut rng: Rng) {
+        let mut failures = 0;
+        loop {
+            match self.follow(held, &mut failures).await {
+                Ok(()) => {
+                    let pause = retry_pause(*self.prompted, &mut rng);
+                    *self.prompted += 1;
+                    return tokio::time::sleep(pause).await;
+                }
+                Err(error) => {
+                    let pause = retry_pause(failures, &mut rng).min(LAST_TRUST_RETRY);
+                    failures += 1;
+                    (self.report)(Event::TrustUnknown(error, pause));
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    async fn follow(&mut self, held: &mut (Credential, Validity), failures: &mut u32) -> Result<(), CaError> {
+        let authority = Authority {
+            address: self.config.renew_address.clone(),
+            server_name: self.config.server_name.clone(),
+            trust_anchors: held.0.issued.roots.clone(),
+        };
+        let proof = Proof::Certificate { chain: held.0.issued.chain.clone(), key: held.0.key.clone() };
+        let mut stream = TrustStream::open(&authority, proof, "identity".to_owned()).await?;
+        loop {
+            let pushed = stream.next().await?;
+            *failures = 0;
+            match self.take(held, &pushed.bundle) {
+                Ok(true) => {
+                    stream.answer(pushed.nonce, None);
+                    *self.prompted = 0;
+                }
+                // The stream of the next certificate will acknowledge.
+                Ok(false) => return Ok(()),
+                Err(error) => stream.answer(pushed.nonce, Some(error.to_string())),
+            }
+        }
+    }
+
+    /// Puts a bundle in force; whether the certificate held is under the root that signs.
+    fn take(&self, held: &mut (Credential, Validity), bundle: &Bundle) -> Result<bool, JoinError> {
+        bundle::roots(&bundle.roots)?;
+        let mut next = held.0.clone();
+        next.issued.roots = bundle.roots.clone();
+        next.revoked = bundle.lists.clone();
+        bundle::Revocations::parse(&next.revoked)?;
+        let (identity, _) = next.parse()?;
+        let current = bundle::is_current(&identity);
+        if next != held.0 {
+            self.cell.set(identity);
+            (self.report)(Event::Trust);
+            if let Err(error) = state::save(&self.config.state_directory, &next) {
+                (self.report)(Event::NotKept(error));
+            }
+            held.0 = next;
+        }
+        Ok(current)
+    }
 }
 
 /// Half of the certificate's life, give or take a tenth of it, counted from its start.

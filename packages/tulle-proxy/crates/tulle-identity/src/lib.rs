@@ -5,7 +5,9 @@
 //! * [`contexts`] makes and caches rustls configurations per TLS setting, remade when material rotates.
 //! * [`join`] keeps the own identity alive on the control thread: key, CSR, join token, renewal; [`ca`] asks the
 //!   authority and [`state`] remembers the identity on disk.
+//! * [`trust`] is the stream on which the authority pushes what to trust, [`bundle`] what it pushes.
 
+pub mod bundle;
 pub mod ca;
 pub mod contexts;
 pub mod details;
@@ -13,6 +15,7 @@ pub mod join;
 pub mod material;
 pub mod peer;
 pub mod state;
+pub mod trust;
 pub mod verify;
 
 pub use contexts::TlsContexts;

@@ -4,11 +4,13 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::bundle::Revocations;
 use crate::ca::Issued;
 use crate::material::Identity;
 
@@ -16,6 +18,8 @@ use crate::material::Identity;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credential {
     pub issued: Issued,
+    /// Revocation lists in PEM, as last pushed; empty when nothing was revoked.
+    pub revoked: String,
     pub key: String,
 }
 
@@ -38,6 +42,7 @@ pub enum StateError {
 
 const KEY: &str = "key.pem";
 const CHAIN: &str = "chain.pem";
+const REVOKED: &str = "revoked.pem";
 const ROOTS: &str = "roots.pem";
 
 /// Reads the identity kept in `directory`; `None` when there is none yet.
@@ -58,7 +63,9 @@ pub fn load(directory: &Path) -> Result<Option<Credential>, StateError> {
         let path = directory.join(name);
         fs::read_to_string(&path).map_err(|error| StateError::Io(path, error))
     };
-    Ok(Some(Credential { issued: Issued { chain: read(CHAIN)?, roots: read(ROOTS)? }, key: read(KEY)? }))
+    let issued = Issued { chain: read(CHAIN)?, roots: read(ROOTS)? };
+    let revoked = if directory.join(REVOKED).exists() { read(REVOKED)? } else { String::new() };
+    Ok(Some(Credential { issued, revoked, key: read(KEY)? }))
 }
 
 /// Keeps `credential` in `directory` (made with mode 0700). Each file is replaced atomically, the key first, so a
@@ -71,6 +78,7 @@ pub fn save(directory: &Path, credential: &Credential) -> Result<(), StateError>
     made.map_err(|error| StateError::Io(directory.to_owned(), error))?;
     write(directory, KEY, &credential.key)?;
     write(directory, ROOTS, &credential.issued.roots)?;
+    write(directory, REVOKED, &credential.revoked)?;
     write(directory, CHAIN, &credential.issued.chain)
 }
 
@@ -107,7 +115,8 @@ impl Credential {
             X509Certificate::from_der(&chain[0]).map_err(|_| StateError::Damaged("readable certificate"))?;
         let validity =
             Validity { from: leaf.validity().not_before.timestamp(), until: leaf.validity().not_after.timestamp() };
-        Ok((Identity { chain, key, roots }, validity))
+        let revoked = Revocations::parse(&self.revoked).map_err(|_| StateError::Damaged("revocation list"))?;
+        Ok((Identity { chain, key, roots, revoked: Arc::new(revoked) }, validity))
     }
 }
 

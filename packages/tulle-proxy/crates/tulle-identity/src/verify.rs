@@ -10,14 +10,17 @@ use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use tulle_config::tls::{SanKind, SanMatcher};
 use tulle_core::Str;
 use tulle_policy::StringTest;
-use webpki::{EndEntityCert, KeyUsage};
+use webpki::{EndEntityCert, KeyUsage, RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy};
 
+use crate::bundle::Revocations;
 use crate::peer::{self, PeerNames};
 
 /// What a peer must show.
 #[derive(Debug)]
 pub struct Requirements {
     pub roots: Vec<TrustAnchor<'static>>,
+    /// Nobody whose certificate is in these lists gets in.
+    pub revoked: Arc<Revocations>,
     /// Set whenever the mesh's roots are used.
     pub spiffe: Spiffe,
     /// Any one must match; empty takes every name.
@@ -69,8 +72,14 @@ impl Requirements {
         algorithms: &WebPkiSupportedAlgorithms,
     ) -> Result<(), Error> {
         let certificate = EndEntityCert::try_from(leaf).map_err(pki_error)?;
+        let lists = self.revoked.lists();
+        // Lists come by push, for roots that have something to revoke, and do not expire.
+        let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|builder| {
+            let builder = builder.with_depth(RevocationCheckDepth::EndEntity);
+            builder.with_status_policy(UnknownStatusPolicy::Allow).build()
+        });
         certificate
-            .verify_for_usage(algorithms.all, &self.roots, intermediates, now, usage, None, None)
+            .verify_for_usage(algorithms.all, &self.roots, intermediates, now, usage, revocation, None)
             .map_err(pki_error)?;
         let names = peer::names(leaf).map_err(refused)?;
         if let Spiffe::In(expected) = &self.spiffe {
@@ -114,6 +123,7 @@ fn dns_matches(matcher: &SanMatcher, name: &str) -> bool {
 fn pki_error(error: webpki::Error) -> Error {
     use CertificateError as Reason;
     match error {
+        webpki::Error::CertRevoked => Error::InvalidCertificate(Reason::Revoked),
         webpki::Error::CertExpired { .. } => Error::InvalidCertificate(Reason::Expired),
         webpki::Error::CertNotValidYet { .. } => Error::InvalidCertificate(Reason::NotValidYet),
         webpki::Error::UnknownIssuer => Error::InvalidCertificate(Reason::UnknownIssuer),

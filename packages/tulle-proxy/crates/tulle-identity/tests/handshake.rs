@@ -15,6 +15,7 @@ use tulle_config::tls::{
     CertificateSource, ClientCert, CommonTls, DataSource, DownstreamTls, SanKind, SanMatcher, SecretOrigin, SecretRef,
     TlsVersion, TrustSource, UpstreamTls, Validation,
 };
+use tulle_identity::bundle::{self, Revocations};
 use tulle_identity::{Identity, IdentityCell, TlsContexts};
 use tulle_policy::StringMatcher;
 
@@ -27,7 +28,7 @@ struct Root {
 fn root() -> Root {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let key = KeyPair::generate().unwrap();
     let certificate = params.self_signed(&key).unwrap();
     Root { certificate: certificate.der().clone(), pem: certificate.pem(), issuer: Issuer::new(params, key) }
@@ -247,4 +248,69 @@ fn details_show_what_certs_needs() {
     assert_eq!(details.uris, [BACKEND]);
     assert!(details.not_before < details.not_after && !details.serial_number.is_empty());
     assert!(tulle_identity::details::details(b"no certificate").is_err());
+}
+
+/// A list under `root` with the certificate of `identity` in it.
+fn revoking(root: &Root, identity: &Identity) -> String {
+    let (_, leaf) = x509_parser::parse_x509_certificate(&identity.chain[0]).unwrap();
+    let now = OffsetDateTime::now_utc();
+    let params = rcgen::CertificateRevocationListParams {
+        this_update: now - Duration::hours(1),
+        next_update: now + Duration::hours(1),
+        crl_number: 1.into(),
+        issuing_distribution_point: None,
+        revoked_certs: vec![rcgen::RevokedCertParams {
+            serial_number: leaf.raw_serial().to_vec().into(),
+            revocation_time: now,
+            reason_code: None,
+            invalidity_date: None,
+        }],
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    params.signed_by(&root.issuer).unwrap().pem().unwrap()
+}
+
+#[tokio::test]
+async fn a_revoked_peer_is_refused_from_either_side_and_others_are_not() {
+    let mesh = root();
+    let revoked = issue(&mesh, leaf(&[CLIENT]), &mesh);
+    let list = revoking(&mesh, &revoked);
+    let knowing = |uri: &str| {
+        let identity = issue(&mesh, leaf(&[uri]), &mesh);
+        Identity { revoked: Arc::new(Revocations::parse(&list).unwrap()), ..identity }
+    };
+    let (_, parsed) = x509_parser::parse_x509_certificate(&revoked.chain[0]).unwrap();
+    let server = contexts(Some(knowing(BACKEND)));
+    assert!(server.is_revoked(parsed.raw_serial()));
+    assert!(!server.is_revoked(&[1]));
+    let revoked_name = contexts(Some(revoked));
+    let (_, accepted) = shake(&revoked_name, &server, upstream(common(&[]))).await;
+    assert!(accepted.unwrap_err().to_lowercase().contains("revoked"));
+    let (dialed, _) = shake(&server, &revoked_name, upstream(common(&[]))).await;
+    assert!(dialed.unwrap_err().to_lowercase().contains("revoked"));
+    let other = contexts(Some(issue(&mesh, leaf(&[CLIENT]), &mesh)));
+    let (dialed, accepted) = shake(&other, &server, upstream(common(&[]))).await;
+    assert!(dialed.is_ok() && accepted.is_ok());
+}
+
+#[test]
+fn a_certificate_is_current_only_under_the_root_that_signs() {
+    let (old, new) = (root(), root());
+    let both = |first: &Root, second: &Root| vec![first.certificate.clone(), second.certificate.clone()];
+    let held = issue(&old, leaf(&[CLIENT]), &old);
+    assert!(bundle::is_current(&held));
+    assert!(bundle::is_current(&Identity { roots: both(&old, &new), ..issue(&old, leaf(&[CLIENT]), &old) }));
+    assert!(!bundle::is_current(&Identity { roots: both(&new, &old), ..issue(&old, leaf(&[CLIENT]), &old) }));
+    assert!(!bundle::is_current(&Identity { roots: Vec::new(), ..held }));
+}
+
+#[test]
+fn a_damaged_list_or_bundle_is_refused_whole() {
+    let mesh = root();
+    let good = revoking(&mesh, &issue(&mesh, leaf(&[CLIENT]), &mesh));
+    assert!(Revocations::parse("").is_ok_and(|none| !none.holds(&[1])));
+    let damaged = format!("{good}-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n");
+    assert!(Revocations::parse(&damaged).is_err());
+    assert!(bundle::roots(&good).is_err());
+    assert_eq!(bundle::roots(&mesh.pem).unwrap().len(), 1);
 }

@@ -39,14 +39,17 @@ def _arguments(words: list[str]) -> argparse.Namespace:
 
 async def _serve(arguments: argparse.Namespace) -> None:
     client = CertificateClient(
-        arguments.ca, arguments.renew, arguments.trust_anchor.read_text(), arguments.server_name
+        arguments.ca, arguments.renew, arguments.trust_anchor.read_text, arguments.server_name
     )
     keeper = IdentityKeeper(client, arguments.state, arguments.token_file)
     secrets = SecretServer()
     if arguments.files is not None:
-        keeper.changed.append(CertificateFiles(arguments.files).write)
+        files = CertificateFiles(arguments.files)
+        keeper.changed.append(files.write)
+        keeper.taken_up.append(files.taken_up)
     if arguments.socket is not None:
         keeper.changed.append(secrets.set)
+        keeper.taken_up.append(secrets.taken_up)
         # Before there is an identity, so that Envoy finds the socket and waits.
         await secrets.start(arguments.socket)
     keeper.changed.append(_report)

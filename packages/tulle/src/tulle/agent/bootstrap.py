@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 from tulle.agent.held import Held
 from tulle.identity.files import private_directory, write_private
 
-REFRESH = "10s"
+REFRESH_SECONDS = 10
+REFRESH = f"{REFRESH_SECONDS}s"
 """How often gRPC looks at the files again."""
 
 
@@ -37,6 +39,10 @@ class CertificateFiles:
         write_private(self.root, held.root.encode())
         write_private(self.key, held.key.encode())
         write_private(self.certificate, held.leaf.encode())
+
+    async def taken_up(self) -> None:
+        """Waits until gRPC has looked at the files again."""
+        await asyncio.sleep(REFRESH_SECONDS)
 
     def watched(self) -> dict[str, str]:
         """The configuration of gRPC's `file_watcher` (and of its `tls` channel credentials)."""

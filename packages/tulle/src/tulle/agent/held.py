@@ -13,13 +13,17 @@ FILE = "identity.json"
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A key and its certificate in PEM; `root` is the mesh's. Times are in seconds since 1970."""
+    """A key and its certificate in PEM; `root` is the mesh's, or two while roots rotate, the one that signs first.
+
+    `revoked` are revocation lists in PEM. Times are in seconds since 1970.
+    """
 
     key: str
     leaf: str
     root: str
     expires: float
     renew_at: float
+    revoked: str = ""
 
 
 def load(directory: Path, now: float) -> Held | None:

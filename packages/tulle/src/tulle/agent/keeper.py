@@ -15,6 +15,7 @@ from tulle.agent.ca_client import (
     AuthorityUnavailableError,
     CertificateClient,
     CertificateRefusedError,
+    is_current,
     utc,
 )
 from tulle.agent.held import Held, load, save
@@ -23,6 +24,9 @@ _LOG = logging.getLogger(__name__)
 
 JITTER = 0.1
 """By which part of the time until renewal it is moved, so that workloads started together do not renew together."""
+
+LAST_FOLLOW_RETRY = 5.0
+"""Seconds at most between attempts to follow the authority: a rotation of the root waits for everybody."""
 
 FIRST_RETRY, LAST_RETRY = 1.0, 60.0
 """Seconds between attempts to renew; doubled each time."""
@@ -55,6 +59,9 @@ class IdentityKeeper:
         self._time = clock or Time()
         self._held: Held | None = None
         self.changed: list[Callable[[Held], None]] = []
+        self.taken_up: list[Callable[[], Awaitable[None]]] = []
+        """Awaited after a change, before the authority is told that it is in force."""
+        self._prompted = 0
 
     async def start(self) -> Held:
         """Takes up the identity of an earlier run, or joins, waiting for the control plane if need be.
@@ -71,8 +78,54 @@ class IdentityKeeper:
         assert self._held is not None, "start first"
         while True:
             ahead = max(0.0, self._held.renew_at - self._time.now())
-            await self._time.sleep(ahead * (1 + JITTER * (2 * self._time.draw() - 1)))
+            follower = asyncio.create_task(self._follow())
+            due = asyncio.ensure_future(self._time.sleep(ahead * (1 + JITTER * (2 * self._time.draw() - 1))))
+            try:
+                await asyncio.wait([follower, due], return_when=asyncio.FIRST_COMPLETED)
+                for ended in (follower, due):
+                    if ended.done():
+                        ended.result()
+            finally:
+                for task in (follower, due):
+                    task.cancel()
+                await asyncio.gather(follower, due, return_exceptions=True)
             await self._persist(self._renew)
+
+    async def _follow(self) -> None:
+        """Takes up what the authority pushes; ends when it wants another certificate to be used."""
+        pause = FIRST_RETRY
+        for each in self.taken_up:
+            await each()
+        while True:
+            assert self._held is not None
+            try:
+                await self._client.follow(self._held, self._pushed)
+                # Renewing may not help: then the authority is not asked again and again.
+                wait = min(FIRST_RETRY * 2**self._prompted * self._time.draw(), LAST_RETRY)
+                self._prompted += 1
+                await asyncio.sleep(wait)
+                return
+            except (AuthorityUnavailableError, CertificateRefusedError) as error:
+                _LOG.warning("roots and revocations are not followed, next attempt in %.0f s: %s", pause, error)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LAST_FOLLOW_RETRY)
+
+    async def _pushed(self, held: Held) -> bool:
+        if not is_current(held):
+            self._taken(held)
+            return False
+        self._prompted = 0
+        if self._taken(held):
+            for each in self.taken_up:
+                await each()
+        return True
+
+    def _taken(self, held: Held) -> bool:
+        if held == self._held:
+            return False
+        save(self._state, held)
+        self._take(held)
+        return True
 
     async def _persist(self, attempt: Callable[[], Awaitable[Held]]) -> Held:
         """Attempts until the control plane answers."""

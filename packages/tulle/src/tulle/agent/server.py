@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from hashlib import blake2b
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,45 +11,19 @@ import grpc.aio
 
 from tulle.agent.held import Held
 from tulle.delivery.contract import Node, Peer
-from tulle.delivery.order import SECRET
 from tulle.delivery.server import SDS, AdsServer
 from tulle.delivery.status import StatusRegistry
 from tulle.identity.files import private_directory
-from tulle.protos import from_dict, pack_any, serialize
-
-OWN, ROOT = "default", "ROOTCA"
-"""The names of the two secrets, as in Istio."""
-
-
-@dataclass(frozen=True, slots=True)
-class Secret:
-    name: str
-    version: str
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Secrets:
-    """A snapshot of the two secrets."""
-
-    resources: Mapping[str, Mapping[str, Secret]]
-    version: str
+from tulle.identity.secrets import Secrets, own_secret, root_secret, snapshot
 
 
 def secrets_of(held: Held) -> Secrets:
     """What Envoy is given of an identity."""
-    chain = {"certificate_chain": {"inline_string": held.leaf}, "private_key": {"inline_string": held.key}}
-    made = [
-        _secret(OWN, {"tls_certificate": chain}),
-        _secret(ROOT, {"validation_context": {"trusted_ca": {"inline_string": held.root}}}),
-    ]
-    return Secrets({SECRET: {secret.name: secret for secret in made}}, "".join(s.version for s in made))
+    return snapshot([own_secret(held.leaf, held.key), root_secret(held.root, held.revoked)])
 
 
-def _secret(name: str, content: dict[str, Any]) -> Secret:
-    full_name = "envoy.extensions.transport_sockets.tls.v3.Secret"
-    body = serialize(pack_any(from_dict(full_name, {"name": name, **content})))
-    return Secret(name, blake2b(body, digest_size=12).hexdigest(), body)
+LOOK = 0.02
+"""Seconds between looks at what Envoy has acknowledged."""
 
 
 class SecretServer:
@@ -60,13 +33,19 @@ class SecretServer:
         self._secrets: Secrets | None = None
         self._notifiers: dict[int, Callable[[], None]] = {}
         self._server: grpc.aio.Server | None = None
-        self._service = AdsServer(self, _anyone, StatusRegistry(), SDS, _local_peer)
+        self._registry = StatusRegistry()
+        self._service = AdsServer(self, _anyone, self._registry, SDS, _local_peer)
 
     def set(self, held: Held) -> None:
         """Serves this identity from now on, also to those who have an older one."""
         self._secrets = secrets_of(held)
         for notify in list(self._notifiers.values()):
             notify()
+
+    async def taken_up(self) -> None:
+        """Waits until every connected Envoy has what was set last."""
+        while any(each.settled is not self._secrets for each in self._registry.proxies()):
+            await asyncio.sleep(LOOK)
 
     async def start(self, socket: Path) -> None:
         """Listens on a Unix socket, in a directory that only the owner can enter: that is all its protection.

@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 
-from tulle.api import wire
+from tulle.api import trust, wire
 
 _REF = "#/components/schemas/{name}"
 
-_ROUTES: tuple[tuple[str, str, str, type | None, Any], ...] = (
+_OWN: tuple[tuple[str, str, str, type | None, Any], ...] = (
     ("post", "/v1/apply", "Create or change objects, all or none", wire.ApplyRequest, wire.ApplyResponse),
     ("get", "/v1/objects/{kind}", "List the objects of a kind", None, list[dict[str, Any]]),
     ("get", "/v1/objects/{kind}/{namespace}/{name}", "One object", None, dict[str, Any]),
@@ -28,14 +28,16 @@ _ROUTES: tuple[tuple[str, str, str, type | None, Any], ...] = (
     ("delete", "/v1/placements", "Forget all placements", None, None),
 )
 
+ROUTES = (*_OWN, *trust.DESCRIPTIONS)
+
 
 def describe() -> dict[str, Any]:
     """The whole description, JSON-ready."""
-    shapes = [shape for _, _, _, asked, answered in _ROUTES for shape in (asked, answered) if shape is not None]
+    shapes = [shape for _, _, _, asked, answered in ROUTES for shape in (asked, answered) if shape is not None]
     schemas, components = msgspec.json.schema_components([*shapes, wire.Failure], ref_template=_REF)
     by_shape = iter(schemas)
     paths: dict[str, dict[str, Any]] = {}
-    for method, path, summary, asked, answered in _ROUTES:
+    for method, path, summary, asked, answered in ROUTES:
         operation: dict[str, Any] = {"summary": summary, "parameters": _parameters(path)}
         if asked is not None:
             operation["requestBody"] = {"content": _content(next(by_shape)), "required": True}

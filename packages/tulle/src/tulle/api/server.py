@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
@@ -15,16 +15,14 @@ from starlette.routing import Route
 
 from tulle.api import openapi, wire
 from tulle.api.backend import Backend, Refused
+from tulle.api.body import answer, read
 from tulle.api.guard import LocalOnly
 
-T = TypeVar("T")
-
-MAX_BODY = 16 * 1024 * 1024
 LONGEST_WAIT = 60.0
 
 
-def build(backend: Backend) -> Starlette:
-    """The application for one backend."""
+def build(backend: Backend, more: Sequence[Route] = ()) -> Starlette:
+    """The application for one backend, and more routes than its own."""
     api = _Api(backend)
     routes = [
         Route("/healthz", api.health),
@@ -44,6 +42,7 @@ def build(backend: Backend) -> Starlette:
         Route("/v1/workloads/{namespace}/{name}/placement", api.displace, methods=["DELETE"]),
         Route("/v1/workloads/{namespace}/{name}/join-token", api.join_token, methods=["POST"]),
         Route("/v1/placements", api.displace_all, methods=["DELETE"]),
+        *more,
     ]
     handlers: dict[Any, Any] = {Refused: _refused}
     return Starlette(routes=routes, middleware=[Middleware(LocalOnly)], exception_handlers=handlers)
@@ -62,36 +61,36 @@ class _Api:
         return JSONResponse(openapi.describe())
 
     async def apply(self, request: Request) -> Response:
-        return _json(self.backend.apply(await _body(request, wire.ApplyRequest)))
+        return answer(self.backend.apply(await read(request, wire.ApplyRequest)))
 
     async def list_objects(self, request: Request) -> Response:
         namespace = request.query_params.get("namespace")
-        return _json(self.backend.objects(request.path_params["kind"], namespace, None))
+        return answer(self.backend.objects(request.path_params["kind"], namespace, None))
 
     async def get_object(self, request: Request) -> Response:
         kind, namespace, name = (request.path_params[key] for key in ("kind", "namespace", "name"))
         found = self.backend.objects(kind, namespace, name)
         if not found:
             raise Refused.because(404, "not-found", f"there is no {kind} {namespace}/{name}")
-        return _json(found[0])
+        return answer(found[0])
 
     async def delete_object(self, request: Request) -> Response:
-        return _json(self.backend.delete(*(request.path_params[key] for key in ("kind", "namespace", "name"))))
+        return answer(self.backend.delete(*(request.path_params[key] for key in ("kind", "namespace", "name"))))
 
     async def status(self, request: Request) -> Response:
-        return _json(self.backend.status())
+        return answer(self.backend.status())
 
     async def proxies(self, request: Request) -> Response:
-        return _json(self.backend.status().proxies)
+        return answer(self.backend.status().proxies)
 
     async def diagnostics(self, request: Request) -> Response:
-        return _json(self.backend.status().diagnostics)
+        return answer(self.backend.status().diagnostics)
 
     async def edges(self, request: Request) -> Response:
-        return _json(await self.backend.edges())
+        return answer(await self.backend.edges())
 
     async def check_access(self, request: Request) -> Response:
-        return _json(self.backend.check_access(await _body(request, wire.AccessQuestion)))
+        return answer(self.backend.check_access(await read(request, wire.AccessQuestion)))
 
     async def watch(self, request: Request) -> Response:
         return StreamingResponse(self._revisions(), media_type="text/event-stream")
@@ -104,10 +103,10 @@ class _Api:
 
     async def workloads(self, request: Request) -> Response:
         wait = _seconds(request.query_params.get("wait", "0"))
-        return _json(await self.backend.workloads(request.query_params.get("known", ""), wait))
+        return answer(await self.backend.workloads(request.query_params.get("known", ""), wait))
 
     async def place(self, request: Request) -> Response:
-        placement = await _body(request, wire.PlacementView)
+        placement = await read(request, wire.PlacementView)
         self.backend.place(request.path_params["namespace"], request.path_params["name"], placement)
         return Response(status_code=204)
 
@@ -120,21 +119,7 @@ class _Api:
         return Response(status_code=204)
 
     async def join_token(self, request: Request) -> Response:
-        return _json(self.backend.join_token(request.path_params["namespace"], request.path_params["name"]))
-
-
-async def _body(request: Request, shape: type[T]) -> T:
-    if request.headers.get("content-type", "").partition(";")[0] != "application/json":
-        raise Refused.because(415, "not-json", "the body must be application/json")
-    content = b""
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > MAX_BODY:
-            raise Refused.because(413, "too-large", f"the body has more than {MAX_BODY:,} bytes")
-    try:
-        return msgspec.json.decode(content, type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Refused.because(400, "malformed", str(error)) from error
+        return answer(self.backend.join_token(request.path_params["namespace"], request.path_params["name"]))
 
 
 def _seconds(text: str) -> float:
@@ -142,10 +127,6 @@ def _seconds(text: str) -> float:
         return min(max(float(text), 0.0), LONGEST_WAIT)
     except ValueError:
         raise Refused.because(400, "malformed", f"wait must be a number of seconds, not {text!r:.20}") from None
-
-
-def _json(value: Any) -> Response:
-    return Response(msgspec.json.encode(value), media_type="application/json")
 
 
 async def _refused(request: Request, error: Refused) -> Response:

@@ -16,14 +16,17 @@ from pathlib import Path
 import uvicorn
 
 from tulle.api.server import build
+from tulle.api.trust import routes
 from tulle.controlplane.accepted import Accepted
 from tulle.controlplane.compile import Compiled
 from tulle.controlplane.configuration import Changed, Configuration, ConfigurationRefused
 from tulle.controlplane.durable import write_atomically
 from tulle.controlplane.placements import Placements
 from tulle.controlplane.service import Addresses, Service
-from tulle.controlplane.snapshots import SnapshotBook
+from tulle.controlplane.snapshots import SnapshotBook, workload_of
+from tulle.controlplane.trust import TrustKeeper
 from tulle.controlplane.version import version
+from tulle.delivery.contract import Authorize, Node, Peer
 from tulle.delivery.server import AdsServer
 from tulle.delivery.status import StatusRegistry
 from tulle.identity.ca import Authority, utc_now
@@ -45,6 +48,8 @@ log = logging.getLogger(__name__)
 TRUST_DOMAIN = "cluster.local"
 GRACE = 2.0
 API_FILE = "api.json"
+ROTATION_LOOK = 0.2
+"""Seconds between looks at whom a rotation of the root waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,36 +101,58 @@ async def _serve(options: Options) -> None:
     registry = StatusRegistry()
     api_socket = _listen(options.api)
     service = Service(configuration, book, registry, JoinTokens(store.ledger), _addresses(options, api_socket))
-    ads = AdsServer(book, book.authorize, registry)
-    ports = await _start_grpc(options, authority, service, ads)
+    trust = TrustKeeper(authority, store.leaves, service, store.ledger.audit, utc_now)
+    ads = AdsServer(book, _authorizer(book, trust), registry)
+    trust.cut.append(ads.reauthorize)
+    ports = await _start_grpc(options, trust, service, ads)
     configuration.changed = _publisher(book, service)
     watcher = asyncio.create_task(_watch(configuration, service))
-    web = uvicorn.Server(_web_config(service))
+    rotator = asyncio.create_task(_rotate(trust))
+    web = uvicorn.Server(_web_config(service, trust))
     serving = asyncio.create_task(web.serve(sockets=[api_socket]))
     service.serving = True
     _announce(options, service)
     await stop.wait()
     service.stop_serving()
     watcher.cancel()
+    rotator.cancel()
     web.should_exit = True
     ads.close()
-    await asyncio.gather(*(port.stop(GRACE) for port in ports), serving, watcher, return_exceptions=True)
+    trust.service.close()
+    await asyncio.gather(*(port.stop(GRACE) for port in ports), serving, watcher, rotator, return_exceptions=True)
     store.close()
 
 
 async def _start_grpc(
-    options: Options, authority: Authority, service: Service, ads: AdsServer
+    options: Options, trust: TrustKeeper, service: Service, ads: AdsServer
 ) -> tuple[TlsPort, TlsPort]:
     """Starts the mTLS port (xDS and renewals) and the join port; notes the addresses they got."""
+    authority = trust.authority
     certificate = ServerCertificate(authority, [options.xds.rpartition(":")[0], options.join.rpartition(":")[0]])
-    renewals = CertificateService(authority, admit_by_certificate(service))
-    joins = CertificateService(authority, admit_by_token(service.tokens, service))
-    mutual = TlsPort([ads, renewals], certificate.credentials(require_client=True))
+    renewals = CertificateService(authority, trust.guard(admit_by_certificate(service)), trust.record)
+    joins = CertificateService(authority, trust.guard(admit_by_token(service.tokens, service)), trust.record)
+    mutual = TlsPort([ads, trust.service, renewals], certificate.credentials(require_client=True))
     join = TlsPort([joins], certificate.credentials(require_client=False))
     xds_at, join_at = await mutual.start(options.xds), await join.start(options.join)
     at = service.addresses
     service.addresses = Addresses(at.api, xds_at, join_at, at.trust_domain, at.state, at.version)
     return mutual, join
+
+
+def _authorizer(book: SnapshotBook, trust: TrustKeeper) -> Authorize:
+    def authorize(node: Node, peer: Peer) -> str | None:
+        ref = workload_of(node.id)
+        refusal = trust.refusal(ref.namespace, ref.name) if ref is not None else None
+        return refusal or book.authorize(node, peer)
+
+    return authorize
+
+
+async def _rotate(trust: TrustKeeper) -> None:
+    """Takes each step of a rotation as soon as nobody lags; goes on with one that an earlier process began."""
+    while True:
+        trust.advance()
+        await asyncio.sleep(ROTATION_LOOK)
 
 
 def _publisher(book: SnapshotBook, service: Service) -> Changed:
@@ -176,9 +203,9 @@ def _addresses(options: Options, api: socket.socket) -> Addresses:
     return Addresses(url, options.xds, options.join, TRUST_DOMAIN, str(options.state.resolve()), version())
 
 
-def _web_config(service: Service) -> uvicorn.Config:
+def _web_config(service: Service, trust: TrustKeeper) -> uvicorn.Config:
     return uvicorn.Config(
-        build(service), log_level="warning", access_log=False, lifespan="off", loop="none",
+        build(service, routes(trust)), log_level="warning", access_log=False, lifespan="off", loop="none",
         timeout_graceful_shutdown=1, server_header=False,
     )
 

@@ -52,10 +52,16 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who the client proved to be: `spiffe_id` is its certificate's one URI SAN, `address` is `ip:port`."""
+    """Who the client proved to be: `spiffe_id` is its certificate's one URI SAN, `address` is `ip:port`.
+
+    `serial` is the certificate's serial number in hexadecimal, and `workload` the name in its subject, where whoever
+    serves looks at them; otherwise they are empty.
+    """
 
     spiffe_id: str
     address: str
+    serial: str = ""
+    workload: str = ""
 
 
 class Subscription(Protocol):

@@ -104,6 +104,11 @@ class AdsServer:
     def closed(self) -> bool:
         return self._closed
 
+    def reauthorize(self) -> None:
+        """Looks again at every stream's right to go on; those that have lost it end at once."""
+        for stream in self._streams:
+            stream.wake.set()
+
     async def _delta(self, requests: AsyncIterator[bytes], context: Any) -> None:
         await self._serve(_DELTA, requests, context)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, Protocol
 
@@ -21,6 +22,7 @@ from google.protobuf.message import DecodeError
 from tulle.identity.ca import Authority, half_life, utc_now
 from tulle.identity.keys import RequestRefusedError, key_pem, new_key, requested_key
 from tulle.identity.names import SpiffeId, WorkloadIdentity
+from tulle.identity.signer import Issued
 from tulle.identity.tokens import JoinTokens
 from tulle.protos import message
 from tulle.protos.istio_ca import REQUEST, RESPONSE, SERVICE
@@ -62,16 +64,47 @@ class GrpcService(Protocol):
         """Registers them."""
 
 
-Admit = Callable[[Any, datetime], WorkloadIdentity | str]
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """What a client's certificate says: its SPIFFE id, the workload in its subject, its serial in hexadecimal."""
+
+    spiffe_id: SpiffeId
+    workload: str
+    serial: str
+    expires: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A caller who may have a certificate: for which workload, and what it presented, if it is a renewal."""
+
+    identity: WorkloadIdentity
+    presented: Presented | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Issuance:
+    """A certificate that is about to be handed out, to whom, and where the call came from."""
+
+    admitted: Admitted
+    issued: Issued
+    peer: str
+
+
+Admit = Callable[[Any, datetime], Admitted | str]
 """Says for which workload a call is, from its gRPC context, or why it is refused."""
+
+Record = Callable[[Issuance, datetime], None]
+"""Told of each certificate before it is handed out."""
 
 
 class CertificateService:
     """`istio.v1.auth.IstioCertificateService`, for one port with its way of admission."""
 
-    def __init__(self, authority: Authority, admit: Admit) -> None:
+    def __init__(self, authority: Authority, admit: Admit, record: Record = lambda issuance, now: None) -> None:
         self._authority = authority
         self._admit = admit
+        self._record = record
 
     def add_to(self, server: grpc.aio.Server) -> None:
         handler = grpc.unary_unary_rpc_method_handler(self._create)
@@ -86,13 +119,14 @@ class CertificateService:
             key = requested_key(request.csr)
         except (DecodeError, RequestRefusedError) as error:
             return await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        identity = self._admit(context, now)
-        if isinstance(identity, str):
-            _LOG.warning("certificate refused to %s: %s", context.peer(), identity)
+        admitted = self._admit(context, now)
+        if isinstance(admitted, str):
+            _LOG.warning("certificate refused to %s: %s", context.peer(), admitted)
             return await _abort(context, grpc.StatusCode.UNAUTHENTICATED, _REFUSED)
         # Bounded before it becomes a timedelta, which cannot hold every int64.
         seconds = max(0, min(request.validity_duration, 10**9))
-        issued = self._authority.issue(key, identity, timedelta(seconds=seconds), now)
+        issued = self._authority.issue(key, admitted.identity, timedelta(seconds=seconds), now)
+        self._record(Issuance(admitted, issued, context.peer()), now)
         found: bytes = message(RESPONSE)(cert_chain=issued.chain).SerializeToString()
         return found
 
@@ -105,7 +139,7 @@ async def _abort(context: Any, code: grpc.StatusCode, details: str) -> NoReturn:
 def admit_by_token(tokens: JoinTokens, registrations: Registrations) -> Admit:
     """Admission at the join port: whoever has a workload's unused token is that workload."""
 
-    def admit(context: Any, now: datetime) -> WorkloadIdentity | str:
+    def admit(context: Any, now: datetime) -> Admitted | str:
         headers = [value for key, value in context.invocation_metadata() if key == "authorization"]
         if len(headers) != 1 or not isinstance(headers[0], str) or not headers[0].startswith("Bearer "):
             return "no bearer token"
@@ -113,7 +147,7 @@ def admit_by_token(tokens: JoinTokens, registrations: Registrations) -> Admit:
         if isinstance(redeemed, str):
             return redeemed
         found = registrations.identity_of(redeemed.namespace, redeemed.workload)
-        return found or f"no workload {redeemed.namespace}/{redeemed.workload}"
+        return Admitted(found) if found else f"no workload {redeemed.namespace}/{redeemed.workload}"
 
     return admit
 
@@ -121,29 +155,39 @@ def admit_by_token(tokens: JoinTokens, registrations: Registrations) -> Admit:
 def admit_by_certificate(registrations: Registrations) -> Admit:
     """Admission at the mTLS port: a workload's certificate is renewed while it is registered as it was."""
 
-    def admit(context: Any, now: datetime) -> WorkloadIdentity | str:
-        auth = context.auth_context()
-        ids, pems = auth.get("peer_spiffe_id", ()), auth.get("x509_pem_cert", ())
-        if len(ids) != 1 or len(pems) != 1:
-            return "no client certificate with a SPIFFE id"
-        certificate = x509.load_pem_x509_certificate(pems[0])
-        if now >= certificate.not_valid_after_utc:
+    def admit(context: Any, now: datetime) -> Admitted | str:
+        shown = presented(context)
+        if isinstance(shown, str):
+            return shown
+        if now >= shown.expires:
             return "the certificate has expired since the connection began"
-        names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        peer = SpiffeId.parse(ids[0].decode())
-        workload = names[0].value if len(names) == 1 else None
-        if not isinstance(workload, str):
-            return f"{peer}: the certificate names no workload"
-        found = registrations.identity_of(peer.namespace, workload)
-        if found is None or found.spiffe_id != peer:
-            return f"{peer}: no workload {workload} with this identity is registered"
-        return found
+        found = registrations.identity_of(shown.spiffe_id.namespace, shown.workload)
+        if found is None or found.spiffe_id != shown.spiffe_id:
+            return f"{shown.spiffe_id}: no workload {shown.workload} with this identity is registered"
+        return Admitted(found, shown)
 
     return admit
 
 
+def presented(context: Any) -> Presented | str:
+    """What the client's certificate says, from a call's gRPC context, or why there is nothing to go by."""
+    auth = context.auth_context()
+    ids, pems = auth.get("peer_spiffe_id", ()), auth.get("x509_pem_cert", ())
+    if len(ids) != 1 or len(pems) != 1:
+        return "no client certificate with a SPIFFE id"
+    certificate = x509.load_pem_x509_certificate(pems[0])
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    peer = SpiffeId.parse(ids[0].decode())
+    workload = names[0].value if len(names) == 1 else None
+    if not isinstance(workload, str):
+        return f"{peer}: the certificate names no workload"
+    return Presented(peer, workload, f"{certificate.serial_number:x}", certificate.not_valid_after_utc)
+
+
 class ServerCertificate:
-    """The control plane's own certificate, renewed when a connection comes after its half-life."""
+    """The control plane's own certificate, made anew when a connection comes after its half-life, or after the roots
+    have changed.
+    """
 
     def __init__(
         self, authority: Authority, hosts: Sequence[str], clock: Callable[[], datetime] = utc_now
@@ -153,25 +197,29 @@ class ServerCertificate:
         self._clock = clock
         self._lock = threading.Lock()
         self._renew_at = clock()
+        self._trust = authority.trust
 
     def credentials(self, require_client: bool) -> grpc.ServerCredentials:  # noqa: FBT001 (gRPC's own flag)
         """Credentials for a port; each port asks for its own certificate and renews it by itself."""
         initial = self._configuration()
-        renew_at = [self._renew_at]
+        current = [(self._renew_at, self._trust)]
 
         def fetch() -> grpc.ServerCertificateConfiguration | None:
             # gRPC calls this before each handshake, from a thread of its own.
             with self._lock:
-                if self._clock() < renew_at[0]:
+                renew_at, trust = current[0]
+                if self._clock() < renew_at and trust is self._authority.trust:
                     return None
                 renewed = self._configuration()
-                renew_at[0] = self._renew_at
+                current[0] = (self._renew_at, self._trust)
                 return renewed
 
         return grpc.dynamic_ssl_server_credentials(initial, fetch, require_client)
 
     def _configuration(self) -> grpc.ServerCertificateConfiguration:
         key = new_key()
+        # Looked at before the rest is made: a change in between makes it all anew at the next connection.
+        self._trust = self._authority.trust
         issued = self._authority.issue_server(key.public_key(), self._hosts, self._clock())
         self._renew_at = half_life(issued)
         pair = (key_pem(key), issued.leaf_pem.encode())

@@ -13,6 +13,7 @@ from typing import Any
 
 from tulle.objects import ObjectError, ObjectKey, RawObject
 from tulle.sources.store_db import CorruptStoreError, Database, StoreError
+from tulle.sources.store_leaves import LeafLedger
 from tulle.sources.store_ledger import Ledger
 
 KEPT_REVISIONS = 1000
@@ -71,7 +72,8 @@ class MissingObjectError(StoreError):
 class Store:
     """All applied objects, in memory as on disk. Use `open`; belongs to the thread that opened it.
 
-    `ledger` keeps, in the same file, what is not configuration: join tokens, the audit log, placements.
+    `ledger` keeps, in the same file, what is not configuration: join tokens, the audit log, placements; `leaves`
+    the certificates that are out, and who was revoked.
     """
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
@@ -79,6 +81,7 @@ class Store:
         self._clock = clock
         self._objects, self._revision = _load(database)
         self.ledger = Ledger(database)
+        self.leaves = LeafLedger(database)
 
     @classmethod
     def open(cls, path: Path, clock: Callable[[], float] = time.time) -> Store:

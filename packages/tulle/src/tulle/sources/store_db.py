@@ -12,7 +12,7 @@ from pathlib import Path
 APPLICATION_ID = 0x74756C6C
 """Marks the file as ours ("tull" in ASCII), so that no other database is taken for a store."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE objects (
@@ -40,6 +40,22 @@ CREATE TABLE placements (
     namespace TEXT NOT NULL, workload TEXT NOT NULL, document TEXT NOT NULL,
     PRIMARY KEY (namespace, workload)
 ) WITHOUT ROWID;
+"""
+
+
+_TO_VERSION_2 = """
+CREATE TABLE leaves (
+    serial TEXT PRIMARY KEY, lineage TEXT NOT NULL, namespace TEXT NOT NULL, workload TEXT NOT NULL,
+    root TEXT NOT NULL, issued REAL NOT NULL, expires REAL NOT NULL, superseded INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE revocations (
+    namespace TEXT NOT NULL, workload TEXT NOT NULL, at REAL NOT NULL,
+    PRIMARY KEY (namespace, workload)
+) WITHOUT ROWID;
+CREATE TABLE revoked_serials (
+    serial TEXT PRIMARY KEY, namespace TEXT NOT NULL, workload TEXT NOT NULL, root TEXT NOT NULL, expires REAL NOT NULL
+) WITHOUT ROWID;
+INSERT INTO counters VALUES ('revocations', 0);
 """
 
 
@@ -143,12 +159,14 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
     [(tables,)] = connection.execute("SELECT count(*) FROM sqlite_schema")
     if application == 0 and tables == 0:
         pragmas = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
-        connection.executescript(f"BEGIN; {_SCHEMA} {pragmas} COMMIT;")
+        connection.executescript(f"BEGIN; {_SCHEMA} {_TO_VERSION_2} {pragmas} COMMIT;")
         return
     if application != APPLICATION_ID:
         raise CorruptStoreError(path, "it is not a Tulle store")
-    if version != SCHEMA_VERSION:
+    if version not in (1, SCHEMA_VERSION):
         raise CorruptStoreError(path, f"it has version {version}, and this program knows {SCHEMA_VERSION}")
     problems = [row[0] for row in connection.execute("PRAGMA integrity_check(5)")]
     if problems != ["ok"]:
         raise CorruptStoreError(path, "; ".join(problems))
+    if version == 1:
+        connection.executescript(f"BEGIN; {_TO_VERSION_2} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")

@@ -1,0 +1,86 @@
+"""The admin API's routes about trust: the authority's status, rotation of the root, revocation, metrics."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tulle.api.body import answer, read
+from tulle.api.wire_trust import CaStatus, RotationRequest
+
+PHASES = ("stable", "trust-both", "sign-with-new")
+
+
+class TrustBackend(Protocol):
+    """The operations behind the routes. Methods raise `tulle.api.backend.Refused`."""
+
+    def ca_status(self) -> CaStatus:
+        """The roots, the rotation and who lags, and who would fail first."""
+
+    def rotate(self, request: RotationRequest) -> CaStatus:
+        """Starts a rotation or turns it round."""
+
+    def revoke(self, namespace: str, name: str) -> None:
+        """Takes a workload's certificates, streams and connections away."""
+
+    def unrevoke(self, namespace: str, name: str) -> None:
+        """Takes that back."""
+
+
+DESCRIPTIONS: tuple[tuple[str, str, str, type | None, Any], ...] = (
+    ("get", "/v1/ca", "The roots, their rotation, and who would fail first", None, CaStatus),
+    ("post", "/v1/ca/rotation", "Start a rotation of the root, or abort it", RotationRequest, CaStatus),
+    ("put", "/v1/workloads/{namespace}/{name}/revocation", "Revoke a workload", None, None),
+    ("delete", "/v1/workloads/{namespace}/{name}/revocation", "Take a revocation back", None, None),
+    ("get", "/metrics", "The control plane's metrics, in Prometheus' text format", None, None),
+)
+
+
+def routes(backend: TrustBackend) -> list[Route]:
+    """The routes for one backend."""
+
+    async def status(request: Request) -> Response:
+        return answer(backend.ca_status())
+
+    async def rotate(request: Request) -> Response:
+        return answer(backend.rotate(await read(request, RotationRequest)))
+
+    async def revocation(request: Request) -> Response:
+        change = backend.revoke if request.method == "PUT" else backend.unrevoke
+        change(request.path_params["namespace"], request.path_params["name"])
+        return Response(status_code=204)
+
+    async def metrics(request: Request) -> Response:
+        return Response(render(backend.ca_status()), media_type="text/plain; version=0.0.4")
+
+    return [
+        Route("/v1/ca", status),
+        Route("/v1/ca/rotation", rotate, methods=["POST"]),
+        Route("/v1/workloads/{namespace}/{name}/revocation", revocation, methods=["PUT", "DELETE"]),
+        Route("/metrics", metrics),
+    ]
+
+
+def render(status: CaStatus) -> bytes:
+    """The status as metrics. Times are in seconds since the epoch."""
+    registry = CollectorRegistry()
+    roots = Gauge("tulle_ca_root_expiry_timestamp_seconds", "When a trusted root expires.", ["fingerprint", "phase"],
+                  registry=registry)
+    for root in status.roots:
+        roots.labels(root.fingerprint, root.phase).set(root.not_after)
+    phase = Gauge("tulle_ca_rotation_phase", "1 for the phase that the root's rotation is in.", ["phase"],
+                  registry=registry)
+    for each in PHASES:
+        phase.labels(each).set(each == status.phase)
+    Gauge("tulle_ca_rotation_lagging", "Certificates that the next step waits for.",
+          registry=registry).set(len(status.lagging))
+    Gauge("tulle_certificates", "Workload certificates in use.", registry=registry).set(status.certificates)
+    if status.forecast is not None:
+        first = Gauge("tulle_first_certificate_expiry_timestamp_seconds", "When the first workload would fail.",
+                      ["namespace", "workload"], registry=registry)
+        first.labels(status.forecast.namespace, status.forecast.name).set(status.forecast.expires)
+    return generate_latest(registry)

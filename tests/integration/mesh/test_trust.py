@@ -1,0 +1,144 @@
+"""The mesh's trust under load: rotations of the root with a laggard and a killed control plane, and revocation."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mesh_load import Connection, Load
+from mesh_runner import BACKEND, Mesh, StartMesh
+
+AUTHORITY = "backend:9001"
+# Connections between sidecars end after five requests, so that handshakes go on all the time.
+SHORT_LIVED = BACKEND.replace(
+    "  host: backend\n  subsets",
+    "  host: backend\n  trafficPolicy: {connectionPool: {http: {maxRequestsPerConnection: 5}}}\n  subsets",
+)
+ROTATIONS = 10
+
+
+@pytest.fixture
+def mesh(start_mesh: StartMesh) -> Mesh:
+    return start_mesh(SHORT_LIVED)
+
+
+def outbound(mesh: Mesh) -> int:
+    return int(mesh.workload("client")["outbound"])
+
+
+def ca(mesh: Mesh) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(mesh.tulle("ca", "status", "-o", "json").stdout)
+    return found
+
+
+def holder(mesh: Mesh, workload: str) -> int:
+    """The process that keeps a workload's identity: tulle-proxy, or Envoy's agent."""
+    for pid in mesh.pids():
+        line = Path(f"/proc/{pid}/cmdline").read_bytes()
+        if f"/default.{workload}/".encode() in line and (b"tulle.agent" in line or b"--identity" in line):
+            return pid
+    raise AssertionError(f"nothing keeps the identity of {workload}")
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_ten_rotations_of_the_root_fail_no_request(mesh: Mesh) -> None:
+    first = ca(mesh)["roots"][0]["fingerprint"]
+    seen = {first}
+    with Load(outbound(mesh), AUTHORITY, threads=2) as load:
+        load.wait_for(50)
+        for _ in range(ROTATIONS):
+            done = mesh.tulle("ca", "rotate", "--wait")
+            assert done.returncode == 0, done.stderr
+            seen.add(ca(mesh)["roots"][0]["fingerprint"])
+            load.wait_for(20)
+    assert not load.failures
+    assert len(seen) == ROTATIONS + 1
+    assert len(ca(mesh)["roots"]) == 1
+
+
+def test_nothing_is_dropped_while_a_proxy_lags_and_a_killed_control_plane_goes_on(mesh: Mesh) -> None:
+    assert mesh.tulle("apply", "-f", "-", text=ALL_TO_V1).returncode == 0
+    mesh.until(mesh.synced, "all requests go to v1")
+    first = ca(mesh)["roots"][0]["fingerprint"]
+    with Load(outbound(mesh), AUTHORITY, threads=2) as load:
+        load.wait_for(50)
+        with stopped(holder(mesh, "backend-v2")):
+            begun = mesh.tulle("ca", "rotate")
+            assert begun.returncode == 0, begun.stderr
+            mesh.until(lambda: [each["name"] for each in ca(mesh)["lagging"]] == ["backend-v2"], "one lags")
+            mesh.read_ready()
+            os.kill(mesh.ready["control_plane_pid"], signal.SIGKILL)
+            mesh.until(lambda: mesh.tulle("ca", "status").returncode == 0, "the control plane is back")
+            mesh.until(lambda: [each["name"] for each in ca(mesh)["lagging"]] == ["backend-v2"], "it still lags")
+            status = ca(mesh)
+            assert (status["phase"], len(status["roots"])) == ("trust-both", 2)
+            assert status["roots"][0] | {"phase": "signing"} == status["roots"][0]
+            assert mesh.tulle("ca", "rotate").returncode == 1, "one rotation at a time"
+            load.wait_for(50)
+        mesh.until(lambda: ca(mesh)["phase"] == "stable", "everybody has followed", 40)
+        load.wait_for(50)
+    assert not load.failures
+    assert [each["fingerprint"] for each in ca(mesh)["roots"]] != [first]
+
+
+def test_an_aborted_rotation_leaves_the_root_as_it_was(mesh: Mesh) -> None:
+    first = ca(mesh)["roots"][0]["fingerprint"]
+    with stopped(holder(mesh, "backend-v2")):
+        assert mesh.tulle("ca", "rotate").returncode == 0
+        assert mesh.tulle("ca", "rotate", "--abort").returncode == 0
+    mesh.until(lambda: ca(mesh)["phase"] == "stable", "the rotation has been given up")
+    assert [each["fingerprint"] for each in ca(mesh)["roots"]] == [first]
+    assert mesh.tulle("ca", "rotate", "--abort").returncode == 1
+
+
+def answers(mesh: Mesh) -> bool:
+    """Whether a request of the client's gets an answer from the backend."""
+    connection = Connection(outbound(mesh), AUTHORITY)
+    try:
+        return connection.get()[0] == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def test_a_revoked_caller_is_refused_within_two_seconds_and_may_come_back(mesh: Mesh) -> None:
+    mesh.until(lambda: answers(mesh), "the client is answered")
+    revoked = mesh.tulle("workload", "revoke", "default/client")
+    assert revoked.returncode == 0, revoked.stderr
+    at = time.monotonic()
+    # No connection serves more than five requests: those that are left die out in asking.
+    mesh.until(lambda: not any(answers(mesh) for _ in range(10)), "nobody answers the client any more", 2)
+    assert time.monotonic() - at < 2
+    assert ca(mesh)["revoked"] == ["default/client"]
+    connected = {proxy["name"]: proxy["connected"] for proxy in mesh.status()["proxies"]}
+    assert connected == {"client": False, "backend-v1": True, "backend-v2": True}
+    assert mesh.tulle("workload", "unrevoke", "default/client").returncode == 0
+    mesh.until(lambda: answers(mesh), "the client is answered again")
+    assert mesh.tulle("workload", "unrevoke", "default/client").returncode == 1
+    assert mesh.tulle("workload", "revoke", "default/nobody").returncode == 1
+
+
+ALL_TO_V1 = """
+apiVersion: networking.istio.io/v1beta1
+kind: VirtualService
+metadata: {name: backend-route}
+spec:
+  hosts: [backend]
+  http: [{route: [{destination: {host: backend, subset: v1}}]}]
+"""
