@@ -68,7 +68,7 @@ filter_chains:
         typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
       - name: unknown.filter
         is_optional: true
-        typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer}
+        typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation}
 "#;
 
 #[test]
@@ -225,7 +225,7 @@ fn what_is_wrong_is_refused_with_its_path() {
         (Kind::Route, OUTBOUND.replace("match: {path: /old}", "match: {path: /old, cookies: [{name: a, string_match: {exact: b}}]}"),
          "virtual_hosts[0].routes[2].match.cookies: is not supported"),
         (Kind::Listener, INBOUND.replace("is_optional: true", "is_optional: false"),
-         "filter_chains[0].filters[0].typed_config.http_filters[1].typed_config: the HTTP filter envoy.extensions.filters.http.fault.v3.HTTPFault is not supported"),
+         "filter_chains[0].filters[0].typed_config.http_filters[1].typed_config: the HTTP filter envoy.extensions.filters.http.header_mutation.v3.HeaderMutation is not supported"),
         (Kind::Listener, INBOUND.replace("alpn_protocols: [h2, http/1.1]\n", "key_log: {path: /tmp/keys}\n"),
          "common_tls_context.key_log: is not supported"),
         (Kind::Listener, INBOUND.replace("rds: {route_config_name: inbound|9001, config_source: {ads: {}}}", "rds: {route_config_name: inbound|9001, config_source: {path: /etc/rds.yaml}}"),
