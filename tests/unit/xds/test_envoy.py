@@ -39,9 +39,9 @@ SECOND = r.timedelta(seconds=1)
 HALF = r.Percent.of(50)
 
 
-def everything() -> list[Any]:
-    """One rule for each thing that a rule can say, and one policy for each balancer."""
-    every = (
+def every_rule() -> tuple[r.HttpRule, ...]:
+    """One rule for each thing that a rule can say."""
+    return (
         rule(
             to(),
             matches=(
@@ -77,10 +77,14 @@ def everything() -> list[Any]:
         r.HttpRule(at(), r.Redirect(308, path="/x", authority="h", scheme="https", scheme_port=True)),
         r.HttpRule(at(), r.DirectResponse(200, b"ok")),
     )
+
+
+def every_setting() -> policies.TrafficPolicy:
+    """A policy with everything but TLS, hashing by each kind of key."""
     hashing = policies.ConsistentHash(
         (policies.HashCookie("c", "/", SECOND), policies.HashSourceIp(), policies.HashQuery("q"))
     )
-    settings = policies.TrafficPolicy(
+    return policies.TrafficPolicy(
         policies.LoadBalancer(hashing),
         policies.ConnectionPool(
             1,
@@ -96,6 +100,11 @@ def everything() -> list[Any]:
         ),
         policies.OutlierDetection(5, 5, 5, True, SECOND, SECOND, 50, 10),
     )
+
+
+def everything() -> list[Any]:
+    """One rule for each thing that a rule can say, and one policy for each balancer."""
+    settings = every_setting()
     maglev = policies.ConsistentHash((policies.HashHeader("h"),), policies.HashAlgorithm.MAGLEV)
     ports = (
         ServicePort(9001, "http"),
@@ -123,7 +132,7 @@ def everything() -> list[Any]:
         policies.DestinationPolicy(rule_for.meta, "backend", settings, (subset, *rule_for.subsets)),
         policy(origination, host="outside", name="o"),
         policy(warm, host="warm", name="w"),
-        routes(*every, tls=(by_sni,), tcp=(split,)),
+        routes(*every_rule(), tls=(by_sni,), tcp=(split,)),
         routes(rule(to()), host="*.routed.example.com", name="wild"),
     ]
 
