@@ -10,7 +10,8 @@ use tulle_policy::ResetReason;
 use tulle_telemetry::TimePoint;
 
 use super::attempt::{self, Answered, Hold, Quiet};
-use super::forward::{Plan, envoy_headers};
+use super::forward::Plan;
+use super::outgoing::envoy_headers;
 use super::upload::Upload;
 use super::{Ending, Exchange, Failed, complete_response_head, mutate_response, number, response_fate};
 use crate::worker::alarm::earlier;

@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tulle_balance::{HostId, PickContext};
-use tulle_config::HttpFilter;
-use tulle_config::filters::RouterOptions;
 use tulle_connect::Admission;
 use tulle_core::{ResponseFlags, Str};
 use tulle_http::{Known, Side, Tunnel};
@@ -14,10 +12,9 @@ use tulle_policy::{Decision, Outcome, ResetReason, RetryPolicy, RetryState, Time
 use tulle_route::{Forward, Selected};
 
 use super::attempt::{self, Answered, Reset, Tried};
-use super::record::View;
 use super::reply::Reply;
 use super::upload::{Keep, Upload};
-use super::{Ending, Exchange, Failed, LastOnConnection, deliver, mirror, tunnel};
+use super::{Ending, Exchange, Failed, LastOnConnection, deliver, mirror, outgoing, tunnel};
 use crate::worker::Target;
 
 /// What is fixed for all attempts of a request.
@@ -61,7 +58,7 @@ pub async fn forward(
     let mut retrying = retry.map(|policy| (policy, RetryState::for_request(policy, &x.heads.request)));
     let possible = retrying.as_ref().is_some_and(|(_, state)| state.possible());
     let mut upload = begin_upload(x, down, possible)?;
-    change_head(x, &plan);
+    outgoing::change_head(x, &plan);
     if let Some(mirrored) = mirror::begin(x, &plan) {
         upload.mirror(mirrored);
     }
@@ -108,68 +105,6 @@ fn subset(selected: &Selected<'_>, action: &Forward) -> Box<[(Str, Str)]> {
     merged.into()
 }
 
-fn router(x: &Exchange<'_>) -> Option<RouterOptions> {
-    x.hcm.filters.iter().find_map(|filter| match filter {
-        HttpFilter::Router(options) => Some(options.clone()),
-        _ => None,
-    })
-}
-
-/// Whether `x-envoy-*` fields are added.
-pub fn envoy_headers(x: &Exchange<'_>) -> bool {
-    x.hcm.filters.iter().any(|filter| matches!(filter, HttpFilter::Router(options) if !options.suppress_envoy_headers))
-}
-
-/// Route mutations, rewritten path and authority, and what the router tells upstreams.
-fn change_head(x: &mut Exchange<'_>, plan: &Plan<'_>) {
-    if plan.selected.levels().next().is_some() {
-        let heads = &mut *x.heads;
-        heads.before.copy_from(&heads.request);
-        let view = View { client: x.client, request: &heads.before, response: None, record: &x.record };
-        tulle_route::apply_request(&plan.selected, &view, &mut heads.request.headers, &mut heads.scratch);
-        // `host` set by a mutation is the authority.
-        if let Some(host) = heads.request.headers.known(Known::Host).map(<[u8]>::to_vec) {
-            heads.request.headers.remove_known(Known::Host);
-            heads.request.set_authority(&host);
-        }
-    }
-    rewrite(x, plan);
-    if envoy_headers(x) {
-        let expected = plan.timeouts.per_try.or(plan.timeouts.request);
-        if let Some(limit) = expected {
-            let respected = router(x).is_some_and(|r| r.respect_expected_rq_timeout);
-            if !respected || !x.heads.request.headers.contains(b"x-envoy-expected-rq-timeout-ms") {
-                let mut text = Vec::with_capacity(8);
-                tulle_http::h1::encode::decimal(&mut text, u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
-                x.heads.request.headers.set(b"x-envoy-expected-rq-timeout-ms", &text);
-            }
-        }
-    }
-}
-
-fn rewrite(x: &mut Exchange<'_>, plan: &Plan<'_>) {
-    let request = &mut x.heads.request;
-    if let Some(host) = tulle_route::rewrite::authority(plan.action, plan.selected.arm, request) {
-        if plan.action.append_x_forwarded_host {
-            let old = request.authority().to_vec();
-            request.headers.append_csv(b"x-forwarded-host", &old);
-        }
-        let old = request.authority().to_vec();
-        request.set_authority(host.as_bytes());
-        if envoy_headers(x) {
-            x.heads.request.headers.set(b"x-envoy-original-host", &old);
-        }
-    }
-    let request = &mut x.heads.request;
-    if let Some(path) = tulle_route::rewrite::path(plan.action, plan.selected.route, request) {
-        if envoy_headers(x) {
-            let old = x.heads.request.path().to_vec();
-            x.heads.request.headers.set(b"x-envoy-original-path", &old);
-        }
-        x.heads.request.set_path(path.as_bytes());
-    }
-}
-
 type Retrying<'p> = Option<(&'p RetryPolicy, RetryState)>;
 
 /// Tries hosts until there is an answer to deliver.
@@ -187,6 +122,7 @@ async fn attempts(
     loop {
         x.record.attempts += 1;
         let host = pick(x, plan, &tried, retrying)?;
+        outgoing::name_host(x, plan, &host);
         count_attempt(x, plan);
         let result = attempt::attempt(x, down, plan, &host, upload).await?;
         // A pooled connection that the peer was closing says nothing about the request: try once more, unseen.

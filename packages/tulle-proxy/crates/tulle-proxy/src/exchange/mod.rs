@@ -6,6 +6,7 @@ pub mod filters;
 pub mod finish;
 pub mod forward;
 pub mod mirror;
+pub mod outgoing;
 pub mod prepare;
 pub mod record;
 pub mod remote;

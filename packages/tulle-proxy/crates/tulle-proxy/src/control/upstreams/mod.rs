@@ -120,7 +120,9 @@ impl Overseer {
             entry.names = self.names(cluster);
             entry.cluster = cluster.clone();
         }
-        if let Some(endpoints) = configured {
+        // Among the names may be addresses, which need no answer.
+        let fixed = entry.names.as_ref().filter(|names| names.answers.complete()).map(|names| names.answers.endpoints());
+        if let Some(endpoints) = configured.or(fixed.map(Arc::new)) {
             entry.endpoints = endpoints;
         }
         self.refresh(entry);

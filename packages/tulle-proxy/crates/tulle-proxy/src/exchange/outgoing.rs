@@ -1,0 +1,90 @@
+//! A request's head on its way out: route mutations, rewritten path and authority, and what the router tells upstreams.
+
+use tulle_config::HttpFilter;
+use tulle_config::filters::RouterOptions;
+use tulle_http::Known;
+use tulle_route::HostRewrite;
+
+use super::Exchange;
+use super::forward::Plan;
+use super::record::View;
+
+fn router(x: &Exchange<'_>) -> Option<RouterOptions> {
+    x.hcm.filters.iter().find_map(|filter| match filter {
+        HttpFilter::Router(options) => Some(options.clone()),
+        _ => None,
+    })
+}
+
+/// Whether `x-envoy-*` fields are added.
+pub fn envoy_headers(x: &Exchange<'_>) -> bool {
+    x.hcm.filters.iter().any(|filter| matches!(filter, HttpFilter::Router(options) if !options.suppress_envoy_headers))
+}
+
+/// Route mutations, rewritten path and authority, and what the router tells upstreams.
+pub fn change_head(x: &mut Exchange<'_>, plan: &Plan<'_>) {
+    if plan.selected.levels().next().is_some() {
+        let heads = &mut *x.heads;
+        heads.before.copy_from(&heads.request);
+        let view = View { client: x.client, request: &heads.before, response: None, record: &x.record };
+        tulle_route::apply_request(&plan.selected, &view, &mut heads.request.headers, &mut heads.scratch);
+        // `host` set by a mutation is the authority.
+        if let Some(host) = heads.request.headers.known(Known::Host).map(<[u8]>::to_vec) {
+            heads.request.headers.remove_known(Known::Host);
+            heads.request.set_authority(&host);
+        }
+    }
+    rewrite(x, plan);
+    if envoy_headers(x) {
+        let expected = plan.timeouts.per_try.or(plan.timeouts.request);
+        if let Some(limit) = expected {
+            let respected = router(x).is_some_and(|r| r.respect_expected_rq_timeout);
+            if !respected || !x.heads.request.headers.contains(b"x-envoy-expected-rq-timeout-ms") {
+                let mut text = Vec::with_capacity(8);
+                tulle_http::h1::encode::decimal(&mut text, u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+                x.heads.request.headers.set(b"x-envoy-expected-rq-timeout-ms", &text);
+            }
+        }
+    }
+}
+
+fn rewrite(x: &mut Exchange<'_>, plan: &Plan<'_>) {
+    let request = &mut x.heads.request;
+    if let Some(host) = tulle_route::rewrite::authority(plan.action, plan.selected.arm, request) {
+        rename(x, plan, host.as_bytes());
+    }
+    let request = &mut x.heads.request;
+    if let Some(path) = tulle_route::rewrite::path(plan.action, plan.selected.route, request) {
+        if envoy_headers(x) {
+            let old = x.heads.request.path().to_vec();
+            x.heads.request.headers.set(b"x-envoy-original-path", &old);
+        }
+        x.heads.request.set_path(path.as_bytes());
+    }
+}
+
+/// Gives the request another authority; the old one is told in headers.
+fn rename(x: &mut Exchange<'_>, plan: &Plan<'_>, host: &[u8]) {
+    let old = x.heads.request.authority().to_vec();
+    if plan.action.append_x_forwarded_host {
+        x.heads.request.headers.append_csv(b"x-forwarded-host", &old);
+    }
+    x.heads.request.set_authority(host);
+    if envoy_headers(x) {
+        x.heads.request.headers.set(b"x-envoy-original-host", &old);
+    }
+}
+
+/// `auto_host_rewrite`: the authority is the chosen endpoint's name, where it has one.
+pub fn name_host(x: &mut Exchange<'_>, plan: &Plan<'_>, host: &tulle_balance::Host) {
+    let by_arm = plan.selected.arm.is_some_and(|arm| arm.host_rewrite.is_some());
+    if by_arm || !matches!(plan.action.host_rewrite, Some(HostRewrite::Auto)) {
+        return;
+    }
+    match &host.endpoint.hostname {
+        // A retry's new host takes the place of the last one's name; what the client asked for has been told.
+        Some(name) if x.record.attempts > 1 => x.heads.request.set_authority(name.as_bytes()),
+        Some(name) => rename(x, plan, name.as_bytes()),
+        None => {}
+    }
+}
