@@ -19,6 +19,7 @@ from tulle.dialects.istio.schema import destination_rule, gateway, security, ser
 from tulle.dialects.istio.schema.common import OneOf
 from tulle.dialects.kubernetes import schema as kubernetes
 from tulle.dialects.metadata import ObjectMeta
+from tulle.dialects.smi import schema as smi
 from tulle.dialects.tulle import schema as own
 from tulle.link import link
 from tulle.model.source import SourceRef
@@ -42,6 +43,10 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "AuthorizationPolicy": security.AuthorizationPolicy,
     "PeerAuthentication": security.PeerAuthentication,
     "RequestAuthentication": security.RequestAuthentication,
+    "TrafficTarget": smi.TrafficTarget,
+    "HTTPRouteGroup": smi.HttpRouteGroup,
+    "TCPRoute": smi.TcpRoute,
+    "TrafficSplit": smi.TrafficSplit,
     "Workload": own.Workload,
 }
 

@@ -5,13 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
-from policy_strategies import CALLS, GUARDS, RULES, policy_meta
+from hypothesis import HealthCheck, example, given, settings
+from policy_strategies import AT, CALLS, GUARDS, RULES, policy_meta
 from rbac_reading import allows, shadow_allows
 
-from tulle.model.access import AccessAction, AccessPolicy, AccessRule, Guard, PeerMode
+from tulle.model.access import (
+    AccessAction,
+    AccessPolicy,
+    AccessRule,
+    Attribute,
+    Clause,
+    Condition,
+    Guard,
+    PeerMode,
+    ValueKind,
+    ValueMatch,
+)
 from tulle.policy.decide import decide
-from tulle.policy.request import Call
+from tulle.policy.request import Call, HttpRequest
 from tulle.xds.filters.rbac import http_filters, network_filters
 
 MANY = settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -32,7 +43,14 @@ def test_emitted_rules_are_the_policies(guard: Guard, call: Call) -> None:
     assert shadow_allows(filters, call) == (not decision.dry_run), decision
 
 
+UNSATISFIABLE = AccessRule(
+    AT, when=Clause((Condition(AT, Attribute.REQUEST_PRINCIPAL, (ValueMatch(ValueKind.EXACT, "x"),)),))
+)
+"""No principal of a token is without a slash."""
+
+
 @MANY
+@example(Guard(PeerMode.PERMISSIVE), UNSATISFIABLE, Call(80, None, HttpRequest()))
 @given(GUARDS, RULES, CALLS)
 def test_a_deny_more_never_allows_more(guard: Guard, rule: AccessRule, call: Call) -> None:
     more = AccessPolicy(policy_meta(99), AccessAction.DENY, (rule,))

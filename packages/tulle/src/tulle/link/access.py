@@ -35,7 +35,7 @@ DEFAULT_TRUST_DOMAIN = "cluster.local"
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """What a policy's target is compared with: one application port of one workload."""
+    """What a policy's target is compared with: one application port of one workload; `account` is `NS/SA`."""
 
     namespace: str
     labels: Labels
@@ -104,7 +104,7 @@ def link_security(
 ) -> tuple[Security, list[Diagnostic]]:
     """The policies with their references resolved. A reference to nothing never matches, and is reported."""
     findings: list[Diagnostic] = []
-    resolver = _Resolver(_sets(written.operations), settings.trust_domain, findings)
+    resolver = _Resolver(operation_sets(written.operations), settings.trust_domain, findings)
     access: dict[str, list[AccessPolicy]] = {}
     for policy in written.access:
         rules = tuple(resolver.rule(rule, policy) for rule in policy.rules)
@@ -134,11 +134,12 @@ def _target(target: AccessTarget, namespace: str, hosts: Hosts) -> AccessTarget:
     return replace(target, services=tuple(hosts.resolve(each, namespace) for each in target.services))
 
 
-_Key = tuple[str, str, str]
+SetKey = tuple[str, str, str]
 
 
-def _sets(operations: Iterable[OperationSet]) -> dict[_Key, OperationSet]:
-    found: dict[_Key, OperationSet] = {}
+def operation_sets(operations: Iterable[OperationSet]) -> dict[SetKey, OperationSet]:
+    """By kind, namespace and name; of several the oldest. `operations` oldest first."""
+    found: dict[SetKey, OperationSet] = {}
     for each in operations:
         found.setdefault((each.meta.kind, each.meta.namespace, each.meta.name), each)
     return found
@@ -146,7 +147,7 @@ def _sets(operations: Iterable[OperationSet]) -> dict[_Key, OperationSet]:
 
 @dataclass(frozen=True, slots=True)
 class _Resolver:
-    sets: Mapping[_Key, OperationSet]
+    sets: Mapping[SetKey, OperationSet]
     trust_domain: str
     findings: list[Diagnostic]
 

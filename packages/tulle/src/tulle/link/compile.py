@@ -9,6 +9,7 @@ from typing import TypeVar
 from tulle.link.access import SecurityFragments, link_security
 from tulle.link.check import References, check_policies, check_routes
 from tulle.link.endpoints import Assembly, Declared, assemble
+from tulle.link.groups import resolve_groups
 from tulle.link.hosts import Hosts
 from tulle.link.policies import link_policies
 from tulle.link.routes import link_routes
@@ -51,7 +52,9 @@ def link(
     written = _oldest_first(every, DestinationPolicy)
     policies, found = link_policies(written, hosts)
     findings += found
-    routes, found = link_routes(_oldest_first(every, RouteSet), hosts, services)
+    sets, found = resolve_groups(_oldest_first(every, RouteSet), _oldest_first(every, OperationSet))
+    findings += found
+    routes, found = link_routes(sets, hosts, services)
     findings += found
     workloads = _oldest_first(every, Workload)
     findings += check_routes(routes.values(), References(services, policies))

@@ -251,7 +251,9 @@ def _place(workload: Workload, placement: Placement, declared: Declared, targets
         serving = targets.get((ref, port.app), [])
         protocol = _inbound_protocol([protocol for _, protocol in serving], names.get(port.app))
         hosts = tuple(dict.fromkeys(service.host for service, _ in serving))
-        guarded = Guarded(namespace, workload.labels, workload.service_account, port.app, hosts)
+        guarded = Guarded(
+            namespace, workload.labels, f"{namespace}/{workload.service_account}", port.app, hosts
+        )
         guard = declared.security.guard(guarded)
         inbound.append(Inbound(port.app, port.listen, protocol, hosts, guard))
     picked = {(each.service, each.port): each.local for each in placement.upstreams}

@@ -131,7 +131,7 @@ class AccessRule:
 class AccessTarget:
     """Which workloads of the policy's namespace (in the root namespace: of every one) it is for.
 
-    `labels` select; `account` is a service account's name; `services` are host names as written, of which
+    `labels` select; `account` is a service account (`NS/SA`); `services` are host names as written, of which
     one must lead to the port. What is empty does not restrict.
     """
 

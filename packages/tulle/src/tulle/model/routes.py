@@ -7,6 +7,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TypeAlias
 
+from tulle.model.access import OperationsRef
 from tulle.model.matching import ConnectionMatch, RouteMatch, StringMatch
 from tulle.model.meta import PUBLIC, Meta, Visibility
 from tulle.model.source import SourceRef
@@ -199,13 +200,15 @@ Action: TypeAlias = Forward | Redirect | DirectResponse
 @dataclass(frozen=True, slots=True)
 class HttpRule:
     """One HTTP route: tried when any of `matches` holds (none: always). `timeout` None means none (Istio);
-    `retry` None means Istio's default retries, `Retry(attempts=0)` none.
+    `retry` None means Istio's default retries, `Retry(attempts=0)` none. `matched_by` names operations of
+    other objects as further alternatives; once linked they are among `matches`.
     """
 
     source: SourceRef
     action: Action
     name: str = ""
     matches: tuple[RouteMatch, ...] = ()
+    matched_by: tuple[OperationsRef, ...] = ()
     rewrite: Rewrite | None = None
     timeout: timedelta | None = None
     retry: Retry | None = None

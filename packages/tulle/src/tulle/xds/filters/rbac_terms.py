@@ -45,7 +45,10 @@ def permission(clause: Clause) -> dict[str, Any]:
 def _negatable(condition: Condition, either: str, members: str, negation: str) -> dict[str, Any]:
     """Any of the values, or none of them; in the words of principals or of permissions."""
     terms = [term for value in condition.values for term in _terms(condition, value, either, members)]
-    found = terms[0] if len(terms) == 1 else {either: {members: terms}}
+    if not terms:  # a value that nothing can have; Envoy refuses alternatives of no length
+        found: dict[str, Any] = {negation: {"any": True}}
+    else:
+        found = terms[0] if len(terms) == 1 else {either: {members: terms}}
     return {negation: found} if condition.negated else found
 
 
