@@ -144,11 +144,6 @@ impl Balancer {
         &self.hosts
     }
 
-    /// Tells the result of a host's active health check.
-    pub fn set_check_failed(&mut self, host: HostId, failed: bool) {
-        self.change_health(host, |host| host.set_check_failed(failed));
-    }
-
     /// Tells the results of all hosts' active health checks. Returns the hosts that have begun to fail.
     pub fn set_checks(&mut self, fails: impl Fn(&Host) -> bool) -> Vec<Rc<Host>> {
         let changed = |host: &&Rc<Host>| host.check_failed() != fails(host);

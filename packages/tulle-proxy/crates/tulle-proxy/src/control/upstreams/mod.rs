@@ -121,7 +121,8 @@ impl Overseer {
             entry.cluster = cluster.clone();
         }
         // Among the names may be addresses, which need no answer.
-        let fixed = entry.names.as_ref().filter(|names| names.answers.complete()).map(|names| names.answers.endpoints());
+        let fixed =
+            entry.names.as_ref().filter(|names| names.answers.complete()).map(|names| names.answers.endpoints());
         if let Some(endpoints) = configured.or(fixed.map(Arc::new)) {
             entry.endpoints = endpoints;
         }
