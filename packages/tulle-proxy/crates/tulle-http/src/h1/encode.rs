@@ -63,9 +63,10 @@ pub fn request(out: &mut Vec<u8>, head: &RequestHead, fate: Fate) {
             field(out, name, value);
         }
     }
-    let bodiless_kind = matches!(head.method(), b"POST" | b"PUT" | b"PATCH");
+    // Of every other method a server may expect a body (RFC 9110 §8.6), so it is told that there is none.
+    let says_nothing = matches!(head.method(), b"GET" | b"HEAD" | b"DELETE" | b"TRACE" | b"CONNECT");
     match head.framing {
-        Framing::None if bodiless_kind => out.extend_from_slice(b"content-length: 0\r\n"),
+        Framing::None if !says_nothing => out.extend_from_slice(b"content-length: 0\r\n"),
         Framing::None => {}
         _ => framing(out, head.framing),
     }

@@ -150,8 +150,11 @@ impl Reply {
             return;
         }
         out.status = self.status;
-        out.framing = Framing::Length(self.body.len() as u64);
-        declare_length(&mut out.headers, self.body.len());
+        // RFC 9110 §8.6: a 204 says nothing of a length.
+        out.framing = if self.status == 204 { Framing::None } else { Framing::Length(self.body.len() as u64) };
+        if self.status != 204 {
+            declare_length(&mut out.headers, self.body.len());
+        }
         if !self.body.is_empty() {
             out.headers.push(b"content-type", b"text/plain");
         }
