@@ -9,6 +9,7 @@ flags and routes from.
 from __future__ import annotations
 
 import copy
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,10 @@ from tulle.xds.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Snapshot
 
 LOG_FORMAT = "%REQ(X-CALL)%\t%RESPONSE_FLAGS%\t%ROUTE_NAME%\t%UPSTREAM_CLUSTER%\t%RESPONSE_CODE%\n"
 
-AddEndpoint = Callable[[str], int]
+CERTIFICATES = "/certificates/"
+"""The folder that cases' policies name; it stands for the one where the case's files are."""
+
+AddEndpoint = Callable[[str, ssl.SSLContext | None], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +117,28 @@ class Assembler:
             name = cluster.pop("eds_cluster_config").get("service_name") or cluster["name"]
             cluster["type"] = "STATIC"
             cluster["load_assignment"] = copy.deepcopy(assignments[name])
-        self._replace_ports(cluster.get("load_assignment", {}))
+        tls = None
+        if "transport_socket" in cluster:
+            self._replace_files(cluster["transport_socket"])
+            tls = self.identities.server(cluster["name"].rpartition("|")[2])
+        self._replace_ports(cluster.get("load_assignment", {}), tls)
         return cluster
 
-    def _replace_ports(self, assignment: dict[str, Any]) -> None:
+    def _replace_files(self, value: Any) -> None:
+        if isinstance(value, dict):
+            name = value.get("filename")
+            if isinstance(name, str) and name.startswith(CERTIFICATES):
+                value["filename"] = str(self.log.parent / name.removeprefix(CERTIFICATES))
+        for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            self._replace_files(inner)
+
+    def _replace_ports(self, assignment: dict[str, Any], tls: ssl.SSLContext | None) -> None:
         for locality in assignment.get("endpoints", ()):
             for each in locality.get("lb_endpoints", ()):
                 address = each["endpoint"]["address"]["socket_address"]
                 key = (address["address"], address["port_value"])
                 if key not in self._endpoints:
-                    self._endpoints[key] = self.add_endpoint(_name(each, key))
+                    self._endpoints[key] = self.add_endpoint(_name(each, key), tls)
                 address["address"] = "127.0.0.1"
                 address["port_value"] = self._endpoints[key]
 

@@ -3,12 +3,15 @@
 A request's `x-echo` header asks for misbehaviour: `status=503`, `fail=2` (only the first two tries of a call
 fail), `delay=0.5` (seconds), `reset` (the connection is closed without an answer), `only=backend-v1` (other
 endpoints behave).
+
+Over TLS the answer's `x-peer` is the common name of the caller's certificate, or `nobody`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import threading
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -49,11 +52,11 @@ class Upstreams:
             self._thread.join(10)
         self._loop.close()
 
-    def add(self, endpoint: str) -> int:
+    def add(self, endpoint: str, tls: ssl.SSLContext | None = None) -> int:
         """Starts a server that calls itself ``endpoint`` and says its port."""
-        return asyncio.run_coroutine_threadsafe(self._start(endpoint), self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(self._start(endpoint, tls), self._loop).result(10)
 
-    async def _start(self, endpoint: str) -> int:
+    async def _start(self, endpoint: str, tls: ssl.SSLContext | None) -> int:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = asyncio.current_task()
             assert task is not None
@@ -67,7 +70,7 @@ class Upstreams:
             finally:
                 writer.close()
 
-        server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=MAX_HEAD)
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=MAX_HEAD, ssl=tls)
         self._servers.append(server)
         port: int = server.sockets[0].getsockname()[1]
         return port
@@ -98,11 +101,20 @@ class Upstreams:
             return False
         body = json.dumps({"endpoint": endpoint, "path": path}).encode()
         head_out = (
-            f"HTTP/1.1 {status} Answer\r\ncontent-length: {len(body)}\r\nx-endpoint: {endpoint}\r\n\r\n"
+            f"HTTP/1.1 {status} Answer\r\ncontent-length: {len(body)}\r\nx-endpoint: {endpoint}\r\n"
+            f"{_peer(writer)}\r\n"
         )
         writer.write(head_out.encode() + (b"" if method == "HEAD" else body))
         await writer.drain()
         return True
+
+
+def _peer(writer: asyncio.StreamWriter) -> str:
+    if writer.get_extra_info("ssl_object") is None:
+        return ""
+    subject = (writer.get_extra_info("peercert") or {}).get("subject", ())
+    names = [value for each in subject for key, value in each if key == "commonName"]
+    return f"x-peer: {names[0] if names else 'nobody'}\r\n"
 
 
 async def _discard_body(reader: asyncio.StreamReader, headers: dict[str, str]) -> None:

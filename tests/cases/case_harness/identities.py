@@ -36,12 +36,29 @@ class Identities:
 
     def identity(self, namespace: str, account: str) -> Identity:
         """A new key and certificate of a service account."""
-        key = ec.generate_private_key(ec.SECP256R1())
         uri = f"spiffe://cluster.local/ns/{namespace}/sa/{account}"
-        builder = _builder(account, self._authority().subject, key)
-        builder = builder.add_extension(
-            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=True
-        )
+        return self._issue(account, x509.UniformResourceIdentifier(uri))
+
+    def server(self, host: str) -> ssl.SSLContext:
+        """What a server of this name outside the mesh answers with; callers may have certificates."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=self.root)
+        context.verify_mode = ssl.CERT_OPTIONAL
+        _load(context, self._issue(host, x509.DNSName(host)))
+        return context
+
+    def write(self, directory: Path) -> None:
+        """The files that policies may name: ``root.pem``, ``client.pem``, ``client.key``; ``other.pem`` is a
+        root that vouches for nobody.
+        """
+        own = self.identity("outside", "client")
+        files = {"root.pem": self.root, "client.pem": own.certificate, "client.key": own.key}
+        for name, text in (files | {"other.pem": Identities().root}).items():
+            (directory / name).write_text(text)
+
+    def _issue(self, name: str, alternative: x509.GeneralName) -> Identity:
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = _builder(name, self._authority().subject, key)
+        builder = builder.add_extension(x509.SubjectAlternativeName([alternative]), critical=True)
         return Identity(
             builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode(),
             key.private_bytes(
@@ -55,11 +72,7 @@ class Identities:
         """What a caller of this service account connects with."""
         context = ssl.create_default_context(cadata=self.root)
         context.check_hostname = False
-        own = self.identity(namespace, account)
-        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
-            file.write(own.certificate + own.key)
-            file.flush()
-            context.load_cert_chain(Path(file.name))
+        _load(context, self.identity(namespace, account))
         return context
 
     def _authority(self) -> x509.Certificate:
@@ -69,6 +82,13 @@ class Identities:
             builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             self._root = builder.sign(self._key, hashes.SHA256())
         return self._root
+
+
+def _load(context: ssl.SSLContext, own: Identity) -> None:
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+        file.write(own.certificate + own.key)
+        file.flush()
+        context.load_cert_chain(Path(file.name))
 
 
 def _builder(name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:

@@ -37,6 +37,7 @@ def run_case(case: Path, plane: DataPlane, directory: Path) -> list[str]:
         holder = PortHolder()
         stack.callback(holder.close)
         identities = Identities()
+        identities.write(directory)
         assembler = Assembler(holder, upstreams.add, log, identities)
         ports = {}
         for caller in dict.fromkeys(call.caller for call in calls):

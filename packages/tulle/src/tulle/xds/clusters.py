@@ -127,7 +127,8 @@ def _transport(cluster: Any, target: Target, endpoints: ServiceEndpoints) -> Non
     policy, service = target.policy.tls, target.service
     alpn = _alpn(target, endpoints)
     if policy is not None and policy.mode in (TlsMode.SIMPLE, TlsMode.MUTUAL):
-        cluster.transport_socket.MergeFrom(_socket(tls.originate(policy, service.host, alpn)))
+        made = tls.originate(policy, service.host, service.subject_alt_names, alpn)
+        cluster.transport_socket.MergeFrom(_socket(made))
         return
     if service.resolution is Resolution.PASSTHROUGH or (
         policy is not None and policy.mode is TlsMode.DISABLE

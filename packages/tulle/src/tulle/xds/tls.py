@@ -86,8 +86,14 @@ def _mesh_context(peers: list[dict[str, Any]], alpn: Sequence[str]) -> dict[str,
     }
 
 
-def originate(policy: ClientTls, host: str, alpn: Sequence[str]) -> dict[str, Any]:
-    """TLS to a server outside the mesh, as a policy says (SIMPLE or MUTUAL), checked against `host`."""
+def originate(
+    policy: ClientTls, host: str, alternatives: Sequence[str], alpn: Sequence[str]
+) -> dict[str, Any]:
+    """TLS to a server outside the mesh, as a policy says (SIMPLE or MUTUAL).
+
+    The server must have one of the policy's names, else one of the `alternatives` that its service declares, else
+    the name it is called by.
+    """
     context: dict[str, Any] = {"alpn_protocols": list(alpn)}
     if policy.mode is TlsMode.MUTUAL and policy.client_certificate and policy.private_key:
         context["tls_certificates"] = [
@@ -97,7 +103,7 @@ def originate(policy: ClientTls, host: str, alpn: Sequence[str]) -> dict[str, An
             }
         ]
     if not policy.insecure_skip_verify:
-        context["validation_context"] = _server_check(policy, host)
+        context["validation_context"] = _server_check(policy, host, alternatives)
     return extension(
         "envoy.transport_sockets.tls",
         f"{TLS}.UpstreamTlsContext",
@@ -106,8 +112,8 @@ def originate(policy: ClientTls, host: str, alpn: Sequence[str]) -> dict[str, An
     )
 
 
-def _server_check(policy: ClientTls, host: str) -> dict[str, Any]:
-    wanted = policy.subject_alt_names or (policy.sni or host,)
+def _server_check(policy: ClientTls, host: str, alternatives: Sequence[str]) -> dict[str, Any]:
+    wanted = policy.subject_alt_names or alternatives or (policy.sni or host,)
     return {
         "trusted_ca": {"filename": policy.ca or SYSTEM_ROOTS},
         "match_typed_subject_alt_names": [
