@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -132,6 +133,29 @@ def test_a_revoked_caller_is_refused_within_two_seconds_and_may_come_back(mesh: 
     mesh.until(lambda: answers(mesh), "the client is answered again")
     assert mesh.tulle("workload", "unrevoke", "default/client").returncode == 1
     assert mesh.tulle("workload", "revoke", "default/nobody").returncode == 1
+
+
+def test_a_revoked_caller_loses_what_it_is_receiving(mesh: Mesh, data_plane: str) -> None:
+    mesh.until(lambda: answers(mesh), "the client is answered")
+    connection = Connection(outbound(mesh), AUTHORITY)
+    started, outcome = time.monotonic(), []
+
+    def slow() -> None:
+        try:
+            outcome.append(connection.get(headers={"x-sleep": "9"})[0])
+        except OSError as error:
+            outcome.append(type(error).__name__)
+
+    waiting = threading.Thread(target=slow)
+    waiting.start()
+    time.sleep(0.5)  # the request is on its way, and nothing outside tells when it has arrived
+    assert mesh.tulle("workload", "revoke", "default/client").returncode == 0
+    waiting.join()
+    if data_plane == "tulle":
+        assert outcome != [200]
+        assert time.monotonic() - started < 5.5, "cut within five seconds"
+    else:
+        assert outcome == [200], "Envoy looks at revocations at handshakes only"
 
 
 ALL_TO_V1 = """

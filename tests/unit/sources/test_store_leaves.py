@@ -67,8 +67,12 @@ def test_a_store_of_the_first_version_is_taken_up(tmp_path: Path) -> None:
         old.executescript(
             "DROP TABLE leaves; DROP TABLE revocations; DROP TABLE revoked_serials;"
             " DELETE FROM counters WHERE name = 'revocations'; PRAGMA user_version = 1;"
+            " ALTER TABLE audit DROP COLUMN origin; ALTER TABLE audit DROP COLUMN previous;"
+            " ALTER TABLE audit DROP COLUMN hash;"
         )
     again = Store.open(path)
     assert again.leaves.in_use(0) == []
-    assert [entry.event for entry in again.ledger.audit_log()] == ["event"]
+    again.ledger.audit("later", "subject", "detail", 2)
+    assert [entry.event for entry in again.ledger.audit_log()] == ["later", "event"]
+    assert again.ledger.verify().fault is None
     again.close()

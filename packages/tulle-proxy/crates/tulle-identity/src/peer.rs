@@ -92,6 +92,11 @@ impl PeerNames {
     }
 }
 
+/// The serial number of `leaf`, big-endian; empty where it is not readable.
+pub fn serial(leaf: &[u8]) -> Vec<u8> {
+    X509Certificate::from_der(leaf).map(|(_, certificate)| certificate.raw_serial().to_vec()).unwrap_or_default()
+}
+
 /// The subject of `leaf` as RFC 2253 writes it: last name first, joined by commas. Empty where it is not readable.
 pub fn subject(leaf: &[u8]) -> String {
     let Ok((_, certificate)) = X509Certificate::from_der(leaf) else { return String::new() };

@@ -103,7 +103,8 @@ async def _serve(options: Options) -> None:
     service = Service(configuration, book, registry, JoinTokens(store.ledger), _addresses(options, api_socket))
     trust = TrustKeeper(authority, store.leaves, service, store.ledger.audit, utc_now)
     ads = AdsServer(book, _authorizer(book, trust), registry)
-    trust.cut.append(ads.reauthorize)
+    trust.cut += [ads.reauthorize, lambda: _bar(configuration, trust)]
+    _bar(configuration, trust)
     ports = await _start_grpc(options, trust, service, ads)
     configuration.changed = _publisher(book, service)
     watcher = asyncio.create_task(_watch(configuration, service))
@@ -146,6 +147,13 @@ def _authorizer(book: SnapshotBook, trust: TrustKeeper) -> Authorize:
         return refusal or book.authorize(node, peer)
 
     return authorize
+
+
+def _bar(configuration: Configuration, trust: TrustKeeper) -> None:
+    """Nobody is sent to the revoked."""
+    if configuration.placements.barred != trust.revoked.keys():
+        configuration.placements.barred = trust.revoked.keys()
+        configuration.placements_changed()
 
 
 async def _rotate(trust: TrustKeeper) -> None:

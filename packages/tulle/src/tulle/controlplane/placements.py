@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Container
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -20,6 +21,8 @@ class Placements:
 
     ledger: Ledger
     _by_key: dict[Key, wire.PlacementView] = field(default_factory=dict)
+    barred: Container[Key] = frozenset()
+    """Workloads that get no traffic whether they are ready or not: the revoked."""
 
     @classmethod
     def load(cls, ledger: Ledger) -> Placements:
@@ -61,7 +64,11 @@ class Placements:
 
     def placed(self) -> list[Placed]:
         """All placements as the model has them."""
-        return [_to_model(key, view) for key, view in self.items()]
+        return [self._placed(key, view) for key, view in self.items()]
+
+    def _placed(self, key: Key, view: wire.PlacementView) -> Placed:
+        found = _to_model(key, view)
+        return replace(found, ready=False) if key in self.barred else found
 
 
 def _to_model(key: Key, view: wire.PlacementView) -> Placed:

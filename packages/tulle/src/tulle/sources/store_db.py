@@ -12,7 +12,7 @@ from pathlib import Path
 APPLICATION_ID = 0x74756C6C
 """Marks the file as ours ("tull" in ASCII), so that no other database is taken for a store."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _SCHEMA = """
 CREATE TABLE objects (
@@ -57,6 +57,15 @@ CREATE TABLE revoked_serials (
 ) WITHOUT ROWID;
 INSERT INTO counters VALUES ('revocations', 0);
 """
+
+_TO_VERSION_3 = """
+ALTER TABLE audit ADD COLUMN origin TEXT NOT NULL DEFAULT '';
+ALTER TABLE audit ADD COLUMN previous TEXT NOT NULL DEFAULT '';
+ALTER TABLE audit ADD COLUMN hash TEXT NOT NULL DEFAULT '';
+"""
+
+_UPGRADES = {1: _TO_VERSION_2 + _TO_VERSION_3, 2: _TO_VERSION_3}
+"""What leads from each older version to the present one."""
 
 
 class StoreError(Exception):
@@ -159,14 +168,14 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
     [(tables,)] = connection.execute("SELECT count(*) FROM sqlite_schema")
     if application == 0 and tables == 0:
         pragmas = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
-        connection.executescript(f"BEGIN; {_SCHEMA} {_TO_VERSION_2} {pragmas} COMMIT;")
+        connection.executescript(f"BEGIN; {_SCHEMA} {_UPGRADES[1]} {pragmas} COMMIT;")
         return
     if application != APPLICATION_ID:
         raise CorruptStoreError(path, "it is not a Tulle store")
-    if version not in (1, SCHEMA_VERSION):
+    if version not in (*_UPGRADES, SCHEMA_VERSION):
         raise CorruptStoreError(path, f"it has version {version}, and this program knows {SCHEMA_VERSION}")
     problems = [row[0] for row in connection.execute("PRAGMA integrity_check(5)")]
     if problems != ["ok"]:
         raise CorruptStoreError(path, "; ".join(problems))
-    if version == 1:
-        connection.executescript(f"BEGIN; {_TO_VERSION_2} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    if version in _UPGRADES:
+        connection.executescript(f"BEGIN; {_UPGRADES[version]} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")

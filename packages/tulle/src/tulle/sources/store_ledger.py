@@ -4,29 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from tulle.sources.store_db import Database
+from tulle.sources.store_audit import AuditLog
 
-KEPT_AUDIT_ENTRIES = 100_000
-
-
-@dataclass(frozen=True, slots=True)
-class AuditEntry:
-    """Something that happened; `at` is in seconds since 1970."""
-
-    at: float
-    event: str
-    subject: str
-    detail: str
-
-
-class Ledger:
+class Ledger(AuditLog):
     """Tokens (as `tulle.identity.tokens.TokenStore` wants them), audit, placements."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def add_token(self, digest: str, namespace: str, workload: str, expires: float) -> None:
         """Keeps a token by its hash; `expires` is in seconds since 1970."""
@@ -53,27 +36,6 @@ class Ledger:
         if used.rowcount == 1:
             return namespace, workload
         return "the token has expired" if used_at is None else "the token was used before"
-
-    def audit(self, event: str, subject: str, detail: str, now: float) -> None:
-        """Appends to the audit log."""
-        with self._database.transaction() as connection:
-            added = connection.execute(
-                "INSERT INTO audit (at, event, subject, detail) VALUES (?, ?, ?, ?)",
-                (now, event, subject, detail),
-            )
-            connection.execute(
-                "DELETE FROM audit WHERE id <= ?", ((added.lastrowid or 0) - KEPT_AUDIT_ENTRIES,)
-            )
-
-    def audit_log(self, limit: int = 100) -> tuple[AuditEntry, ...]:
-        """The last entries, newest first."""
-        rows = self._database.read(
-            "SELECT at, event, subject, detail FROM audit ORDER BY id DESC LIMIT ?", max(0, limit)
-        )
-        return tuple(
-            AuditEntry(float(str(at)), str(event), str(subject), str(detail))
-            for at, event, subject, detail in rows
-        )
 
     def place(self, namespace: str, workload: str, placement: Mapping[str, Any]) -> None:
         """Keeps where a workload's sidecar listens (JSON-like data), replacing what was kept."""

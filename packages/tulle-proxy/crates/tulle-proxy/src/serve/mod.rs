@@ -22,6 +22,7 @@ use tulle_telemetry::istio::PeerRef;
 
 use crate::worker::Worker;
 use crate::worker::drain::Present;
+use crate::worker::peers::Connected;
 use tls::TlsFacts;
 
 /// A downstream connection, as its exchanges know it.
@@ -59,21 +60,43 @@ impl Client {
 /// Takes a connection; called by the listener for each.
 pub fn accepted(worker: &Rc<Worker>, accepted: Accepted) {
     let worker = worker.clone();
-    tokio::task::spawn_local(async move { connection(worker, accepted).await });
+    let (peers, connected) = (worker.peers.clone(), worker.peers.enter());
+    let slot = connected.slot;
+    let task = tokio::task::spawn_local(async move { connection(worker, accepted, connected).await });
+    peers.served_by(slot, task.abort_handle());
 }
 
-async fn connection(worker: Rc<Worker>, accepted: Accepted) {
+/// Counts a connection as active for as long as it lives, however it ends.
+struct Active {
+    worker: Rc<Worker>,
+    listener: Arc<Listener>,
+}
+
+impl Active {
+    fn new(worker: Rc<Worker>, listener: Arc<Listener>) -> Active {
+        let stats = worker.metrics.listener(&listener.stat_prefix);
+        worker.metrics.sheet.inc(stats.downstream_cx_total);
+        worker.metrics.sheet.move_by(stats.downstream_cx_active, 1);
+        Active { worker, listener }
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        let stats = self.worker.metrics.listener(&self.listener.stat_prefix);
+        self.worker.metrics.sheet.move_by(stats.downstream_cx_active, -1);
+    }
+}
+
+async fn connection(worker: Rc<Worker>, accepted: Accepted, connected: Connected) {
     let Accepted { stream, peer, local, listener } = accepted;
     let present = worker.drain.enter();
-    let stats = worker.metrics.listener(&listener.stat_prefix);
-    worker.metrics.sheet.inc(stats.downstream_cx_total);
-    worker.metrics.sheet.move_by(stats.downstream_cx_active, 1);
-    let arrival = Arrival { worker: worker.clone(), peer, local, listener, present };
+    let _active = Active::new(worker.clone(), listener.clone());
+    let arrival = Arrival { worker, peer, local, listener, present };
     // A failure before a protocol begins has nobody to be told but the counters.
-    if let Some(ready) = arrival.admit(stream).await {
+    if let Some(ready) = arrival.admit(stream, &connected).await {
         ready.serve().await;
     }
-    worker.metrics.sheet.move_by(stats.downstream_cx_active, -1);
 }
 
 /// A connection before its chain is known.
@@ -98,7 +121,7 @@ struct Ready {
 }
 
 impl Arrival {
-    async fn admit(self, stream: tokio::net::TcpStream) -> Option<Ready> {
+    async fn admit(self, stream: tokio::net::TcpStream, connected: &Connected) -> Option<Ready> {
         let (inspected, prefixed) = inspect(stream, &self.listener.inspect).await.ok()?;
         let (seen, stream) = prefixed.into_parts();
         let (peer, local) = inspected.proxied.unwrap_or((self.peer, self.local));
@@ -114,6 +137,9 @@ impl Arrival {
             Some(settings) => {
                 let limit = chain.transport_connect_timeout;
                 let (stream, facts) = tls::accept(&self.worker, settings, (stream, &seen), limit).await?;
+                if !connected.presents(&facts.peer_serial, self.worker.tls.contexts()) {
+                    return None;
+                }
                 accepted_tls = Some(facts);
                 stream
             }

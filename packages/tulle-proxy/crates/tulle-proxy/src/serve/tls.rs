@@ -26,6 +26,8 @@ pub struct TlsFacts {
     pub peer_verified: bool,
     /// SHA-256 of the peer's certificate, in hex.
     pub peer_hash: Str,
+    /// Of the peer's certificate, big-endian; empty where there is none.
+    pub peer_serial: Vec<u8>,
     /// The peer certificate's subject, as RFC 2253 writes it.
     pub subject: Str,
     /// This side's own SPIFFE id.
@@ -73,6 +75,7 @@ fn facts(own_uri: Option<Str>, connection: &ServerConnection) -> TlsFacts {
         peer_verified: leaf.is_some(),
         peer_hash: leaf.map(|leaf| hex(leaf)).unwrap_or_default().into(),
         own_uri,
+        peer_serial: leaf.map(|leaf| tulle_identity::peer::serial(leaf)).unwrap_or_default(),
         subject: leaf.map(|leaf| tulle_identity::peer::subject(leaf)).unwrap_or_default().into(),
         server_name: connection.server_name().map(Str::from),
         alpn: connection.alpn_protocol().map(<[u8]>::to_vec),

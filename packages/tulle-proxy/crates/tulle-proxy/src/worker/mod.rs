@@ -6,6 +6,7 @@ pub mod drain;
 pub mod hosts;
 pub mod logs;
 pub mod metrics;
+pub mod peers;
 pub mod target;
 pub mod threads;
 pub mod tls;
@@ -25,6 +26,7 @@ use drain::Drain;
 use hosts::{HostBook, Known};
 use logs::Logs;
 use metrics::Metrics;
+use peers::Peers;
 use target::endpoints_of;
 use tls::TlsCache;
 
@@ -35,6 +37,7 @@ pub struct Worker {
     pub clock: Rc<Clock>,
     pub rng: RefCell<Rng>,
     pub drain: Rc<Drain>,
+    pub peers: Rc<Peers>,
     pub logs: Rc<Logs>,
     pub metrics: Metrics,
     pub tls: Rc<TlsCache>,
@@ -60,6 +63,7 @@ impl Worker {
             clock,
             rng: RefCell::new(Rng::seeded(seed)),
             drain: Rc::default(),
+            peers: Rc::default(),
             logs: Rc::default(),
             metrics: Metrics::new(launch),
             tls,
@@ -148,6 +152,7 @@ impl Worker {
 
     /// Housekeeping between requests: idle connections, health of ejected hosts, log lines.
     pub fn sweep(&self) {
+        self.peers.cut_revoked(self.tls.contexts());
         for target in self.targets.borrow().values() {
             target.upstream.sweep();
             target.upstream.tick(&mut self.rng.borrow_mut());

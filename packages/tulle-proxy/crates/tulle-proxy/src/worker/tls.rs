@@ -47,6 +47,11 @@ impl TlsCache {
         }
     }
 
+    /// What configurations are made from.
+    pub fn contexts(&self) -> &TlsContexts {
+        &self.contexts
+    }
+
     /// Forgets everything when secrets differ; configurations are made again on their next use.
     pub fn secrets_changed(&self, secrets: &Resources<Secret>) {
         if !Arc::ptr_eq(&self.secrets.replace(secrets.clone()), secrets) {
