@@ -53,7 +53,8 @@ SCHEMAS: dict[str, type[BaseModel]] = {
 POOL: tuple[Any, ...] = (
     "a", "b", "v1", "http", "web-1", "10.0.0.1", "::1", "*.example.com", "a.example.com", "*", ".", "/", "5xx", "x,y",
     "%PREFIX()%/x", "(", "^/a+$", "", "TCP", "HTTP", "aGk=", "UNAVAILABLE", "503, reset", "unix:///x", "mesh", "x/y",
-    "source.ip", "request.headers[a]", "9001", "10.0.0.0/8", "/a/{*}", "a*", "Service", '{"keys": [{}]}', "http://a/k",
+    "source.ip", "request.headers[a]", "9001", "10.0.0.0/8", "/a/{*}", "a*", "Service",
+    '{"keys": [{"kty": "oct", "k": "YQ"}]}', '{"keys": [{"kty": [1]}]}', "http://a/k",
     "0s", "1ms", "10s", "1m30s", "2h", 0, 1, 2, 3, 80, 100, 301, 503, 8080, 65535, 65537, 2**31 - 1, 0.5, True, False,
 )  # fmt: skip
 ANYTHING = st.none() | st.sampled_from(POOL) | st.lists(st.sampled_from(POOL), max_size=2)
@@ -218,7 +219,9 @@ spec: {ports: [{name: http, port: 80}]}
 apiVersion: tulle.dev/v1alpha1
 kind: Workload
 metadata: {name: client, labels: {app: a}}
-spec: {ports: [{name: http, port: 80}, {name: tcp-x, port: 100}], upstreams: [{service: a, port: 80, localPort: 1500}, {service: a, port: 100, localPort: 1501}]}
+spec:
+  ports: [{name: http, port: 80}, {name: tcp-x, port: 100}]
+  upstreams: [{service: a, port: 80, localPort: 1500}, {service: a, port: 100, localPort: 1501}]
 """
 CLIENT = WorkloadRef("default", "client")
 INBOUND = (InboundPort(80, 1002), InboundPort(100, 1003))

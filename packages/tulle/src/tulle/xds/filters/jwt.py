@@ -13,12 +13,14 @@ METADATA = "envoy.filters.http.jwt_authn"
 PAYLOAD = "payload"
 """The key of the verified claims in the filter's metadata (Istio's)."""
 
-_NO_KEYS = '{"keys":[]}'
 _CACHE = {"seconds": 300}
 
 
 def token_filter(issuers: Sequence[Issuer]) -> dict[str, Any]:
-    """The filter: a token that is there must be valid for one of the issuers; a request without passes."""
+    """The filter: a token that is there must be valid for one of the issuers; a request without passes.
+
+    Every issuer must have keys.
+    """
     providers = {names.token_provider(index): _provider(each) for index, each in enumerate(issuers)}
     requirement = [{"provider_name": name} for name in providers]
     requires = {"requires_any": {"requirements": [*requirement, {"allow_missing": {}}]}}
@@ -50,12 +52,16 @@ def _provider(issuer: Issuer) -> dict[str, Any]:
     return fields
 
 
+def has_keys(issuer: Issuer) -> bool:
+    """Whether it is known where the issuer's keys are. Envoy refuses a filter without, and keeps what it had."""
+    return issuer.jwks is not None or (issuer.key_host is not None and issuer.key_port is not None)
+
+
 def _keys(issuer: Issuer) -> dict[str, Any]:
-    """Where the keys are. Without a cluster to fetch them from there are none, and no token is valid."""
     if issuer.jwks is not None:
         return {"local_jwks": {"inline_string": issuer.jwks}}
-    if issuer.key_host is None or issuer.key_port is None:
-        return {"local_jwks": {"inline_string": _NO_KEYS}}
+    assert issuer.key_host is not None
+    assert issuer.key_port is not None
     cluster = names.outbound_cluster(issuer.key_host, issuer.key_port)
     uri = {"uri": issuer.jwks_uri, "cluster": cluster, "timeout": duration(issuer.timeout)}
     return {"remote_jwks": {"http_uri": uri, "cache_duration": _CACHE}}

@@ -38,10 +38,10 @@ def inbound(guard: Guard, port: int, client: ClientKind) -> list[Any]:
 
 
 def _tokens(guard: Guard, client: ClientKind) -> list[Any]:
-    """A data plane that cannot check tokens refuses what it cannot judge: everything."""
+    """Where tokens cannot be checked (by this data plane, or for want of keys), everything is refused."""
     if not guard.tokens:
         return []
-    if client.checks_tokens:
+    if client.checks_tokens and all(map(jwt.has_keys, guard.issuers)):
         return [jwt.token_filter(guard.issuers)]
     meta = guard.tokens[0].meta
     return [rbac.refuse_everything(names.unchecked_tokens(meta.namespace, meta.name))]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -30,14 +31,29 @@ def _port(text: str) -> str:
     return text
 
 
+_NUMBERS = {"RSA": ("n", "e"), "EC": ("x", "y"), "OKP": ("x",), "oct": ("k",)}
+"""What a key of each type consists of, in base64url (RFC 7518, 6; RFC 8037, 2)."""
+
+
 def _keys(text: str) -> str:
+    """Refuses what a data plane would: it would keep the policies it had before."""
     try:
         keys = json.loads(text)["keys"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError('must be a JSON Web Key Set: {"keys": [...]}') from error
     if not isinstance(keys, list) or not keys:
         raise ValueError("must have at least one key")
+    for index, key in enumerate(keys):
+        wanted = _NUMBERS.get(str(key.get("kty"))) if isinstance(key, dict) else None
+        if wanted is None or not all(_is_number(key.get(name)) for name in wanted):
+            raise ValueError(
+                f"keys[{index}] must have a kty ({', '.join(_NUMBERS)}) and its numbers in base64url"
+            )
     return text
+
+
+def _is_number(text: object) -> bool:
+    return isinstance(text, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,2048}", text) is not None
 
 
 Words = Annotated[list[Annotated[str, Field(min_length=1, max_length=2048)]], Field(min_length=1)]
