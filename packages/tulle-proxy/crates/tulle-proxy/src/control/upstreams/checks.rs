@@ -51,7 +51,7 @@ impl Checks {
         let mut before = std::mem::take(&mut self.hosts);
         // Envoy takes one checker per cluster.
         let Some(settings) = cluster.health_checks.first() else { return };
-        let settings = Rc::new(settings.clone());
+        let start = Start { means, cluster, settings: Rc::new(settings.clone()), tell };
         for endpoint in endpoints.localities.iter().flat_map(|locality| locality.endpoints.iter()) {
             let earlier = before.remove(&endpoint.address);
             let stays = earlier.as_ref().is_some_and(|old| same && old.endpoint.metadata == endpoint.metadata);
@@ -59,24 +59,7 @@ impl Checks {
                 Some(old) if stays => old,
                 earlier => {
                     let standing = earlier.map(|old| old.verdict.borrow().check()).unwrap_or_default();
-                    let verdict = Rc::new(RefCell::new(Verdict::from(standing)));
-                    let mut probe = Probe::new(means.dialer.clone(), cluster.clone(), endpoint.clone());
-                    let turn = Turn {
-                        settings: settings.clone(),
-                        verdict: verdict.clone(),
-                        tell: tell.clone(),
-                        rng: Rng::seeded(rng.next_u64()),
-                    };
-                    let stats = ClusterStats::resolve(&means.registry, &cluster.stat_name);
-                    let registry = means.registry.clone();
-                    let task = tokio::task::spawn_local(async move {
-                        let traffic = || match registry.value(stats.upstream_cx_total) {
-                            0 => Traffic::None,
-                            _ => Traffic::Some,
-                        };
-                        turn.run(async |settings: &HealthCheck| probe.run(settings).await, traffic).await;
-                    });
-                    Checked { endpoint: endpoint.clone(), verdict, _task: Task(task) }
+                    start.begin(endpoint, standing, rng.next_u64())
                 }
             };
             self.hosts.insert(endpoint.address.clone(), checked);
@@ -98,6 +81,37 @@ impl Checks {
         if let Some(checked) = self.hosts.get(host) {
             checked.verdict.borrow_mut().withdraw();
         }
+    }
+}
+
+/// What the checks of a cluster's hosts begin with.
+struct Start<'a> {
+    means: &'a Means,
+    cluster: &'a Arc<Cluster>,
+    settings: Rc<HealthCheck>,
+    tell: &'a Rc<dyn Fn()>,
+}
+
+impl Start<'_> {
+    fn begin(&self, endpoint: &Endpoint, standing: Check, seed: u64) -> Checked {
+        let verdict = Rc::new(RefCell::new(Verdict::from(standing)));
+        let mut probe = Probe::new(self.means.dialer.clone(), self.cluster.clone(), endpoint.clone());
+        let turn = Turn {
+            settings: self.settings.clone(),
+            verdict: verdict.clone(),
+            tell: self.tell.clone(),
+            rng: Rng::seeded(seed),
+        };
+        let stats = ClusterStats::resolve(&self.means.registry, &self.cluster.stat_name);
+        let registry = self.means.registry.clone();
+        let task = tokio::task::spawn_local(async move {
+            let traffic = || match registry.value(stats.upstream_cx_total) {
+                0 => Traffic::None,
+                _ => Traffic::Some,
+            };
+            turn.run(async |settings: &HealthCheck| probe.run(settings).await, traffic).await;
+        });
+        Checked { endpoint: endpoint.clone(), verdict, _task: Task(task) }
     }
 }
 
