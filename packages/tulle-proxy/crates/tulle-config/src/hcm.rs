@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tulle_core::Str;
+use tulle_core::{Cidr, Str};
 use tulle_route::RouteConfig;
 
 use crate::access_log::AccessLog;
@@ -71,6 +71,8 @@ pub struct Forwarding {
     pub use_remote_address: bool,
     pub skip_xff_append: bool,
     pub xff_num_trusted_hops: u32,
+    /// Callers with these addresses count as internal: their `x-envoy-*` fields are believed.
+    pub internal: Vec<Cidr>,
     pub client_cert: ForwardClientCert,
     /// Header `via` appended, when not empty.
     pub via: Option<Str>,

@@ -63,9 +63,15 @@ pub struct H2Lease {
     pub(crate) conn: Rc<H2Conn>,
     pub send: SendRequest<Bytes>,
     pub(crate) clock: Rc<dyn Fn() -> Nanos>,
+    pub(crate) idle_for: Duration,
 }
 
 impl H2Lease {
+    /// How long the connection had no stream before this one; zero for a new or a busy one.
+    pub fn idle_for(&self) -> Duration {
+        self.idle_for
+    }
+
     /// The connection turned out to be no good for further requests.
     pub fn condemn(&self) {
         self.conn.closed.set(true);

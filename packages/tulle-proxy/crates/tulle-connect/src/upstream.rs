@@ -243,13 +243,15 @@ impl Upstream {
             conn.closed.set(true);
             return None;
         }
+        let now = (self.shared.clock)();
+        let idle_for = if conn.active.get() == 0 { now - conn.idle_since.get() } else { Duration::ZERO };
         conn.active.set(conn.active.get() + 1);
         conn.used.set(conn.used.get() + 1);
         let max = self.config.borrow().limits.max_requests_per_connection;
         if max.is_some_and(|max| conn.used.get() >= max) {
             conn.closed.set(true);
         }
-        Some(H2Lease { conn, send, clock: self.shared.clock.clone() })
+        Some(H2Lease { conn, send, clock: self.shared.clock.clone(), idle_for })
     }
 
     async fn dial(&self, pool: &Rc<HostPool>, host: &Host, config: &Cluster, terms: Terms) -> Result<Lease, DialError> {

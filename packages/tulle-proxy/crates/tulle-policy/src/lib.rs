@@ -29,4 +29,4 @@ pub use overrides::{FilterOverride, FilterOverrides};
 pub use rbac::Rbac;
 pub use retry::{Decision, RetryOn, RetryPolicy, RetryState};
 pub use shared_bucket::SharedBucket;
-pub use timeout::{TimeoutPolicy, Timeouts};
+pub use timeout::{StreamLimits, TimeoutPolicy, Timeouts};

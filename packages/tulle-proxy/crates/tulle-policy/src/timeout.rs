@@ -13,9 +13,19 @@ pub struct TimeoutPolicy {
     pub request: Option<Duration>,
     /// `Some(None)` disables the stream idle timeout; `None` leaves the connection manager's.
     pub idle: Option<Option<Duration>>,
-    /// `max_stream_duration` of the route.
-    pub max_stream: Option<Duration>,
-    /// `grpc_timeout_header_max` / `max_grpc_timeout`: `Some(None)` honours `grpc-timeout` without a bound.
+    /// `max_grpc_timeout`: `Some(None)` honours `grpc-timeout` without a bound.
+    pub max_grpc: Option<Option<Duration>>,
+    pub grpc_offset: Option<Duration>,
+    /// `max_stream_duration`; where a route has it, `request` and `max_grpc` do not hold, as in Envoy.
+    pub stream: Option<StreamLimits>,
+}
+
+/// `envoy.config.route.v3.RouteAction.MaxStreamDuration`: how long a stream may take from its head to its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// `Some(None)` switches the connection manager's limit off; `None` leaves it.
+    pub max: Option<Option<Duration>>,
+    /// `grpc_timeout_header_max`: `Some(None)` honours `grpc-timeout` without a bound.
     pub max_grpc: Option<Option<Duration>>,
     pub grpc_offset: Option<Duration>,
 }
@@ -25,9 +35,9 @@ impl Default for TimeoutPolicy {
         TimeoutPolicy {
             request: Some(Duration::from_secs(15)),
             idle: None,
-            max_stream: None,
             max_grpc: None,
             grpc_offset: None,
+            stream: None,
         }
     }
 }
@@ -46,8 +56,9 @@ impl Timeouts {
     ///
     /// The caller strips `x-envoy-*` from requests of untrusted callers first.
     pub fn resolve<H: Headers + ?Sized>(policy: &TimeoutPolicy, retry: Option<&RetryPolicy>, request: &H) -> Self {
-        let mut request_timeout = match (policy.max_grpc, is_grpc(request)) {
-            (Some(max), true) => grpc_limit(policy, max, request.header("grpc-timeout")),
+        let mut request_timeout = match (policy.stream, policy.max_grpc, is_grpc(request)) {
+            (Some(_), _, _) => None,
+            (None, Some(max), true) => grpc_limit(policy.grpc_offset, max, request.header("grpc-timeout")),
             _ => policy.request,
         };
         let mut per_try = retry.and_then(|retry| retry.per_try_timeout);
@@ -66,6 +77,20 @@ impl Timeouts {
     }
 }
 
+impl TimeoutPolicy {
+    /// How long the whole stream may take (Envoy's `ActiveStream::refreshDurationTimeout`); `manager` is the connection
+    /// manager's `max_stream_duration`.
+    pub fn stream_limit<H: Headers + ?Sized>(&self, manager: Option<Duration>, request: &H) -> Option<Duration> {
+        let Some(limits) = self.stream else { return manager };
+        let asked = request.header("grpc-timeout").and_then(parse_grpc_timeout);
+        let (Some(max), Some(mut asked)) = (limits.max_grpc, asked) else { return limits.max.unwrap_or(manager) };
+        if let Some(max) = max {
+            asked = asked.min(max);
+        }
+        Some(asked.saturating_sub(limits.grpc_offset.unwrap_or_default())).filter(|limit| !limit.is_zero())
+    }
+}
+
 fn is_grpc<H: Headers + ?Sized>(request: &H) -> bool {
     request.header("content-type").is_some_and(|kind| kind.starts_with(b"application/grpc"))
 }
@@ -76,9 +101,9 @@ fn millis(value: Option<&[u8]>) -> Option<Option<Duration>> {
     Some(Some(Duration::from_millis(millis)).filter(|duration| !duration.is_zero()))
 }
 
-fn grpc_limit(policy: &TimeoutPolicy, max: Option<Duration>, header: Option<&[u8]>) -> Option<Duration> {
+fn grpc_limit(offset: Option<Duration>, max: Option<Duration>, header: Option<&[u8]>) -> Option<Duration> {
     let mut asked = header.and_then(parse_grpc_timeout).filter(|duration| !duration.is_zero());
-    if let (Some(offset), Some(duration)) = (policy.grpc_offset, asked) {
+    if let (Some(offset), Some(duration)) = (offset, asked) {
         // Only when something is left: a deadline must not turn into "no deadline".
         asked = Some(if offset < duration { duration - offset } else { duration });
     }
@@ -140,6 +165,25 @@ mod tests {
         assert_eq!(request_timeout(&honouring, &[GRPC]), Some(5_000));
         let unbounded = TimeoutPolicy { max_grpc: Some(None), ..route };
         assert_eq!(request_timeout(&unbounded, &[GRPC]), None);
+    }
+
+    #[test]
+    fn a_route_may_limit_the_whole_stream_instead() {
+        let seconds = |n| Some(Duration::from_secs(n));
+        let asking: &[(&str, &str)] = &[GRPC, ("grpc-timeout", "3S")];
+        let none: &[(&str, &str)] = &[];
+        let with = |stream| TimeoutPolicy { stream: Some(stream), ..TimeoutPolicy::default() };
+        let route = TimeoutPolicy::default();
+        assert_eq!(route.stream_limit(seconds(9), asking), seconds(9));
+        let own = StreamLimits { max: Some(seconds(5)), ..StreamLimits::default() };
+        assert_eq!(with(own).stream_limit(seconds(9), asking), seconds(5));
+        assert_eq!(Timeouts::resolve(&with(own), None, asking).request, None);
+        assert_eq!(with(StreamLimits { max: Some(None), ..own }).stream_limit(seconds(9), asking), None);
+        let honouring = StreamLimits { max_grpc: Some(seconds(2)), ..own };
+        assert_eq!(with(honouring).stream_limit(None, asking), seconds(2));
+        assert_eq!(with(honouring).stream_limit(None, none), seconds(5));
+        let offset = StreamLimits { max_grpc: Some(None), grpc_offset: seconds(1), ..own };
+        assert_eq!(with(offset).stream_limit(None, asking), seconds(2));
     }
 
     #[test]

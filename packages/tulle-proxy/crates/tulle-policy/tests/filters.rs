@@ -115,7 +115,8 @@ fn cors(preflights: Preflights) -> CorsPolicy {
 fn requests_are_classified_by_origin_and_preflight() {
     let asking = ("access-control-request-method", "GET");
     let (ours, other) = (("origin", "https://a.test"), ("origin", "https://b.test"));
-    let table: [(&str, &[(&str, &str)], CorsRequest, CorsRequest); 6] = [
+    type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], CorsRequest, CorsRequest);
+    let table: [Row<'_>; 6] = [
         ("GET", &[], CorsRequest::Plain, CorsRequest::Plain),
         ("GET", &[ours], CorsRequest::Allowed, CorsRequest::Allowed),
         ("GET", &[other], CorsRequest::Foreign, CorsRequest::Foreign),

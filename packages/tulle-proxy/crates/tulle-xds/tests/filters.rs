@@ -106,8 +106,13 @@ fn filters_of_a_chain_are_decoded_in_order() {
     assert!(connections.decide(&facts("10.0.0.1", Peer::Anonymous), &NoRequest).is_denied());
     assert!(!connections.decide(&facts("127.0.0.1", Peer::Anonymous), &NoRequest).is_denied());
     let NetworkFilter::Http(hcm) = &chain.filter else { panic!("not HTTP") };
-    let [HttpFilter::Rbac(rules), HttpFilter::Fault(fault), HttpFilter::LocalRateLimit(limit), HttpFilter::Cors(_), HttpFilter::Router(_)] =
-        &hcm.filters[..]
+    let [
+        HttpFilter::Rbac(rules),
+        HttpFilter::Fault(fault),
+        HttpFilter::LocalRateLimit(limit),
+        HttpFilter::Cors(_),
+        HttpFilter::Router(_),
+    ] = &hcm.filters[..]
     else {
         panic!("{:?}", hcm.filters)
     };
@@ -139,25 +144,72 @@ fn routes_say_otherwise_and_inherit_cross_origin_policies() {
 fn nonsense_is_refused_with_its_path() {
     let rules = "filter_chains[0].filters[1].typed_config.http_filters[0].typed_config.rules";
     let cases = [
-        (Kind::Listener, "permissions: [{destination_port_range: {start: 80, end: 90}}]", "permissions: []",
-         format!("{rules}.policies[p].permissions: must not be empty")),
-        (Kind::Listener, "{destination_port_range: {start: 80, end: 90}}", "{destination_port_range: {start: 90, end: 80}}",
-         format!("{rules}.policies[p].permissions[0].destination_port_range: must be within")),
-        (Kind::Listener, "{destination_port_range: {start: 80, end: 90}}", "{not_rule: {url_path: {path: {safe_regex: {regex: '('}}}}}",
-         format!("{rules}.policies[p].permissions[0].not_rule.url_path.path.safe_regex: invalid regular expression")),
-        (Kind::Listener, "{destination_port_range: {start: 80, end: 90}}", "{any: false}",
-         format!("{rules}.policies[p].permissions[0].any: must be true")),
-        (Kind::Listener, "{authenticated: {principal_name: {exact: spiffe://a/ns/b/sa/c}}}", "{filter_state: {key: k, string_match: {exact: v}}}",
-         format!("{rules}.policies[p].principals[0].filter_state: is not supported")),
-        (Kind::Listener, "{authenticated: {principal_name: {exact: spiffe://a/ns/b/sa/c}}}", "{}",
-         format!("{rules}.policies[p].principals[0].identifier: is required")),
-        (Kind::Listener, "http_status: 503", "http_status: 99", "http_filters[1].typed_config.abort.http_status: 99 is not".to_owned()),
-        (Kind::Listener, "fixed_delay: 7s", "fixed_delay: 0s", "typed_config.delay.fixed_delay: must be more than zero".to_owned()),
-        (Kind::Listener, "max_tokens: 5", "max_tokens: 0", "typed_config.token_bucket.max_tokens: must be more".to_owned()),
-        (Kind::Listener, "      stat_prefix: tcp\n", "", "filter_chains[0].filters[0].typed_config.stat_prefix: is required".to_owned()),
-        (Kind::Route, "rules: {\"@type\": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute}",
-         "rules: {\"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}",
-         "virtual_hosts[0].routes[0].typed_per_filter_config[rules]: per-route settings of type".to_owned()),
+        (
+            Kind::Listener,
+            "permissions: [{destination_port_range: {start: 80, end: 90}}]",
+            "permissions: []",
+            format!("{rules}.policies[p].permissions: must not be empty"),
+        ),
+        (
+            Kind::Listener,
+            "{destination_port_range: {start: 80, end: 90}}",
+            "{destination_port_range: {start: 90, end: 80}}",
+            format!("{rules}.policies[p].permissions[0].destination_port_range: must be within"),
+        ),
+        (
+            Kind::Listener,
+            "{destination_port_range: {start: 80, end: 90}}",
+            "{not_rule: {url_path: {path: {safe_regex: {regex: '('}}}}}",
+            format!("{rules}.policies[p].permissions[0].not_rule.url_path.path.safe_regex: invalid regular expression"),
+        ),
+        (
+            Kind::Listener,
+            "{destination_port_range: {start: 80, end: 90}}",
+            "{any: false}",
+            format!("{rules}.policies[p].permissions[0].any: must be true"),
+        ),
+        (
+            Kind::Listener,
+            "{authenticated: {principal_name: {exact: spiffe://a/ns/b/sa/c}}}",
+            "{filter_state: {key: k, string_match: {exact: v}}}",
+            format!("{rules}.policies[p].principals[0].filter_state: is not supported"),
+        ),
+        (
+            Kind::Listener,
+            "{authenticated: {principal_name: {exact: spiffe://a/ns/b/sa/c}}}",
+            "{}",
+            format!("{rules}.policies[p].principals[0].identifier: is required"),
+        ),
+        (
+            Kind::Listener,
+            "http_status: 503",
+            "http_status: 99",
+            "http_filters[1].typed_config.abort.http_status: 99 is not".to_owned(),
+        ),
+        (
+            Kind::Listener,
+            "fixed_delay: 7s",
+            "fixed_delay: 0s",
+            "typed_config.delay.fixed_delay: must be more than zero".to_owned(),
+        ),
+        (
+            Kind::Listener,
+            "max_tokens: 5",
+            "max_tokens: 0",
+            "typed_config.token_bucket.max_tokens: must be more".to_owned(),
+        ),
+        (
+            Kind::Listener,
+            "      stat_prefix: tcp\n",
+            "",
+            "filter_chains[0].filters[0].typed_config.stat_prefix: is required".to_owned(),
+        ),
+        (
+            Kind::Route,
+            "rules: {\"@type\": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute}",
+            "rules: {\"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}",
+            "virtual_hosts[0].routes[0].typed_per_filter_config[rules]: per-route settings of type".to_owned(),
+        ),
     ];
     for (kind, old, new, expected) in cases {
         let yaml = if kind == Kind::Listener { LISTENER } else { ROUTES };

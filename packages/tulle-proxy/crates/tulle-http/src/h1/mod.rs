@@ -22,8 +22,8 @@ pub enum Refused {
     Method,
     /// Malformed chunk.
     Chunk,
-    /// HTTP/1.0 where it is not accepted.
-    OldVersion,
+    /// Neither HTTP/1.1 nor, where it is accepted, HTTP/1.0.
+    Version,
     /// The request line is longer than the limit.
     LongTarget,
     /// The head is larger than the limit, or has too many headers.
@@ -36,7 +36,7 @@ impl Refused {
     /// The status of the answer.
     pub fn status(self) -> u16 {
         match self {
-            Refused::OldVersion => 426,
+            Refused::Version => 426,
             Refused::LongTarget => 414,
             Refused::LargeHead => 431,
             _ => 400,
@@ -50,7 +50,7 @@ impl Refused {
             Refused::Framing => "http1.content_length_and_chunked_not_allowed",
             Refused::Host => "missing_host_header",
             Refused::Chunk => "http1.invalid_chunk",
-            Refused::OldVersion => "low_version",
+            Refused::Version => "low_version",
             Refused::LongTarget => "http1.uri_too_long",
             Refused::LargeHead => "request_headers_too_large",
             Refused::Underscore => "unexpected_underscore",

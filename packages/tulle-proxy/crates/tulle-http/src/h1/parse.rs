@@ -65,6 +65,7 @@ fn refusal(e: httparse::Error) -> Refused {
     match e {
         httparse::Error::TooManyHeaders => Refused::LargeHead,
         httparse::Error::NewLine => Refused::LineEnding,
+        httparse::Error::Version => Refused::Version,
         _ => Refused::Syntax,
     }
 }
@@ -84,7 +85,7 @@ pub fn request(buf: &[u8], limits: &Limits, out: &mut RequestHead) -> Result<(),
     };
     out.version = if minor == 0 { Version::Http10 } else { Version::Http11 };
     if out.version == Version::Http10 && limits.http10 == Http10::Refuse {
-        return Err(Refused::OldVersion);
+        return Err(Refused::Version);
     }
     if !method_allowed(method.as_bytes()) {
         return Err(Refused::Method);
@@ -253,7 +254,8 @@ fn set_target(target: &[u8], method: &[u8], out: &mut RequestHead) -> Result<(),
         Some(_) => out.set_path(path),
     }
     let path = out.path();
-    if !path_allowed(path) && !(path == b"*" && method == b"OPTIONS") {
+    let asterisk = path == b"*" && method == b"OPTIONS";
+    if !path_allowed(path) && !asterisk {
         return Err(Refused::Target);
     }
     out.headers.remove_known(Known::Host);

@@ -41,7 +41,11 @@ impl Hold {
     /// Whether the peer may have been closing the connection, as idle, while the request was on its way.
     fn was_idle(&self) -> bool {
         const LONG: Duration = Duration::from_millis(500);
-        matches!(self, Hold::H1(lease) if lease.idle_for() >= LONG)
+        let idle_for = match self {
+            Hold::H1(lease) => lease.idle_for(),
+            Hold::H2(lease) => lease.idle_for(),
+        };
+        idle_for >= LONG
     }
 }
 
@@ -110,7 +114,7 @@ pub async fn attempt(
     Ok(match heads(x, (down, &mut up), plan, upload, per_try).await? {
         None => Tried::Answered(Answered { up, hold, counted: (active, admission) }),
         Some(mut reset) => {
-            let ended = matches!(reset.reason, ResetReason::ConnectionTermination | ResetReason::RemoteRefused);
+            let ended = matches!(reset.reason, ResetReason::ConnectionTermination);
             reset.stale = ended && hold.was_idle();
             if let (Hold::H2(lease), true) = (&hold, ended) {
                 lease.condemn();
@@ -144,15 +148,20 @@ async fn new_connection(
     // Boxed: dialing is rare and its state large, so it stays out of every exchange's own state.
     let mut dialing = Box::pin(plan.target.upstream.lease(host, terms));
     let overall = plan.deadline.or_else(|| plan.timeouts.request.map(|limit| Instant::now() + limit));
+    let due = earlier(earlier(overall, per_try), plan.ends);
     let result = std::future::poll_fn(|cx| {
         if let Poll::Ready(lease) = dialing.as_mut().poll(cx) {
             return Poll::Ready(Ok(lease.map_err(dial_failed)));
         }
-        if x.alarm.poll(cx, earlier(overall, per_try)).is_ready() {
-            return Poll::Ready(Ok(Err(Reset::unsent(timed_out(overall)))));
+        if x.alarm.poll(cx, due).is_ready() {
+            return if plan.has_ended() {
+                Poll::Ready(Err(Wrong::Ended))
+            } else {
+                Poll::Ready(Ok(Err(Reset::unsent(timed_out(overall)))))
+            };
         }
         if down.read_ended() && down.poll_gone(cx).is_ready() {
-            return Poll::Ready(Err(()));
+            return Poll::Ready(Err(Wrong::ClientLeft));
         }
         Poll::Pending
     })
@@ -160,7 +169,10 @@ async fn new_connection(
     if matches!(&result, Ok(Err(reset)) if reset.words.is_some()) {
         x.worker.metrics.sheet.inc(stats.upstream_cx_connect_timeout);
     }
-    result.map_err(|()| client_left(x))
+    result.map_err(|wrong| match wrong {
+        Wrong::Ended => Reply::stream_ended(down.read_ended()).into(),
+        _ => client_left(x),
+    })
 }
 
 fn timed_out(overall: Option<Instant>) -> ResetReason {
@@ -268,9 +280,9 @@ async fn heads(
         if plan.deadline.is_none() && upload.read_all() {
             plan.deadline = plan.timeouts.request.map(|limit| Instant::now() + limit);
         }
-        let due = earlier(earlier(plan.deadline, per_try), idle.due);
+        let due = earlier(earlier(plan.due(), per_try), idle.due);
         if x.alarm.poll(cx, due).is_ready() {
-            return Poll::Ready(Err(Wrong::Time));
+            return Poll::Ready(Err(if plan.has_ended() { Wrong::Ended } else { Wrong::Time }));
         }
         if upload.read_all() && down.poll_gone(cx).is_ready() {
             return Poll::Ready(Err(Wrong::ClientLeft));
@@ -287,6 +299,7 @@ async fn heads(
         Err(Wrong::Time) if idle.is_due() => Err(stream_idle(x, upload)),
         Err(Wrong::Time) => Ok(Some(Reset { sent: true, ..Reset::unsent(timed_out(plan.deadline)) })),
         Err(Wrong::Client(broken)) => Err(client_broke(x, broken)),
+        Err(Wrong::Ended) => Err(Reply::stream_ended(upload.read_all()).into()),
         Err(Wrong::ClientLeft) => Err(client_left(x)),
     }
 }
@@ -296,6 +309,8 @@ enum Wrong {
     Client(Broken),
     ClientLeft,
     Time,
+    /// The stream took longer than it may.
+    Ended,
 }
 
 /// When a stream on which nothing moves is given up.

@@ -107,6 +107,8 @@ enum Stopped {
     ClientLeft,
     Deadline,
     Idle,
+    /// The stream took longer than it may.
+    Ended,
 }
 
 /// Moves what is left of the request's body and the response's body at once.
@@ -135,8 +137,12 @@ async fn bodies(
             Poll::Pending => {}
         }
         idle.note(upload.bytes + pump.bytes);
-        if x.alarm.poll(cx, earlier(plan.deadline, idle.due)).is_ready() {
-            let stopped = if idle.is_due() { Stopped::Idle } else { Stopped::Deadline };
+        if x.alarm.poll(cx, earlier(plan.due(), idle.due)).is_ready() {
+            let stopped = match (plan.has_ended(), idle.is_due()) {
+                (true, _) => Stopped::Ended,
+                (false, true) => Stopped::Idle,
+                (false, false) => Stopped::Deadline,
+            };
             return Poll::Ready(Err(stopped));
         }
         if upload.read_all() && down.poll_gone(cx).is_ready() {
@@ -159,6 +165,7 @@ fn note(x: &mut Exchange<'_>, stopped: Stopped, up: &Side) -> Failed {
             x.record.flags.insert(ResponseFlags::STREAM_IDLE_TIMEOUT);
             x.record.details = "stream_idle_timeout".into();
         }
+        Stopped::Ended => x.record.details = "max_duration_timeout".into(),
         Stopped::Upstream(broken) => {
             let (flag, cause) = match attempt::reason(&broken) {
                 // An HTTP/1 body that breaks off is a malformed message (RFC 9112 §8).

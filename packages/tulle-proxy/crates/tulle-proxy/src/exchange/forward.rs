@@ -16,6 +16,7 @@ use super::reply::Reply;
 use super::upload::{Keep, Upload};
 use super::{Ending, Exchange, Failed, LastOnConnection, deliver, mirror, outgoing, tunnel};
 use crate::worker::Target;
+use crate::worker::alarm::earlier;
 
 /// What is fixed for all attempts of a request.
 pub struct Plan<'c> {
@@ -28,6 +29,26 @@ pub struct Plan<'c> {
     pub subset: Box<[(Str, Str)]>,
     /// When the whole response must have been received; set once the request has been.
     pub deadline: Option<Instant>,
+    /// When the stream must have ended, whatever is still missing.
+    pub ends: Option<Instant>,
+}
+
+impl Plan<'_> {
+    /// The next moment at which time is up.
+    pub fn due(&self) -> Option<Instant> {
+        earlier(self.deadline, self.ends)
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.ends.is_some_and(|at| at <= Instant::now())
+    }
+}
+
+/// When a request that began a moment ago must have ended.
+fn stream_end(x: &Exchange<'_>, action: &Forward) -> Option<Instant> {
+    let limit = action.timeouts.stream_limit(x.hcm.timeouts.max_stream_duration, &x.heads.request.headers)?;
+    let passed = x.worker.now() - x.record.start;
+    Some(Instant::now() + limit.saturating_sub(passed))
 }
 
 pub async fn forward(
@@ -54,6 +75,7 @@ pub async fn forward(
         hash: tulle_route::hash_of(action, &x.heads.request, x.client.peer.ip()),
         subset: subset(selected, action),
         deadline: None,
+        ends: stream_end(x, action),
     };
     let mut retrying = retry.map(|policy| (policy, RetryState::for_request(policy, &x.heads.request)));
     let possible = retrying.as_ref().is_some_and(|(_, state)| state.possible());
@@ -116,7 +138,7 @@ async fn attempts(
     upload: &mut Upload,
 ) -> Result<Answered, Failed> {
     let mut tried: Vec<HostId> = Vec::new();
-    let mut repeated = false;
+    let mut repeated = 0;
     // Counts against the breaker for as long as the retry runs.
     let mut counted: Option<Admission> = None;
     loop {
@@ -125,13 +147,10 @@ async fn attempts(
         outgoing::name_host(x, plan, &host);
         count_attempt(x, plan);
         let result = attempt::attempt(x, down, plan, &host, upload).await?;
-        // A pooled connection that the peer was closing says nothing about the request: try once more, unseen.
         if let Tried::Reset(reset) = &result
-            && reset.stale
-            && !std::mem::replace(&mut repeated, true)
-            && upload.can_repeat()
-            && is_idempotent(x)
+            && may_repeat(x, reset, upload, repeated)
         {
+            repeated += 1;
             upload.rewind();
             x.record.attempts -= 1;
             continue;
@@ -164,6 +183,16 @@ async fn attempts(
             }
         }
     }
+}
+
+/// A pooled connection that the peer was closing says nothing about the request: it is tried again, unseen. When nothing
+/// was sent, whatever it asks; else once, and only what may be asked twice (RFC 9110 §9.2.2).
+fn may_repeat(x: &Exchange<'_>, reset: &Reset, upload: &Upload, repeated: u32) -> bool {
+    const STALE: u32 = 3;
+    if !reset.stale || !upload.can_repeat() {
+        return false;
+    }
+    if reset.sent { repeated == 0 && is_idempotent(x) } else { repeated < STALE }
 }
 
 fn is_idempotent(x: &Exchange<'_>) -> bool {
@@ -256,10 +285,11 @@ fn decide(
 /// Waits before a retry, unless the client leaves or the time is up.
 async fn pause(x: &mut Exchange<'_>, plan: &Plan<'_>, down: &mut Side, at: tulle_core::Nanos) -> Result<(), Failed> {
     let due = Instant::now() + (at - x.worker.now());
-    let deadline = plan.deadline;
+    let deadline = plan.due();
     let waited = std::future::poll_fn(|cx| {
         if deadline.is_some_and(|d| d <= due) && x.alarm.poll(cx, deadline).is_ready() {
-            return std::task::Poll::Ready(Err(Failed::from(Reply::request_timeout())));
+            let reply = if plan.has_ended() { Reply::stream_ended(true) } else { Reply::request_timeout() };
+            return std::task::Poll::Ready(Err(Failed::from(reply)));
         }
         if x.alarm.poll(cx, Some(due)).is_ready() {
             return std::task::Poll::Ready(Ok(()));

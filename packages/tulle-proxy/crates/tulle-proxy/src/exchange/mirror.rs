@@ -89,15 +89,15 @@ pub fn take(mut mirrored: Box<Mirrored>, piece: &Piece) -> Option<Box<Mirrored>>
     };
     mirrored.body.push(piece.clone());
     if ended {
-        send(mirrored);
+        send(*mirrored);
         return None;
     }
     Some(mirrored)
 }
 
 /// Sends the copies.
-pub fn send(mirrored: Box<Mirrored>) {
-    let Mirrored { worker, head, copies, timeout, body, .. } = *mirrored;
+pub fn send(mirrored: Mirrored) {
+    let Mirrored { worker, head, copies, timeout, body, .. } = mirrored;
     for (target, suffix) in copies {
         let mut own = RequestHead::default();
         own.copy_from(&head);

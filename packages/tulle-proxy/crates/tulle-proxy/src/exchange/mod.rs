@@ -273,7 +273,8 @@ pub fn complete_response_head(x: &mut Exchange<'_>) {
     if !heads.response.headers.has(Known::Date) {
         heads.response.headers.push(b"date", &x.worker.clock.date());
     }
-    if x.hcm.request_id.always_set_in_response
+    let forced = heads.request.headers.has(Known::Internal) && heads.request.headers.contains(b"x-envoy-force-trace");
+    if (x.hcm.request_id.always_set_in_response || forced)
         && let Some(id) = heads.request.headers.known(Known::XRequestId)
     {
         heads.response.headers.set(b"x-request-id", id);

@@ -2,7 +2,7 @@
 //! by which id the request goes, as Envoy's connection manager does it.
 
 use tulle_config::Hcm;
-use tulle_config::hcm::{EscapedSlashes, ForwardClientCertMode, HostHandling, StripPort};
+use tulle_config::hcm::{EscapedSlashes, ForwardClientCertMode, Forwarding, HostHandling, StripPort};
 use tulle_core::Rng;
 use tulle_core::address::split_authority;
 use tulle_http::{Known, RequestHead, Tunnel};
@@ -35,9 +35,10 @@ pub fn prepare(hcm: &Hcm, client: &Client, head: &mut RequestHead, rng: &mut Rng
     strip_hop_by_hop(head);
     host(hcm.host, client, head);
     path(hcm, head)?;
-    forwarded(hcm, client, head);
+    let caller = caller(&hcm.forwarding, client, head);
+    forwarded(&hcm.forwarding, client, head, caller);
     client_cert(hcm, client, head);
-    request_id(hcm, head, rng);
+    request_id(hcm, head, rng, caller);
     if let Some(via) = &hcm.forwarding.via {
         head.headers.append_csv(b"via", via.as_bytes());
     }
@@ -237,10 +238,39 @@ fn remove_dots(path: &[u8]) -> Vec<u8> {
     if made.is_empty() { b"/".to_vec() } else { made }
 }
 
-/// x-forwarded-for, x-forwarded-proto and the internal fields (Envoy's `ConnectionManagerUtility`). No address counts
-/// as internal, which is Envoy's default.
-fn forwarded(hcm: &Hcm, client: &Client, head: &mut RequestHead) {
-    let rules = &hcm.forwarding;
+/// How far a caller is trusted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Caller {
+    /// By a configured internal address.
+    Internal,
+    /// At an edge, by any other address.
+    Outside,
+    /// Behind another proxy, which said what is to be known.
+    Neighbour,
+}
+
+/// As Envoy's `ConnectionManagerUtility`: only a caller that came through no other proxy, or through exactly one where
+/// the connection's own address does not count, is looked up among the internal addresses.
+fn caller(rules: &Forwarding, client: &Client, head: &RequestHead) -> Caller {
+    let told = head.headers.known(Known::XForwardedFor);
+    let address = match (rules.use_remote_address, told) {
+        (true, None) => Some(client.peer.ip()),
+        (false, Some(one)) if rules.xff_num_trusted_hops == 0 && !one.contains(&b',') => {
+            std::str::from_utf8(one.trim_ascii()).ok().and_then(|text| text.parse().ok())
+        }
+        _ => None,
+    };
+    if address.is_some_and(|address| rules.internal.iter().any(|range| range.contains(address))) {
+        Caller::Internal
+    } else if rules.use_remote_address {
+        Caller::Outside
+    } else {
+        Caller::Neighbour
+    }
+}
+
+/// x-forwarded-for, x-forwarded-proto and the internal fields (Envoy's `ConnectionManagerUtility`).
+fn forwarded(rules: &Forwarding, client: &Client, head: &mut RequestHead, caller: Caller) {
     if rules.use_remote_address {
         if !rules.skip_xff_append {
             let address = client.peer.ip().to_canonical().to_string();
@@ -254,7 +284,11 @@ fn forwarded(hcm: &Hcm, client: &Client, head: &mut RequestHead) {
         let scheme: &[u8] = if client.tls.is_some() { b"https" } else { b"http" };
         head.headers.push(b"x-forwarded-proto", scheme);
     }
-    let edge = rules.use_remote_address;
+    if caller == Caller::Internal {
+        head.headers.set(b"x-envoy-internal", b"true");
+        return;
+    }
+    let edge = caller == Caller::Outside;
     head.headers.remove_where(|known, name, _| {
         known == Known::Internal
             && (INTERNAL.contains(&name)
@@ -268,7 +302,8 @@ fn forwarded(hcm: &Hcm, client: &Client, head: &mut RequestHead) {
                     )))
     });
     if edge {
-        head.headers.set(b"x-envoy-external-address", client.peer.ip().to_canonical().to_string().as_bytes());
+        let address = super::remote::told(rules, head).unwrap_or(client.peer.ip().to_canonical());
+        head.headers.set(b"x-envoy-external-address", address.to_string().as_bytes());
     }
 }
 
@@ -277,7 +312,7 @@ fn client_cert(hcm: &Hcm, client: &Client, head: &mut RequestHead) {
     let rules = &hcm.forwarding.client_cert;
     let tls = client.tls.as_ref().filter(|tls| tls.peer_verified);
     match (rules.mode, tls) {
-        (ForwardClientCertMode::AlwaysForwardOnly, _) | (ForwardClientCertMode::ForwardOnly, Some(_)) => return,
+        (ForwardClientCertMode::AlwaysForwardOnly, _) | (ForwardClientCertMode::ForwardOnly, Some(_)) => {}
         (ForwardClientCertMode::AppendForward | ForwardClientCertMode::SanitizeSet, Some(tls)) => {
             let mut element = Vec::new();
             if let Some(own) = &tls.own_uri {
@@ -303,12 +338,12 @@ fn client_cert(hcm: &Hcm, client: &Client, head: &mut RequestHead) {
     }
 }
 
-fn request_id(hcm: &Hcm, head: &mut RequestHead, rng: &mut Rng) {
+fn request_id(hcm: &Hcm, head: &mut RequestHead, rng: &mut Rng, caller: Caller) {
     if !hcm.request_id.generate {
         return;
     }
-    let edge = hcm.forwarding.use_remote_address;
-    let keep = head.headers.has(Known::XRequestId) && (!edge || hcm.request_id.preserve_external);
+    let trusted = caller != Caller::Outside;
+    let keep = head.headers.has(Known::XRequestId) && (trusted || hcm.request_id.preserve_external);
     if !keep {
         head.headers.set(b"x-request-id", &uuid(rng));
     }

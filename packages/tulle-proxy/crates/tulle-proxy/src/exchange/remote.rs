@@ -25,7 +25,14 @@ mod tests {
     fn rules(use_remote_address: bool, skip_xff_append: bool, xff_num_trusted_hops: u32) -> Forwarding {
         let mode = ForwardClientCertMode::Sanitize;
         let client_cert = ForwardClientCert { mode, subject: false, cert: false, chain: false, dns: false, uri: false };
-        Forwarding { use_remote_address, skip_xff_append, xff_num_trusted_hops, client_cert, via: None }
+        Forwarding {
+            use_remote_address,
+            skip_xff_append,
+            xff_num_trusted_hops,
+            internal: Vec::new(),
+            client_cert,
+            via: None,
+        }
     }
 
     #[test]

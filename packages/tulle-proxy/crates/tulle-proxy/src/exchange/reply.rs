@@ -9,6 +9,9 @@ use tulle_route::DirectResponse;
 
 use super::attempt::Reset;
 
+/// The gRPC status for what took too long.
+const DEADLINE_EXCEEDED: u32 = 4;
+
 /// A response that no upstream gave.
 #[derive(Debug)]
 pub struct Reply {
@@ -67,6 +70,13 @@ impl Reply {
 
     pub fn per_try_timeout() -> Reply {
         Reply { details: Cow::Borrowed("upstream_per_try_timeout"), ..Reply::request_timeout() }
+    }
+
+    /// The stream took longer than it may; `received`: the request is there in full.
+    pub fn stream_ended(received: bool) -> Reply {
+        let status = if received { 504 } else { 408 };
+        let reply = Reply::new(status, "downstream duration timeout", "max_duration_timeout", ResponseFlags::NONE);
+        Reply { grpc_status: Some(DEADLINE_EXCEEDED), ..reply }
     }
 
     /// The client was too slow with its body.

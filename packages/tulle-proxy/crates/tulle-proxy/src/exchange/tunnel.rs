@@ -13,6 +13,7 @@ use tulle_telemetry::TimePoint;
 use super::attempt::{Answered, Quiet, client_left};
 use super::forward::Plan;
 use super::{Ending, Exchange, Failed, complete_response_head, mutate_response};
+use crate::worker::alarm::earlier;
 
 /// Whether the upstream agreed to switch.
 pub fn accepted(up: &Side, status: u16) -> bool {
@@ -91,7 +92,10 @@ async fn both_ways(
             _ => {}
         }
         idle.note(to_up.bytes + to_down.bytes);
-        if x.alarm.poll(cx, idle.due).is_ready() {
+        if x.alarm.poll(cx, earlier(idle.due, plan.ends)).is_ready() {
+            if plan.has_ended() {
+                return Poll::Ready(Ok(()));
+            }
             return Poll::Ready(Err(ResponseFlags::STREAM_IDLE_TIMEOUT));
         }
         Poll::Pending

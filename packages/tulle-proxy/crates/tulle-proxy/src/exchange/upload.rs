@@ -100,7 +100,7 @@ impl Upload {
     /// Shows the body, from its beginning, to copies of the request.
     pub fn mirror(&mut self, mirrored: Box<Mirrored>) {
         if self.empty {
-            mirror::send(mirrored);
+            mirror::send(*mirrored);
             return;
         }
         self.mirrored = Some(mirrored);

@@ -71,7 +71,7 @@ fn chain_match(cx: &mut Cx, message: listener_pb::FilterChainMatch) -> Option<Ch
     } = message;
     refuse!(cx; address_suffix, suffix_len);
     for name in &server_names {
-        if name.contains('*') && !(name.starts_with("*.") && !name[2..].contains('*')) {
+        if name.strip_prefix("*.").unwrap_or(name).contains('*') {
             cx.error_at("server_names", format!("{name:?}: a wildcard may only be the first label"));
         }
     }

@@ -4,7 +4,7 @@ use envoy_types::pb::envoy::config::core::v3::RoutingPriority;
 use envoy_types::pb::envoy::config::route::v3 as route_pb;
 use route_pb::route_action as action_pb;
 use tulle_core::FractionalPercent;
-use tulle_policy::{Priority, TimeoutPolicy};
+use tulle_policy::{Priority, StreamLimits, TimeoutPolicy};
 use tulle_route::action::MirrorTarget;
 use tulle_route::{
     ClusterTarget, Forward, HashPolicy, HashSource, HostRewrite, Mirror, PathRewrite, UpgradePolicy, WeightedCluster,
@@ -62,7 +62,7 @@ pub fn forward(cx: &mut Cx, message: route_pb::RouteAction) -> Option<Forward> {
             idle: idle_timeout.map(|idle| cx.limit("idle_timeout", Some(idle), None)),
             max_grpc: max_grpc_timeout.map(|max| cx.limit("max_grpc_timeout", Some(max), None)),
             grpc_offset: cx.limit("grpc_timeout_offset", grpc_timeout_offset, None),
-            max_stream: None,
+            stream: None,
         },
         priority: match cx.enumeration::<RoutingPriority>("priority", priority)? {
             RoutingPriority::Default => Priority::Default,
@@ -71,7 +71,7 @@ pub fn forward(cx: &mut Cx, message: route_pb::RouteAction) -> Option<Forward> {
         ..Forward::to(cx.intern(""))
     };
     if let Some(durations) = max_stream_duration {
-        cx.field("max_stream_duration", |cx| stream_durations(cx, durations, &mut forward.timeouts));
+        forward.timeouts.stream = Some(cx.field("max_stream_duration", |cx| stream_limits(cx, durations)));
     }
     forward.path_rewrite = match (prefix_rewrite.is_empty(), rewrite) {
         (false, Some(_)) => {
@@ -104,15 +104,13 @@ fn not_found_status(cx: &mut Cx, code: i32) -> Option<u16> {
     })
 }
 
-fn stream_durations(cx: &mut Cx, message: action_pb::MaxStreamDuration, timeouts: &mut TimeoutPolicy) {
+fn stream_limits(cx: &mut Cx, message: action_pb::MaxStreamDuration) -> StreamLimits {
     let action_pb::MaxStreamDuration { max_stream_duration, grpc_timeout_header_max, grpc_timeout_header_offset } =
         message;
-    timeouts.max_stream = cx.limit("max_stream_duration", max_stream_duration, None);
-    if let Some(max) = grpc_timeout_header_max {
-        timeouts.max_grpc = Some(cx.limit("grpc_timeout_header_max", Some(max), None));
-    }
-    if let Some(offset) = grpc_timeout_header_offset {
-        timeouts.grpc_offset = cx.limit("grpc_timeout_header_offset", Some(offset), None);
+    StreamLimits {
+        max: max_stream_duration.map(|max| cx.limit("max_stream_duration", Some(max), None)),
+        max_grpc: grpc_timeout_header_max.map(|max| cx.limit("grpc_timeout_header_max", Some(max), None)),
+        grpc_offset: cx.limit("grpc_timeout_header_offset", grpc_timeout_header_offset, None),
     }
 }
 

@@ -10,9 +10,10 @@ use tulle_config::hcm::{
     Codec, EscapedSlashes, ForwardClientCert, ForwardClientCertMode, Forwarding, HcmTimeouts, HostHandling,
     PathHandling, RequestId, ServerHeader, StripPort, Underscores, Upgrade,
 };
-use tulle_config::{Hcm, RouteSource};
+use tulle_config::{Cidr, Hcm, RouteSource};
 
 use super::access_log::access_log;
+use super::address::cidr;
 use super::common::{optional, truth, uint};
 use super::cx::{Cx, refuse, without_effect};
 use super::filters::http_filters;
@@ -22,7 +23,7 @@ use super::tracing::tracing;
 
 pub fn hcm(cx: &mut Cx, message: hcm_pb::HttpConnectionManager) -> Option<Hcm> {
     let message = supported(cx, message);
-    let common = message.common_http_protocol_options.clone().unwrap_or_default();
+    let common = message.common_http_protocol_options.unwrap_or_default();
     let common = cx.field("common_http_protocol_options", |cx| common_options(cx, common));
     let routes = cx.required("route_specifier", message.route_specifier.clone()).and_then(|from| routes(cx, from));
     let timeouts = timeouts(cx, &message, common.as_ref().map(|common| &common.message));
@@ -82,14 +83,14 @@ fn supported(cx: &mut Cx, message: hcm_pb::HttpConnectionManager) -> hcm_pb::Htt
         always_set_request_id_in_response: _, forward_client_cert_details: _, set_current_client_cert_details: _,
         proxy_100_continue: _, upgrade_configs: _, normalize_path: _, merge_slashes: _,
         path_with_escaped_slashes_action: _, strip_matching_host_port: _, stream_error_on_invalid_http_message: _,
-        strip_trailing_host_dot: _, route_specifier: _, strip_port_mode: _,
+        strip_trailing_host_dot: _, route_specifier: _, strip_port_mode: _, internal_address_config: _,
         // UUIDs are what there is; the extension's own settings are about tracing decisions in them.
         request_id_extension: _,
         // Reported below.
         add_user_agent, http1_safe_max_connection_duration, http3_protocol_options, scheme_header_transformation,
         stream_flush_timeout, drain_timeout_jitter, access_log_flush_interval, flush_access_log_on_new_request,
         access_log_options, original_ip_detection_extensions, early_header_mutation_extensions,
-        internal_address_config, forward_client_cert_matcher, represent_ipv4_remote_address_as_ipv4_mapped_ipv6,
+        forward_client_cert_matcher, represent_ipv4_remote_address_as_ipv4_mapped_ipv6,
         local_reply_config, path_normalization_options, proxy_status_config, typed_header_validation_config,
         append_x_forwarded_port, append_local_overload, add_proxy_protocol_connection_state, forward_proto_config,
     } = &message;
@@ -98,7 +99,7 @@ fn supported(cx: &mut Cx, message: hcm_pb::HttpConnectionManager) -> hcm_pb::Htt
         local_reply_config, path_normalization_options, typed_header_validation_config, append_x_forwarded_port,
         forward_proto_config);
     without_effect!(cx; http1_safe_max_connection_duration, stream_flush_timeout, drain_timeout_jitter,
-        access_log_flush_interval, flush_access_log_on_new_request, access_log_options, internal_address_config,
+        access_log_flush_interval, flush_access_log_on_new_request, access_log_options,
         represent_ipv4_remote_address_as_ipv4_mapped_ipv6, proxy_status_config, append_local_overload,
         add_proxy_protocol_connection_state);
     message
@@ -174,7 +175,7 @@ fn server_header(cx: &mut Cx, message: &hcm_pb::HttpConnectionManager) -> Option
 fn forwarding(cx: &mut Cx, message: &hcm_pb::HttpConnectionManager) -> Option<Forwarding> {
     use inner_pb::ForwardClientCertDetails as Details;
     let details = cx.enumeration::<Details>("forward_client_cert_details", message.forward_client_cert_details)?;
-    let set = message.set_current_client_cert_details.clone().unwrap_or_default();
+    let set = message.set_current_client_cert_details.unwrap_or_default();
     let inner_pb::SetCurrentClientCertDetails { subject, cert, chain, dns, uri, issuer, format } = set;
     cx.field("set_current_client_cert_details", |cx| {
         without_effect!(cx; issuer, format);
@@ -183,6 +184,7 @@ fn forwarding(cx: &mut Cx, message: &hcm_pb::HttpConnectionManager) -> Option<Fo
         use_remote_address: truth(message.use_remote_address, false),
         skip_xff_append: message.skip_xff_append,
         xff_num_trusted_hops: message.xff_num_trusted_hops,
+        internal: internal_ranges(cx, message.internal_address_config.clone().unwrap_or_default()),
         client_cert: ForwardClientCert {
             mode: match details {
                 Details::Sanitize => ForwardClientCertMode::Sanitize,
@@ -199,6 +201,12 @@ fn forwarding(cx: &mut Cx, message: &hcm_pb::HttpConnectionManager) -> Option<Fo
         },
         via: optional(cx, &message.via),
     })
+}
+
+/// Connections over Unix sockets, which could count as internal, do not occur.
+fn internal_ranges(cx: &mut Cx, message: inner_pb::InternalAddressConfig) -> Vec<Cidr> {
+    let inner_pb::InternalAddressConfig { unix_sockets: _, cidr_ranges } = message;
+    cx.field("internal_address_config", |cx| cx.each("cidr_ranges", cidr_ranges, cidr))
 }
 
 fn path_handling(cx: &mut Cx, message: &hcm_pb::HttpConnectionManager) -> Option<PathHandling> {

@@ -128,7 +128,8 @@ fn ring_hash(cx: &mut Cx, (minimum, maximum): (Option<u64>, Option<u64>), use_ho
 
 fn maglev(cx: &mut Cx, size: Option<u64>, use_hostname: bool) -> Option<LbPolicy> {
     let size = size.unwrap_or(65537);
-    let prime = size >= 2 && (2..).take_while(|factor| factor * factor <= size).all(|factor| size % factor != 0);
+    let prime =
+        size >= 2 && (2..).take_while(|factor| factor * factor <= size).all(|factor| !size.is_multiple_of(factor));
     match u32::try_from(size) {
         Ok(table_size) if table_size <= 5_000_011 && prime => Some(LbPolicy::Maglev { table_size, use_hostname }),
         _ => {
