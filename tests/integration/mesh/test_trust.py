@@ -135,6 +135,21 @@ def test_a_revoked_caller_is_refused_within_two_seconds_and_may_come_back(mesh: 
     assert mesh.tulle("workload", "revoke", "default/nobody").returncode == 1
 
 
+def test_the_audit_log_says_who_did_what_from_where(mesh: Mesh) -> None:
+    noted = json.loads(mesh.tulle("audit", "-o", "json").stdout)
+    assert {"files-changed", "certificate-issued"} <= {each["event"] for each in noted["events"]}
+    assert mesh.tulle("apply", "-f", "-", text=ALL_TO_V1).returncode == 0
+    [applied, *_] = json.loads(mesh.tulle("audit", "-o", "json").stdout)["events"]
+    assert applied["event"] == "objects-changed"
+    assert applied["subject"] == "VirtualService default/backend-route configured"
+    assert applied["origin"].startswith("127.0.0.1:")
+    assert applied["origin"].endswith(f" uid {os.getuid()}")
+    verified = mesh.tulle("audit", "--verify", "--known", noted["head"])
+    assert verified.returncode == 0, verified.stderr
+    assert "all whole" in verified.stdout
+    assert mesh.tulle("audit", "--verify", "--known", "0" * 64).returncode == 1
+
+
 def test_a_revoked_caller_loses_what_it_is_receiving(mesh: Mesh, data_plane: str) -> None:
     mesh.until(lambda: answers(mesh), "the client is answered")
     connection = Connection(outbound(mesh), AUTHORITY)

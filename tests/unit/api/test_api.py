@@ -7,7 +7,7 @@ import json
 import httpx
 import pytest
 
-from tulle.api import openapi, wire
+from tulle.api import audit, openapi, wire
 from tulle.api.backend import Refused
 from tulle.api.guard import refusal
 from tulle.api.server import build
@@ -88,7 +88,7 @@ def test_every_route_is_described() -> None:
     described = openapi.describe()
     served = {
         (method.lower(), route.path)  # type: ignore[attr-defined]
-        for route in build(Backend(), routes(Backend())).routes  # type: ignore[arg-type]
+        for route in build(Backend(), [*routes(Backend()), *audit.routes(Backend())]).routes  # type: ignore[arg-type]
         for method in route.methods - {"HEAD"}  # type: ignore[attr-defined]
         if route.path.startswith(("/v1/", "/metrics"))  # type: ignore[attr-defined]
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from tulle.agent.keeper import IdentityKeeper
 from tulle.api.backend import Refused
 from tulle.api.trust import render
 from tulle.api.wire_trust import RotationRequest
+from tulle.controlplane.audit import Auditor
 from tulle.controlplane.trust import NOT_CONNECTED, NOT_TAKEN_UP, TrustKeeper
 from tulle.identity.ca import Authority, utc_now
 from tulle.identity.names import SpiffeId, WorkloadIdentity
@@ -52,7 +54,8 @@ class Plane:
 
     def __post_init__(self) -> None:
         authority = Authority.open(self.directory / "state", "cluster.local", utc_now())
-        self.trust = TrustKeeper(authority, self.store.leaves, self, self.store.ledger.audit, utc_now)
+        note = Auditor(self.store.ledger, time.time).note
+        self.trust = TrustKeeper(authority, self.store.leaves, self, note, utc_now)
 
     def identity_of(self, namespace: str, workload: str) -> WorkloadIdentity | None:
         if workload not in self.names:

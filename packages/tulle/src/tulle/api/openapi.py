@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from tulle.api import trust, wire
+from tulle.api import audit, trust, wire
 
 _REF = "#/components/schemas/{name}"
 
@@ -28,7 +28,7 @@ _OWN: tuple[tuple[str, str, str, type | None, Any], ...] = (
     ("delete", "/v1/placements", "Forget all placements", None, None),
 )
 
-ROUTES = (*_OWN, *trust.DESCRIPTIONS)
+ROUTES = (*_OWN, *trust.DESCRIPTIONS, *audit.DESCRIPTIONS)
 
 
 def describe() -> dict[str, Any]:

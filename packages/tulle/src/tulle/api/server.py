@@ -16,6 +16,7 @@ from starlette.routing import Route
 from tulle.api import openapi, wire
 from tulle.api.backend import Backend, Refused
 from tulle.api.body import answer, read
+from tulle.api.caller import NoteCaller
 from tulle.api.guard import LocalOnly
 
 LONGEST_WAIT = 60.0
@@ -45,7 +46,8 @@ def build(backend: Backend, more: Sequence[Route] = ()) -> Starlette:
         *more,
     ]
     handlers: dict[Any, Any] = {Refused: _refused}
-    return Starlette(routes=routes, middleware=[Middleware(LocalOnly)], exception_handlers=handlers)
+    door = [Middleware(LocalOnly), Middleware(NoteCaller)]
+    return Starlette(routes=routes, middleware=door, exception_handlers=handlers)
 
 
 class _Api:

@@ -31,6 +31,7 @@ COMMANDS = {
     "validate": Entry("Configure", "validate", "validate", "Check files without a mesh"),
     "authz": Entry("Observe", "authz", "authz", "Explain who may call whom"),
     "ca": Entry("Trust", "trust", "ca", "Show the authority, rotate its root"),
+    "audit": Entry("Trust", "audit", "audit", "Show and verify the audit log"),
     "workload": Entry("Trust", "trust", "workload", "Revoke a workload's identity"),
     "status": Entry("Observe", "status", "status", "Show the control plane and its proxies"),
     "control-plane": Entry("The parts by themselves", "parts", "control_plane", "Run a control plane"),

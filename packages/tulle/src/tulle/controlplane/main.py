@@ -9,15 +9,18 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
 
+from tulle.api.audit import routes as audit_routes
 from tulle.api.server import build
-from tulle.api.trust import routes
+from tulle.api.trust import routes as trust_routes
 from tulle.controlplane.accepted import Accepted
+from tulle.controlplane.audit import Auditor
 from tulle.controlplane.compile import Compiled
 from tulle.controlplane.configuration import Changed, Configuration, ConfigurationRefused
 from tulle.controlplane.durable import write_atomically
@@ -96,12 +99,15 @@ async def _serve(options: Options) -> None:
         options.paths, store, Accepted.load(options.state), Placements.load(store.ledger),
         changed=lambda compiled: book.update(compiled.linked.mesh),
     )
+    before = configuration.accepted.revision
     configuration.start()
+    auditor = Auditor(store.ledger, time.time)
+    _note_files(configuration, auditor, before)
     _tell(configuration)
     registry = StatusRegistry()
     api_socket = _listen(options.api)
-    service = Service(configuration, book, registry, JoinTokens(store.ledger), _addresses(options, api_socket))
-    trust = TrustKeeper(authority, store.leaves, service, store.ledger.audit, utc_now)
+    service = Service(configuration, book, registry, JoinTokens(store.ledger), _addresses(options, api_socket), auditor)
+    trust = TrustKeeper(authority, store.leaves, service, auditor.note, utc_now)
     ads = AdsServer(book, _authorizer(book, trust), registry)
     trust.cut += [ads.reauthorize, lambda: _bar(configuration, trust)]
     _bar(configuration, trust)
@@ -176,10 +182,17 @@ async def _watch(configuration: Configuration, service: Service) -> None:
     if not configuration.paths:
         return
     async for _ in edits(configuration.paths):
+        before = configuration.accepted.revision
         configuration.files_changed()
+        _note_files(configuration, service.auditor, before)
         for found in configuration.refused:
             log.error("refused, the last good configuration stays: %s", found)
         service.announce()
+
+
+def _note_files(configuration: Configuration, auditor: Auditor, before: int) -> None:
+    if configuration.accepted.revision != before:
+        auditor.files(list(map(str, configuration.paths)), configuration.accepted.revision)
 
 
 def _tell(configuration: Configuration) -> None:
@@ -213,7 +226,8 @@ def _addresses(options: Options, api: socket.socket) -> Addresses:
 
 def _web_config(service: Service, trust: TrustKeeper) -> uvicorn.Config:
     return uvicorn.Config(
-        build(service, routes(trust)), log_level="warning", access_log=False, lifespan="off", loop="none",
+        build(service, [*trust_routes(trust), *audit_routes(service.auditor)]),
+        log_level="warning", access_log=False, lifespan="off", loop="none",
         timeout_graceful_shutdown=1, server_header=False,
     )
 

@@ -14,6 +14,7 @@ from tulle.api import wire
 from tulle.api.backend import Refused
 from tulle.controlplane import access, views
 from tulle.controlplane.accepted import fingerprint
+from tulle.controlplane.audit import Auditor
 from tulle.controlplane.configuration import Configuration, ConfigurationRefused
 from tulle.controlplane.snapshots import SnapshotBook, workload_of
 from tulle.delivery.status import ProxyStatus, StatusRegistry
@@ -51,6 +52,7 @@ class Service:
     registry: StatusRegistry
     tokens: JoinTokens
     addresses: Addresses
+    auditor: Auditor
     clock: Callable[[], float] = time.time
     started: float = field(default_factory=time.time)
     serving: bool = False
@@ -85,6 +87,7 @@ class Service:
         revision = self.configuration.accepted.revision
         if changed and not request.dry_run:
             revision = self.configuration.commit(draft)
+            self.auditor.changed(results, revision)
         files = {document.file for document in request.documents}
         concerned = [found for found in draft.diagnostics if found.source.file in files]
         return wire.ApplyResponse(
@@ -107,9 +110,10 @@ class Service:
         except ConfigurationRefused as refused:
             raise _refusal("nothing was deleted", refused.diagnostics) from refused
         revision = self.configuration.commit(draft)
-        gone = [current.compiled.objects[key] for key in stored]
+        gone = [_named(current.compiled.objects[key], "deleted") for key in stored]
+        self.auditor.changed(gone, revision)
         return wire.ApplyResponse(
-            revision=revision, objects=[_named(obj, "deleted") for obj in gone], diagnostics=[]
+            revision=revision, objects=gone, diagnostics=[]
         )
 
     def place(self, namespace: str, name: str, placement: wire.PlacementView) -> None:

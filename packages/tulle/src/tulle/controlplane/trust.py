@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tulle.api import wire_trust as wire
 from tulle.api.backend import Refused
@@ -24,8 +24,12 @@ from tulle.sources.store_leaves import Leaf, LeafLedger
 
 log = logging.getLogger(__name__)
 
-Audit = Callable[[str, str, str, float], None]
-"""Records an event, its subject and details, at a time in seconds since 1970."""
+
+class Audit(Protocol):
+    """Records an event, its subject and details, at a time in seconds since 1970, and from where it came."""
+
+    def __call__(self, event: str, subject: str, detail: str, at: float, origin: str | None = None, /) -> None:
+        """None as the origin: the present caller of the admin API, if any."""
 
 
 @dataclass(slots=True)
@@ -86,8 +90,8 @@ class TrustKeeper:
         lineage = before.lineage if before is not None else issued.serial
         life = (now.timestamp(), issued.not_after.timestamp())
         self.leaves.add(Leaf(issued.serial, lineage, namespace, identity.workload, issued.root, *life), life[0])
-        detail = f"serial {issued.serial} until {issued.not_after:%Y-%m-%dT%H:%M:%SZ}, to {issuance.peer}"
-        self.audit("certificate-issued", f"{namespace}/{identity.workload}", detail, life[0])
+        detail = f"serial {issued.serial} until {issued.not_after:%Y-%m-%dT%H:%M:%SZ}"
+        self.audit("certificate-issued", f"{namespace}/{identity.workload}", detail, life[0], issuance.peer)
 
     def authorize(self, node: Node, peer: Peer) -> str | None:
         """None when the peer may follow what the mesh trusts."""

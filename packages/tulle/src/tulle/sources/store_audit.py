@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from sqlite3 import Connection
 
 from tulle.sources.store_db import Database
@@ -99,7 +100,7 @@ def _fault(sealed: list[AuditEntry], entries: tuple[AuditEntry, ...]) -> str | N
     unsealed = len(entries) - len(sealed)
     if any(not entry.hash for entry in entries[unsealed:]):
         return "an entry without a seal stands among sealed ones"
-    for before, after in zip(sealed, sealed[1:], strict=False):
+    for before, after in pairwise(sealed):
         if (after.number, after.previous) != (before.number + 1, before.hash):
             return f"something is missing or was put between entries {before.number} and {after.number}"
     return None
