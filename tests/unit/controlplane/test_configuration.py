@@ -217,3 +217,18 @@ def test_a_subscriber_is_woken_only_by_what_concerns_it(plane: Plane) -> None:
 )
 def test_node_ids(node_id: str, ref: WorkloadRef | None) -> None:
     assert workload_of(node_id) == ref
+
+
+def test_what_is_no_configuration_may_lie_beside_it(plane: Plane, tmp_path: Path) -> None:
+    (tmp_path / "ready.json").write_text('{"api": "http://127.0.0.1:1"}')
+    plane.start()
+    assert plane.store is not None
+
+    def beside(*ignored: Path) -> Configuration:
+        assert plane.store is not None
+        accepted, placements = Accepted.load(tmp_path / "state"), Placements.load(plane.store.ledger)
+        return Configuration([tmp_path], plane.store, accepted, placements, plane.meanings.append, ignored)
+
+    beside(tmp_path / "ready.json").start()
+    with pytest.raises(ConfigurationRefused):
+        beside().start()

@@ -1,4 +1,4 @@
-"""Writes config.bin: descriptors of the Envoy messages that tulle-proxy reads, trimmed from the envoy-types crate."""
+"""Writes config.bin: descriptors of the Envoy messages that tulle-proxy reads, trimmed from the envoy-types crate.
 
 Run it again (`python trim.py`, needs the `protobuf` package and `cargo`) whenever the envoy-types version moves: the
 file must describe exactly the generated types. Comments and options that decoding does not need are left out.

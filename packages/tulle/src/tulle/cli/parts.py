@@ -21,6 +21,8 @@ from tulle.cli.state import default_state
 @click.option("--xds", default="127.0.0.1:0", metavar="ADDR", help="xDS and renewals, mTLS.", show_default=True)
 @click.option("--join", default="127.0.0.1:0", metavar="ADDR", help="First certificates.", show_default=True)
 @click.option("--ready-file", type=click.Path(path_type=Path), metavar="FILE", help="Written when it serves.")
+@click.option("--ignore", "ignored", multiple=True, metavar="FILE", type=click.Path(path_type=Path),
+              help="A file among the configuration's that is none; may be repeated.")
 @click.argument("more", nargs=-1, metavar="[PATH]...")
 @issuer_options
 def control_plane(
@@ -30,6 +32,7 @@ def control_plane(
     xds: str,
     join: str,
     ready_file: Path | None,
+    ignored: tuple[Path, ...],
     more: tuple[str, ...],
     issuer: Issuer | None,
 ) -> None:
@@ -50,7 +53,7 @@ def control_plane(
             raise Failure(f"{path}: there is no such file or directory", REFUSED)
     files = IssuerFiles(issuer.cert, issuer.key, issuer.root) if issuer is not None else None
     try:
-        run(Options(chosen, state or default_state(), api, xds, join, ready_file, files))
+        run(Options(chosen, state or default_state(), api, xds, join, ready_file, files, ignored))
     except ConfigurationRefused as refused:
         raise Failure("\n".join(map(str, refused.diagnostics)), REFUSED) from refused
     except (StateInUse, RootUnusableError, UnsafeKeyError, CorruptStoreError) as error:

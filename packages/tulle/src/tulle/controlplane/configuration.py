@@ -55,6 +55,8 @@ class Configuration:
     accepted: Accepted
     placements: Placements
     changed: Changed
+    ignored: Sequence[Path] = ()
+    """Files in configured directories that are not configuration."""
     refused: tuple[Diagnostic, ...] = ()
     _compiler: Compiler = field(default_factory=Compiler)
     _current: Draft | None = None
@@ -71,7 +73,7 @@ class Configuration:
 
         Raises `ConfigurationRefused` when that does not make a configuration without errors.
         """
-        files = read_files(self.paths)
+        files = read_files(self.paths, self.ignored)
         draft = self._draft(files, self._stored(), self.accepted.overrides)
         if draft.errors:
             refused = draft.errors
@@ -84,7 +86,7 @@ class Configuration:
 
     def files_changed(self) -> None:
         """Reads the files again. Files that bring new errors are refused and stay as they were."""
-        fresh = read_files(self.paths)
+        fresh = read_files(self.paths, self.ignored)
         old = self.current.files
         if fresh == old:
             self.refused = ()

@@ -31,12 +31,17 @@ Files = Mapping[str, FileContent]
 """File contents by path."""
 
 
-def read_files(paths: Sequence[Path]) -> dict[str, FileContent]:
-    """Reads the files that ``paths`` name, directly or as members of a directory, numbering objects through."""
+def read_files(paths: Sequence[Path], ignored: Sequence[Path] = ()) -> dict[str, FileContent]:
+    """Reads the files that ``paths`` name, directly or as members of a directory, numbering objects through.
+
+    Members of a directory that are among ``ignored`` (absolute paths) are not configuration.
+    """
     contents: dict[str, FileContent] = {}
     count = OLDEST
     for path in paths:
         for file in files_in(path) if path.is_dir() else (path,):
+            if path.is_dir() and file.absolute() in ignored:
+                continue
             objects, findings = read_path(file, count)
             contents[str(file)] = FileContent(objects, findings)
             count += len(objects)

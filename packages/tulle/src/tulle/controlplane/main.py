@@ -66,6 +66,7 @@ class Options:
     join: str = "127.0.0.1:0"
     ready_file: Path | None = None
     issuer: IssuerFiles | None = None
+    ignored: Sequence[Path] = ()
 
 
 class StateInUse(Exception):
@@ -98,6 +99,7 @@ async def _serve(options: Options) -> None:
     configuration = Configuration(
         options.paths, store, Accepted.load(options.state), Placements.load(store.ledger),
         changed=lambda compiled: book.update(compiled.linked.mesh),
+        ignored=[path.absolute() for path in options.ignored],
     )
     before = configuration.accepted.revision
     configuration.start()

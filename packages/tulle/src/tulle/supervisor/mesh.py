@@ -63,6 +63,9 @@ class Mesh:
         argv += ["--api", self.client.api.removeprefix("http://"), "--xds", self.site.xds, "--join", self.site.join]
         for path in self.paths:
             argv += ["--config", str(path)]
+        if self.ready_file is not None:
+            # It may be written next to the configuration.
+            argv += ["--ignore", str(self.ready_file)]
         argv += self.issuer
         log = self.site.state / "logs" / "control-plane.log"
         log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
