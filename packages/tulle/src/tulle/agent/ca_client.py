@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -67,6 +68,11 @@ class CertificateClient:
                     await stream.write(answer)
             except grpc.aio.AioRpcError as error:
                 raise _explained(error, self.renew_address) from error
+            except asyncio.InvalidStateError as error:
+                # How gRPC says that the call had ended before something was written to it.
+                none = grpc.aio.Metadata()
+                ended = grpc.aio.AioRpcError(await stream.code(), none, none, await stream.details())
+                raise _explained(ended, self.renew_address) from error
             raise AuthorityUnavailableError(f"{self.renew_address}: the stream of roots has ended")
 
     def _mutual(self, held: Held) -> grpc.ChannelCredentials:

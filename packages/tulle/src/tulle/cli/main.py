@@ -32,6 +32,8 @@ COMMANDS = {
     "authz": Entry("Observe", "authz", "authz", "Explain who may call whom"),
     "ca": Entry("Trust", "trust", "ca", "Show the authority, rotate its root"),
     "audit": Entry("Trust", "audit", "audit", "Show and verify the audit log"),
+    "backup": Entry("Trust", "backup", "backup", "Save the authority and the store"),
+    "restore": Entry("Trust", "backup", "restore", "Bring a backup back"),
     "workload": Entry("Trust", "trust", "workload", "Revoke a workload's identity"),
     "status": Entry("Observe", "status", "status", "Show the control plane and its proxies"),
     "control-plane": Entry("The parts by themselves", "parts", "control_plane", "Run a control plane"),

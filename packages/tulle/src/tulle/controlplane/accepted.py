@@ -12,6 +12,7 @@ import msgspec
 
 from tulle.controlplane.durable import write_atomically
 from tulle.objects import ObjectKey, RawObject
+from tulle.sources.store_db import CorruptStoreError
 
 FILE = "accepted.json"
 
@@ -47,11 +48,14 @@ class Accepted:
 
     @classmethod
     def load(cls, directory: Path) -> Accepted:
-        """What was kept. Raises `msgspec.DecodeError` for a file that is not ours."""
+        """What was kept. Raises `CorruptStoreError` for a file that is damaged or not ours."""
         path = directory / FILE
         if not path.exists():
             return cls(directory)
-        kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
+        try:
+            kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise CorruptStoreError(path, str(error)) from error
         files = {name: tuple(map(RawObject.decode, objects)) for name, objects in kept.files.items()}
         return cls(directory, kept.revision, kept.digest, dict(kept.overrides), files)
 

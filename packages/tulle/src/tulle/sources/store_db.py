@@ -83,6 +83,7 @@ class CorruptStoreError(StoreError):
         super().__init__(
             f"{path} cannot be used: {reason}. Restore it from a backup, or move it away and apply your"
             " configuration again (the mesh's identity is not in it and stays). Proxies keep what they have."
+            " ('tulle restore' brings a backup back where no state directory is in the way.)"
         )
 
 

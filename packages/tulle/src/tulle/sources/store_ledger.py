@@ -8,6 +8,7 @@ from typing import Any
 
 from tulle.sources.store_audit import AuditLog
 
+
 class Ledger(AuditLog):
     """Tokens (as `tulle.identity.tokens.TokenStore` wants them), audit, placements."""
 
