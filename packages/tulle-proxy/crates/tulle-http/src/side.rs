@@ -63,6 +63,15 @@ impl Side {
         }
     }
 
+    /// Makes the close that follows a reset.
+    pub fn abort(&mut self) {
+        match self {
+            // When it fails the socket is gone already.
+            Side::H1(c) => drop(c.stream().tcp().set_zero_linger()),
+            Side::H2(s) => s.reset(h2::Reason::CANCEL),
+        }
+    }
+
     /// Ready when the peer has gone.
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
@@ -122,6 +131,14 @@ pub fn open_h2(send: &mut h2::client::SendRequest<Bytes>, head: &RequestHead, sc
 pub enum PumpError {
     Read(Broken),
     Write(Broken),
+}
+
+impl PumpError {
+    /// Whether the peer aborted the connection.
+    pub fn is_reset(&self) -> bool {
+        let (PumpError::Read(broken) | PumpError::Write(broken)) = self;
+        matches!(broken, Broken::Io(std::io::ErrorKind::ConnectionReset))
+    }
 }
 
 /// Moves one body from one end to another, holding at most one piece.

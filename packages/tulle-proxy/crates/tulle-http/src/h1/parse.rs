@@ -65,8 +65,19 @@ fn refusal(e: httparse::Error) -> Refused {
     match e {
         httparse::Error::TooManyHeaders => Refused::LargeHead,
         httparse::Error::NewLine => Refused::LineEnding,
-        httparse::Error::Version => Refused::Version,
         _ => Refused::Syntax,
+    }
+}
+
+/// Whether a request line has three words of which the last names a version, be it one that nobody knows.
+fn names_version(buf: &[u8]) -> bool {
+    let line = buf.split(|b| *b == b'\r').next().unwrap_or_default();
+    let mut words = line.split(|b| *b == b' ');
+    match (words.next(), words.next(), words.next(), words.next()) {
+        (Some(_), Some(_), Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]), None) => {
+            major.is_ascii_digit() && minor.is_ascii_digit()
+        }
+        _ => false,
     }
 }
 
@@ -76,7 +87,11 @@ pub fn request(buf: &[u8], limits: &Limits, out: &mut RequestHead) -> Result<(),
     let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let room = &mut room[..limits.headers.min(MAX_HEADERS)];
     let mut parsed = httparse::Request::new(&mut []);
-    match parsed.parse_with_uninit_headers(buf, room).map_err(refusal)? {
+    let complete = parsed.parse_with_uninit_headers(buf, room).map_err(|e| match e {
+        httparse::Error::Version if names_version(buf) => Refused::Version,
+        other => refusal(other),
+    })?;
+    match complete {
         httparse::Status::Complete(n) if n == buf.len() => {}
         _ => return Err(Refused::Syntax),
     }

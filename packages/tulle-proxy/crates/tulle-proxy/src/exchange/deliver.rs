@@ -26,7 +26,7 @@ pub async fn deliver(
     upload.commit();
     let clean = Clean { close: x.heads.response.close, framing: x.heads.response.framing };
     x.record.status = x.heads.response.status;
-    let fate = head(x, down, plan);
+    let fate = head(x, down, plan, &upload);
     let mut pump = if x.heads.response.framing.is_empty() { Pump::finished() } else { Pump::default() };
     let respond = down.respond(&x.heads.response, fate);
     x.record.mark(TimePoint::DownstreamTxStart, x.worker.now());
@@ -56,7 +56,7 @@ struct Clean {
 }
 
 /// Completes the response's head for the client.
-fn head(x: &mut Exchange<'_>, down: &Side, plan: &Plan<'_>) -> Fate {
+fn head(x: &mut Exchange<'_>, down: &Side, plan: &Plan<'_>, upload: &Upload) -> Fate {
     strip_hop_by_hop(x);
     if envoy_headers(x) && x.heads.request.tunnel == Tunnel::No {
         service_time(x);
@@ -74,7 +74,9 @@ fn head(x: &mut Exchange<'_>, down: &Side, plan: &Plan<'_>) -> Fate {
         (_, Framing::Close) => Framing::Delimited,
         (_, framing) => framing,
     };
-    if response.framing == Framing::Close { Fate::Close } else { response_fate(x) }
+    // The rest of a request that is answered early is read, but nothing behind it: the client is told so.
+    let early = matches!(down, Side::H1(_)) && !upload.read_all();
+    if early || response.framing == Framing::Close { Fate::Close } else { response_fate(x) }
 }
 
 fn strip_hop_by_hop(x: &mut Exchange<'_>) {
@@ -92,9 +94,9 @@ fn strip_hop_by_hop(x: &mut Exchange<'_>) {
     headers.remove_where(|known, _, _| hop_by_hop(known) && known != Known::ContentLength);
 }
 
-/// Milliseconds from the request's end to the response's head.
+/// Milliseconds from the request's end to the response's head; nothing where that came first.
 fn service_time(x: &mut Exchange<'_>) {
-    let from = x.record.at(TimePoint::UpstreamTxEnd).unwrap_or(x.record.start);
+    let Some(from) = x.record.at(TimePoint::UpstreamTxEnd) else { return };
     let took = x.record.at(TimePoint::UpstreamRxStart).unwrap_or(from) - from;
     let mut text = Vec::with_capacity(8);
     tulle_http::h1::encode::decimal(&mut text, u64::try_from(took.as_millis()).unwrap_or(u64::MAX));

@@ -101,6 +101,13 @@ pub async fn refuse(mut x: Exchange<'_>, down: &mut Side, reply: Reply) {
     finish::finish(&mut x);
 }
 
+/// Records a request that cannot be answered, because its head is malformed.
+pub fn log_malformed(mut x: Exchange<'_>) {
+    x.record.flags.insert(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR);
+    x.record.details = "http2.invalid.header.field".into();
+    finish::finish(&mut x);
+}
+
 async fn steps(x: &mut Exchange<'_>, down: &mut Side) -> Result<Ending, Failed> {
     x.record.grpc = x.heads.request.is_grpc();
     x.record.request_head_bytes = x.heads.request.headers.byte_size() as u64;

@@ -9,6 +9,18 @@ use super::Exchange;
 use super::forward::Plan;
 use super::record::View;
 
+/// What a trusted caller says to this proxy's router alone.
+const FOR_ROUTER: [&[u8]; 8] = [
+    b"x-envoy-retry-on",
+    b"x-envoy-retry-grpc-on",
+    b"x-envoy-max-retries",
+    b"x-envoy-retriable-status-codes",
+    b"x-envoy-retriable-header-names",
+    b"x-envoy-hedge-on-per-try-timeout",
+    b"x-envoy-upstream-rq-timeout-ms",
+    b"x-envoy-upstream-rq-per-try-timeout-ms",
+];
+
 fn router(x: &Exchange<'_>) -> Option<RouterOptions> {
     x.hcm.filters.iter().find_map(|filter| match filter {
         HttpFilter::Router(options) => Some(options.clone()),
@@ -35,6 +47,9 @@ pub fn change_head(x: &mut Exchange<'_>, plan: &Plan<'_>) {
         }
     }
     rewrite(x, plan);
+    if x.heads.request.headers.has(Known::Internal) {
+        x.heads.request.headers.remove_where(|known, name, _| known == Known::Internal && FOR_ROUTER.contains(&name));
+    }
     if envoy_headers(x) {
         let expected = plan.timeouts.per_try.or(plan.timeouts.request);
         if let Some(limit) = expected {

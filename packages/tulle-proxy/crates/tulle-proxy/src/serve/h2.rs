@@ -125,6 +125,7 @@ async fn stream(
         }
         Err(_) => {
             // RFC 9113 §8.1.1: a malformed request is a stream error; the connection lives.
+            exchange::log_malformed(x);
             if let Side::H2(stream) = &mut down {
                 stream.reset(h2::Reason::PROTOCOL_ERROR);
             }

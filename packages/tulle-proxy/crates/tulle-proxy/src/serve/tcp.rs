@@ -103,7 +103,7 @@ async fn connect(worker: &Rc<Worker>, client: &Client, proxy: &TcpProxy, record:
 }
 
 /// Copies until both directions have ended, one fails, or nothing has moved for too long. An end in one direction is
-/// passed on as a half-close.
+/// passed on as a half-close, a reset as a reset.
 async fn copy(proxy: &TcpProxy, conn: Connection, mut up: Connection, record: &mut Record) {
     up.begin_read(Framing::Close);
     up.begin_write(Framing::Close);
@@ -112,11 +112,15 @@ async fn copy(proxy: &TcpProxy, conn: Connection, mut up: Connection, record: &m
     let mut alarm = Alarm::default();
     let mut idle = Quiet::new(proxy.idle_timeout);
     let oldest = proxy.max_connection_duration.map(|limit: Duration| Instant::now() + limit);
+    let mut reset = false;
     std::future::poll_fn(|cx| {
         let one = to_up.poll(cx, &mut down, &mut up);
         let other = to_down.poll(cx, &mut up, &mut down);
         match (&one, &other) {
-            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(()),
+            (Poll::Ready(Err(e)), _) | (_, Poll::Ready(Err(e))) => {
+                reset = e.is_reset();
+                return Poll::Ready(());
+            }
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(()),
             _ => {}
         }
@@ -124,6 +128,10 @@ async fn copy(proxy: &TcpProxy, conn: Connection, mut up: Connection, record: &m
         alarm.poll(cx, earlier(idle.due, oldest))
     })
     .await;
+    if reset {
+        down.abort();
+        up.abort();
+    }
     record.request_bytes = to_up.bytes;
     record.response_bytes = to_down.bytes;
 }
