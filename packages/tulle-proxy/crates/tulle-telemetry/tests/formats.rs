@@ -76,7 +76,7 @@ fn operators_print_as_envoys() {
         ("plain", "plain"),
         ("100%% %PROTOCOL%", "100% HTTP/2"),
         ("%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%", "503 URX,UF via_upstream"),
-        ("%RESPONSE_FLAGS_LONG%", "UpstreamConnectionFailure,UpstreamRetryLimitExceeded"),
+        ("%RESPONSE_FLAGS_LONG%", "UpstreamRetryLimitExceeded,UpstreamConnectionFailure"),
         ("%BYTES_RECEIVED% %BYTES_SENT%", "0 18446744073709551615"),
         ("%DURATION% %RESPONSE_DURATION% %RESPONSE_TX_DURATION% %REQUEST_DURATION%", "12 4 7 -"),
         ("%COMMON_DURATION(US_RX_BEG:DS_TX_END:us)%", "7645"),
