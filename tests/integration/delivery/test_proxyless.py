@@ -17,10 +17,12 @@ import pytest
 from delivery_fakes import FakeSnapshot
 from delivery_server import control_plane, snapshot_of
 
-from tulle.agent.bootstrap import CertificateFiles, grpc_bootstrap
 from tulle.agent.ca_client import CertificateClient
+from tulle.agent.certificate_files import REFRESH_SECONDS, CertificateFiles
 from tulle.agent.keeper import IdentityKeeper
 from tulle.identity.ca import utc_now
+from tulle.model.meta import labels
+from tulle.xds.bootstrap import CertificatePaths, NodeIdentity, ServerAddress, grpc_bootstrap
 
 pytestmark = pytest.mark.integration
 
@@ -108,8 +110,10 @@ async def test_a_proxyless_client_is_routed_and_follows_changes(tmp_path: Path) 
         keeper = IdentityKeeper(authority, tmp_path / "agent", tmp_path / "token")
         keeper.changed.append(files.write)
         await keeper.start()
-        node = {"id": "sidecar~127.0.0.1~a.default~default.svc.cluster.local", "cluster": "a.default"}
-        (tmp_path / "bootstrap.json").write_text(json.dumps(grpc_bootstrap(plane.xds, node, files)))
+        node = NodeIdentity("a", "default", "127.0.0.1", "a", labels({}))
+        paths = CertificatePaths(str(files.certificate), str(files.key), str(files.root), REFRESH_SECONDS)
+        host, _, port = plane.xds.rpartition(":")
+        (tmp_path / "bootstrap.json").write_text(json.dumps(grpc_bootstrap(node, ServerAddress(host, int(port)), paths)))
         environment = {**os.environ, "GRPC_XDS_BOOTSTRAP": str(tmp_path / "bootstrap.json")}
         pipe = asyncio.subprocess.PIPE
         client = await asyncio.create_subprocess_exec(

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from delivery_server import ControlPlane, control_plane
 
-from tulle.agent.bootstrap import CertificateFiles
 from tulle.agent.ca_client import CertificateClient, CertificateRefusedError
+from tulle.agent.certificate_files import CertificateFiles
 from tulle.agent.held import Held
 from tulle.agent.keeper import IdentityKeeper, Time
 from tulle.identity.ca import utc_now

@@ -22,7 +22,7 @@ from tulle.model.meta import labels
 from tulle.model.source import SourceRef
 from tulle.model.workloads import InboundPort, Placement, WorkloadRef
 from tulle.protos import unpack_any
-from tulle.xds.bootstrap import CertificateFiles, NodeIdentity, ServerAddress, grpc_bootstrap
+from tulle.xds.bootstrap import CertificatePaths, NodeIdentity, ServerAddress, grpc_bootstrap
 from tulle.xds.emit import emit
 from tulle.xds.scope import ClientKind, scope
 from tulle.xds.snapshot import CLUSTER, LISTENER, ROUTES
@@ -70,7 +70,7 @@ def write_bootstrap(plane: ControlPlane, directory: Path) -> Path:
     made = grpc_bootstrap(
         NodeIdentity("client", "default", "127.0.0.1", "client", labels({})),
         ServerAddress(host, int(port)),
-        CertificateFiles(*(str(directory / name) for name in ("cert.pem", "key.pem", "root.pem"))),
+        CertificatePaths(*(str(directory / name) for name in ("cert.pem", "key.pem", "root.pem")), refresh_seconds=10),
     )
     path = directory / "grpc.json"
     path.write_text(json.dumps(made))

@@ -9,8 +9,8 @@ import signal
 import sys
 from pathlib import Path
 
-from tulle.agent.bootstrap import CertificateFiles
 from tulle.agent.ca_client import CertificateClient, CertificateRefusedError
+from tulle.agent.certificate_files import CertificateFiles
 from tulle.agent.held import Held
 from tulle.agent.keeper import IdentityKeeper
 from tulle.agent.server import SecretServer

@@ -8,16 +8,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tulle.agent.bootstrap import CertificateFiles
 from tulle.agent.ca_client import CertificateClient, CertificateRefusedError
+from tulle.agent.certificate_files import REFRESH_SECONDS, CertificateFiles
 from tulle.agent.keeper import IdentityKeeper
 from tulle.cli.client import Client
 from tulle.cli.failure import FAILED, Failure
 from tulle.identity.files import UnsafeKeyError, private_directory, write_private
 from tulle.identity.names import CONTROL_PLANE_SERVER_NAME
 from tulle.model.meta import labels
-from tulle.xds.bootstrap import CertificateFiles as Paths
-from tulle.xds.bootstrap import NodeIdentity, ServerAddress, grpc_bootstrap
+from tulle.xds.bootstrap import CertificatePaths, NodeIdentity, ServerAddress, grpc_bootstrap
 
 
 def prepare(client: Client, namespace: str, workload: str, folder: Path, *, keep: bool) -> None:
@@ -52,7 +51,7 @@ def _bootstrap(workload: dict[str, Any], xds: str, files: CertificateFiles) -> d
         labels(workload["labels"]),
     )
     host, _, port = xds.rpartition(":")
-    paths = Paths(str(files.certificate), str(files.key), str(files.root))
+    paths = CertificatePaths(str(files.certificate), str(files.key), str(files.root), REFRESH_SECONDS)
     return grpc_bootstrap(node, ServerAddress(host.strip("[]"), int(port)), paths)
 
 

@@ -52,12 +52,13 @@ class ServerAddress:
 
 
 @dataclass(frozen=True, slots=True)
-class CertificateFiles:
-    """PEM files, kept fresh by the agent: own chain, own key, trust bundle."""
+class CertificatePaths:
+    """PEM files, kept fresh by the agent: own chain, own key, trust bundle; and how often gRPC looks at them."""
 
     certificate: str
     private_key: str
     trust_bundle: str
+    refresh_seconds: int
 
 
 def proxy_bootstrap(
@@ -79,7 +80,7 @@ def envoy_bootstrap(
     return to_dict(_bootstrap(node, admin_port, clusters, zipkin))
 
 
-def grpc_bootstrap(node: NodeIdentity, xds: ServerAddress, files: CertificateFiles) -> dict[str, Any]:
+def grpc_bootstrap(node: NodeIdentity, xds: ServerAddress, files: CertificatePaths) -> dict[str, Any]:
     """A proxyless gRPC client's bootstrap (gRFC A27, A29, A65), for GRPC_XDS_BOOTSTRAP.
 
     The control plane's certificate is checked against the host of `xds`, so it must carry that.
@@ -88,7 +89,7 @@ def grpc_bootstrap(node: NodeIdentity, xds: ServerAddress, files: CertificateFil
         "certificate_file": files.certificate,
         "private_key_file": files.private_key,
         "ca_certificate_file": files.trust_bundle,
-        "refresh_interval": "60s",
+        "refresh_interval": f"{files.refresh_seconds}s",
     }
     return {
         "xds_servers": [
