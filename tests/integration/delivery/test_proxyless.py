@@ -113,7 +113,8 @@ async def test_a_proxyless_client_is_routed_and_follows_changes(tmp_path: Path) 
         node = NodeIdentity("a", "default", "127.0.0.1", "a", labels({}))
         paths = CertificatePaths(str(files.certificate), str(files.key), str(files.root), REFRESH_SECONDS)
         host, _, port = plane.xds.rpartition(":")
-        (tmp_path / "bootstrap.json").write_text(json.dumps(grpc_bootstrap(node, ServerAddress(host, int(port)), paths)))
+        bootstrap = grpc_bootstrap(node, ServerAddress(host, int(port)), paths)
+        (tmp_path / "bootstrap.json").write_text(json.dumps(bootstrap))
         environment = {**os.environ, "GRPC_XDS_BOOTSTRAP": str(tmp_path / "bootstrap.json")}
         pipe = asyncio.subprocess.PIPE
         client = await asyncio.create_subprocess_exec(
