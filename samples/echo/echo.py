@@ -60,8 +60,8 @@ class Server:
                     break
         except Malformed as error:
             writer.write(response(400, "text/plain", f"{error}\n".encode(), closing=True))
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # The client went away; there is nobody left to tell.
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # The client went away, or the process ends: there is nobody left to tell.
         finally:
             self.writers.discard(writer)
             writer.close()

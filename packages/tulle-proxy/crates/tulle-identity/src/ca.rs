@@ -47,7 +47,7 @@ pub enum Proof {
 /// Why no certificate came back.
 #[derive(Debug, thiserror::Error)]
 pub enum CaError {
-    #[error("cannot reach the certificate authority at {0}: {1}")]
+    #[error("cannot reach the certificate authority at {0}: {reason}", reason = root_cause(.1))]
     Connect(String, tonic::transport::Error),
     #[error("the certificate authority refused: {}", .0.message())]
     Refused(#[from] tonic::Status),
@@ -55,6 +55,15 @@ pub enum CaError {
     Answer(&'static str),
     #[error("the join token cannot be sent: {0}")]
     Token(#[from] tonic::metadata::errors::InvalidMetadataValue),
+}
+
+/// tonic's own message is only "transport error": what happened is at the end of its chain of causes.
+fn root_cause(error: &tonic::transport::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
 }
 
 /// What the authority signed. PEM text; public.

@@ -1,5 +1,6 @@
 //! Keeps this process's identity alive: joins by token once, renews by certificate at half-life, remembers on disk.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -56,6 +57,25 @@ pub enum Event {
     Trust,
     /// It does not tell at the moment; tried again after the duration given.
     TrustUnknown(CaError, Duration),
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let minutes = |validity: &Validity| (validity.until - validity.from) / 60;
+        match self {
+            Event::Restored(validity) => {
+                write!(out, "the certificate kept on disk is used (life {} min)", minutes(validity))
+            }
+            Event::Issued(validity) => write!(out, "a certificate was issued (life {} min)", minutes(validity)),
+            Event::Failed(error, Duration::ZERO) => write!(out, "what is kept on disk is not used: {error}"),
+            Event::Failed(error, pause) => write!(out, "{error}; again in {pause:.1?}"),
+            Event::NotKept(error) => write!(out, "the certificate could not be kept on disk: {error}"),
+            Event::Trust => write!(out, "the authority's roots or revocations changed"),
+            Event::TrustUnknown(error, pause) => {
+                write!(out, "roots and revocations as before: {error}; again in {pause:.1?}")
+            }
+        }
+    }
 }
 
 const FIRST_RETRY: Duration = Duration::from_millis(250);

@@ -142,7 +142,7 @@ impl Control {
         let Some(file) = &self.options.identity else { return std::future::pending().await };
         let log = self.options.log.clone();
         let config: JoinConfig = file.join_config();
-        let report = move |event| log.say(Level::Info, || format!("identity: {event:?}"));
+        let report = move |event| log.say(Level::Info, || format!("identity: {event}"));
         keep_identity(config, self.identity.clone(), self.launch.seed, report).await;
     }
 
