@@ -16,6 +16,10 @@ class Ended(Exception):
     """The connection ended before the first byte of an answer."""
 
 
+class Unserved(ConnectionResetError):
+    """A fresh connection ended before the first byte of an answer."""
+
+
 @dataclass
 class Connection:
     """One keep-alive connection to a proxy."""
@@ -34,12 +38,12 @@ class Connection:
             return self._exchange(path, headers or {})
         except Ended:
             if self._used == 0:
-                raise ConnectionResetError("closed before an answer") from None
+                raise Unserved("closed before an answer") from None
         self.close()
         try:
             return self._exchange(path, headers or {})
         except Ended:
-            raise ConnectionResetError("closed before an answer") from None
+            raise Unserved("closed before an answer") from None
 
     def close(self) -> None:
         """Ends the connection."""
@@ -97,6 +101,9 @@ class Load:
     answers: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     refused_is_the_end: bool = False
+    unserved_before_the_end: bool = False
+    """Each thread's last connection may go unserved: stock Envoy closes a listening socket without taking what the
+    kernel has queued on it, and the kernel resets that. Anything but a refusal afterwards makes it a failure."""
     _stop: threading.Event = field(default_factory=threading.Event)
     _running: list[threading.Thread] = field(default_factory=list)
 
@@ -126,6 +133,7 @@ class Load:
 
     def _work(self) -> None:
         connection = Connection(self.port, self.authority)
+        unserved: list[str] = []
         while not self._stop.is_set():
             try:
                 status, body = connection.get()
@@ -133,6 +141,13 @@ class Load:
                 if self.refused_is_the_end:
                     return
                 self.failures.append("refused")
+                continue
+            except Unserved as error:
+                connection.close()
+                if self.unserved_before_the_end and not unserved:
+                    unserved.append(f"{type(error).__name__}: {error}")
+                    continue
+                self.failures.append(f"{type(error).__name__}: {error}")
             except OSError as error:
                 self.failures.append(f"{type(error).__name__}: {error}")
                 connection.close()
@@ -141,4 +156,6 @@ class Load:
                     self.answers[json.loads(body)["name"]] += 1
                 else:
                     self.failures.append(f"{status} {body!r:.100}")
+                self.failures += unserved
+                unserved.clear()
         connection.close()
