@@ -53,7 +53,7 @@ class Connection:
 
     def _exchange(self, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
         if self._socket is None:
-            self._socket = socket.create_connection(("127.0.0.1", self.port), TIMEOUT)
+            self._socket = self._connect()
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._used = 0
         lines = [f"GET {path} HTTP/1.1", f"Host: {self.authority}", *(f"{k}: {v}" for k, v in headers.items())]
@@ -69,6 +69,13 @@ class Connection:
         if fields.get(b"connection") == b"close":
             self.close()
         return status, body
+
+    def _connect(self) -> socket.socket:
+        try:
+            return socket.create_connection(("127.0.0.1", self.port), TIMEOUT)
+        except ConnectionResetError:
+            # The listening socket closed between the handshake's packets: no connection came about, as with a refusal.
+            raise ConnectionRefusedError("reset while connecting") from None
 
     def _read_head(self) -> bytes:
         assert self._socket is not None
