@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 /// How long accepting rests after the process ran out of descriptors or memory: long enough not to spin, short
@@ -55,12 +55,31 @@ pub fn accept_queued(listener: TcpListener, limit: u32) -> Vec<(TcpStream, Socke
     let Ok(listener) = listener.into_std() else {
         return Vec::new();
     };
+    // Without this a connection may be queued between the last accept and the close, and would be reset. Where filters
+    // are not allowed that window of microseconds stays.
+    let _ = SockRef::from(&listener).attach_filter(&drop_new_connections());
     let next = || {
         let (stream, peer) = listener.accept().ok()?;
         stream.set_nonblocking(true).ok()?;
         Some((TcpStream::from_std(stream).ok()?, peer))
     };
     std::iter::from_fn(next).take(limit as usize).collect()
+}
+
+/// A classic BPF program over TCP headers: segments with SYN are dropped, others pass. A client that tries now sends its
+/// SYN again a second later and finds the port closed, or another socket on it.
+fn drop_new_connections() -> [SockFilter; 4] {
+    const FLAGS_AT: u32 = 13;
+    const SYN: u32 = 0x02;
+    let load = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
+    let test = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
+    let give = (libc::BPF_RET | libc::BPF_K) as u16;
+    [
+        SockFilter::new(load, 0, 0, FLAGS_AT),
+        SockFilter::new(test, 0, 1, SYN),
+        SockFilter::new(give, 0, 0, 0),
+        SockFilter::new(give, 0, 0, u32::MAX),
+    ]
 }
 
 fn is_exhaustion(error: &io::Error) -> bool {
