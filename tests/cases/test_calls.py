@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from case_harness.compilation import CASES, all_cases
-from case_harness.proxies import DATA_PLANES, DataPlane
 from case_harness.session import run_case
+
+from harness.proxies import DATA_PLANES, DataPlane
 
 NOT_YET = tomllib.loads((CASES / "not_yet.toml").read_text(encoding="utf-8"))
 

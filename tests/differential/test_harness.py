@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from differ import compare, divergences, h1
+from differ import compare, divergences
 from differ.case import Call, Case
 from differ.compare import Difference
 from differ.record import Answer, Outcome, Received, Seen
 from pydantic import ValidationError
+
+from harness import h1
 
 CALL = Call.model_validate({"name": "c", "get": "/"})
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from case_harness.identities import Identities
 from case_harness.render import opened
+from harness.identities import Identities
 from tulle.xds.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Snapshot
 
 LOG_FORMAT = "%REQ(X-CALL)%\t%RESPONSE_FLAGS%\t%ROUTE_NAME%\t%UPSTREAM_CLUSTER%\t%RESPONSE_CODE%\n"

@@ -35,7 +35,7 @@ from typing import Any
 import yaml
 
 from case_harness.echo import Received, Upstreams
-from case_harness.identities import Identities
+from harness.identities import Identities
 
 WAIT_SECONDS = 4.0
 SIGMAS = 5.0

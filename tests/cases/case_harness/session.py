@@ -22,8 +22,8 @@ from case_harness.calls import (
 )
 from case_harness.compilation import compile_case
 from case_harness.echo import Upstreams
-from case_harness.identities import Identities
-from case_harness.proxies import DataPlane, PortHolder, running
+from harness.identities import Identities
+from harness.proxies import DataPlane, PortHolder, running
 
 
 def run_case(case: Path, plane: DataPlane, directory: Path) -> list[str]:

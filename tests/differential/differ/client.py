@@ -6,11 +6,11 @@ import asyncio
 import ssl
 import time
 
-from differ import h1
 from differ.case import Call, ClientTls, Step
 from differ.pki import Pki
 from differ.record import Answer, Seen
 from differ.upstreams import abort
+from harness import h1
 
 PATIENCE_S = 6.0
 """How long a client waits for what it expects, in seconds."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from differ.case import Call
-from differ.h1 import Headers
 from differ.record import Answer, Outcome, Received
+from harness.h1 import Headers
 
 IGNORED = {"date"}
 """Headers that say nothing about behaviour."""

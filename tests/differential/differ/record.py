@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from differ.h1 import Headers
+from harness.h1 import Headers
 
 
 @dataclass(slots=True)

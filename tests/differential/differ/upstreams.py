@@ -9,10 +9,10 @@ import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from differ import h1
 from differ.case import Upstream
 from differ.pki import Pki
 from differ.record import Received
+from harness import h1
 
 HANG_S = 30.0
 QUIET_S = 0.15

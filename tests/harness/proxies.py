@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from tulle.xds.scope import ClientKind
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+REPOSITORY = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0
 
 
@@ -109,8 +109,8 @@ class PortHolder:
 @contextmanager
 def running(
     plane: DataPlane, bootstrap: dict[str, Any], ports: Iterable[int], directory: Path
-) -> Iterator[None]:
-    """The proxy while it runs and listens on ``ports``."""
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The proxy while it runs and listens on ``ports``; what it says is in ``directory``/output."""
     path = directory / "bootstrap.json"
     path.write_text(json.dumps(bootstrap))
     output = directory / "output"
@@ -118,7 +118,7 @@ def running(
         process = subprocess.Popen(plane.command(path), stdout=sink, stderr=subprocess.STDOUT)
         try:
             _wait_ready(process, ports, output)
-            yield
+            yield process
         finally:
             process.terminate()
             try:
