@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 
 import httpx
 import pytest
 
-from tulle.api import audit, openapi, wire
+from tulle.api import audit, openapi, tokens, wire
+from tulle.api.authenticate import Entrance
 from tulle.api.backend import Refused
-from tulle.api.guard import refusal
+from tulle.api.guard import Headed, refusal
 from tulle.api.server import build
 from tulle.api.trust import routes
 
@@ -33,8 +35,18 @@ class Backend:
         return [] if name == "absent" else [{"kind": kind}]
 
 
-def client(backend: Backend) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(app=build(backend))  # type: ignore[arg-type]
+class NoTokens:
+    """Knows none."""
+
+    def find(self, token: str, now: float) -> None:
+        return None
+
+
+OWNER = Entrance(NoTokens(), local_owner=True, user_of=lambda caller, server: os.geteuid())
+
+
+def client(backend: Backend, entrance: Entrance = OWNER) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app=build(backend, entrance))  # type: ignore[arg-type]
     return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:1")
 
 
@@ -42,19 +54,34 @@ def client(backend: Backend) -> httpx.AsyncClient:
     ("host", "origin", "allowed"),
     [
         ("127.0.0.1:5", None, True),
-        ("localhost", "http://localhost:3000", True),
-        ("[::1]:5", "http://[::1]", True),
+        ("localhost:3000", "http://localhost:3000", True),
+        ("[::1]:5", "http://[::1]:5", True),
+        ("LOCALHOST:3000", "http://localhost:3000", True),
         ("evil.example", None, False),
         ("127.0.0.1.evil.example", None, False),
         ("", None, False),
         ("127.0.0.1:5", "https://evil.example", False),
+        ("127.0.0.1:5", "http://127.0.0.1:6", False),
+        ("127.0.0.1:5", "https://127.0.0.1:5", False),
         ("127.0.0.1:5", "null", False),
         ("user@evil.example", None, False),
         ("[::1", None, False),
     ],
 )
-def test_only_loopback_names_come_in(host: str, origin: str | None, allowed: bool) -> None:
-    assert (refusal(host, origin) is None) == allowed
+def test_only_loopback_names_and_own_pages_come_in(host: str, origin: str | None, allowed: bool) -> None:
+    assert (refusal(Headed(host, origin), "http") is None) == allowed
+
+
+@pytest.mark.parametrize(("site", "allowed"), [("none", True), ("same-origin", True), ("same-site", False),
+                                               ("cross-site", False), ("", False)])
+def test_what_another_page_fetches_is_refused(site: str, allowed: bool) -> None:
+    assert (refusal(Headed("localhost:5", None, site), "http") is None) == allowed
+
+
+def test_with_tls_any_name_will_do_but_no_other_page() -> None:
+    assert refusal(Headed("mesh.example:8443"), "https") is None
+    assert refusal(Headed("mesh.example:8443", "https://mesh.example:8443"), "https") is None
+    assert refusal(Headed("mesh.example:8443", "https://evil.example"), "https") is not None
 
 
 async def test_a_rebound_name_is_refused() -> None:
@@ -86,9 +113,10 @@ async def test_refusals_are_json_with_a_code() -> None:
 
 def test_every_route_is_described() -> None:
     described = openapi.describe()
+    more = [*routes(Backend()), *audit.routes(Backend()), *tokens.routes(Backend())]  # type: ignore[arg-type]
     served = {
         (method.lower(), route.path)  # type: ignore[attr-defined]
-        for route in build(Backend(), [*routes(Backend()), *audit.routes(Backend())]).routes  # type: ignore[arg-type]
+        for route in build(Backend(), OWNER, more).routes  # type: ignore[arg-type]
         for method in route.methods - {"HEAD"}  # type: ignore[attr-defined]
         if route.path.startswith(("/v1/", "/metrics"))  # type: ignore[attr-defined]
     }

@@ -65,13 +65,14 @@ def test_a_store_of_the_first_version_is_taken_up(tmp_path: Path) -> None:
     store.close()
     with sqlite3.connect(path) as old:
         old.executescript(
-            "DROP TABLE leaves; DROP TABLE revocations; DROP TABLE revoked_serials;"
+            "DROP TABLE leaves; DROP TABLE revocations; DROP TABLE revoked_serials; DROP TABLE api_tokens;"
             " DELETE FROM counters WHERE name = 'revocations'; PRAGMA user_version = 1;"
             " ALTER TABLE audit DROP COLUMN origin; ALTER TABLE audit DROP COLUMN previous;"
             " ALTER TABLE audit DROP COLUMN hash;"
         )
     again = Store.open(path)
     assert again.leaves.in_use(0) == []
+    assert again.tokens.all() == []
     again.ledger.audit("later", "subject", "detail", 2)
     assert [entry.event for entry in again.ledger.audit_log()] == ["later", "event"]
     assert again.ledger.verify().fault is None

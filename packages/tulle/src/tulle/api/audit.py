@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from tulle.api.backend import Refused
 from tulle.api.body import answer
+from tulle.api.roles import Need, guarded
 from tulle.api.wire import Message
 
 DEFAULT_LIMIT = 100
@@ -57,4 +58,4 @@ def routes(backend: AuditBackend) -> list[Route]:
             raise Refused.because(400, "malformed", f"limit must be a number, not {text!r:.20}")
         return answer(backend.audited(int(text), request.query_params.get("known")))
 
-    return [Route("/v1/audit", audit)]
+    return [guarded("/v1/audit", audit, Need.ADMIN)]

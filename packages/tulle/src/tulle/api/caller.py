@@ -1,4 +1,4 @@
-"""Who calls the admin API: the address, and for a caller on this machine the user that the kernel says it is."""
+"""Who has the other end of a local connection: the user that the kernel says it is."""
 
 from __future__ import annotations
 
@@ -6,43 +6,45 @@ from contextvars import ContextVar
 from ipaddress import ip_address
 from pathlib import Path
 
-from starlette.types import ASGIApp, Receive, Scope, Send
-
 CALLER: ContextVar[str] = ContextVar("CALLER", default="")
-"""Of the request that is being served; empty outside of one."""
+"""Who sent the request that is being served, for the audit log; empty outside of one."""
 
 _TABLES = {4: Path("/proc/net/tcp"), 6: Path("/proc/net/tcp6")}
-_LOCAL, _UID = 1, 7
-_SAFE = {"GET", "HEAD", "OPTIONS"}
+_LOCAL, _REMOTE, _UID, _INODE = 1, 2, 7, 9
+
+Address = tuple[str, int]
 
 
-class NoteCaller:
-    """ASGI middleware that sets `CALLER` for requests that may change something."""
+def user_of(caller: Address, server: Address) -> int | None:
+    """The user id of the process that has the caller's end of a connection; None when it is not on this machine.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on."""
-        client = scope.get("client") if scope["type"] == "http" and scope["method"] not in _SAFE else None
-        token = CALLER.set(describe(*client) if client is not None else "")
-        try:
-            await self.app(scope, receive, send)
-        finally:
-            CALLER.reset(token)
-
-
-def describe(host: str, port: int) -> str:
-    """`HOST:PORT`, followed by the user id of whoever has that end of the connection, if it is on this machine."""
+    Also None when that end is closed already: the kernel then says 0, which is not to be taken for root.
+    """
+    ends = _hex(*caller), _hex(*server)
+    if None in ends:
+        return None
     try:
-        address = ip_address(host)
-        table = _TABLES[address.version].read_text()
-    except (ValueError, OSError):
-        return f"{host}:{port}"
-    words = [address.packed[at : at + 4][::-1].hex() for at in range(0, len(address.packed), 4)]
-    wanted = f"{''.join(words)}:{port:04x}".upper()
+        table = _TABLES[ip_address(caller[0]).version].read_text()
+    except OSError:
+        return None
     for line in table.splitlines()[1:]:
         fields = line.split()
-        if fields[_LOCAL] == wanted:
-            return f"{host}:{port} uid {fields[_UID]}"
-    return f"{host}:{port}"
+        if (fields[_LOCAL], fields[_REMOTE]) == ends:
+            return int(fields[_UID]) if fields[_INODE] != "0" else None
+    return None
+
+
+def describe(caller: Address, server: Address) -> str:
+    """`HOST:PORT`, followed by the user id of whoever has that end of the connection, if it is on this machine."""
+    user = user_of(caller, server)
+    return f"{caller[0]}:{caller[1]}" + (f" uid {user}" if user is not None else "")
+
+
+def _hex(host: str, port: int) -> str | None:
+    """An address as the kernel's tables have it."""
+    try:
+        packed = ip_address(host).packed
+    except ValueError:
+        return None
+    words = [packed[at : at + 4][::-1].hex() for at in range(0, len(packed), 4)]
+    return f"{''.join(words)}:{port:04x}".upper()

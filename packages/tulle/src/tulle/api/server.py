@@ -14,39 +14,42 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from tulle.api import openapi, wire
+from tulle.api.authenticate import Authenticate, Entrance
 from tulle.api.backend import Backend, Refused
 from tulle.api.body import answer, read
-from tulle.api.caller import NoteCaller
-from tulle.api.guard import LocalOnly
+from tulle.api.guard import NoForeignPages
+from tulle.api.roles import Need, guarded
 
 LONGEST_WAIT = 60.0
 
 
-def build(backend: Backend, more: Sequence[Route] = ()) -> Starlette:
-    """The application for one backend, and more routes than its own."""
+def build(backend: Backend, entrance: Entrance, more: Sequence[Route] = ()) -> Starlette:
+    """The application for one backend and those whom the entrance lets in, with more routes than its own."""
     api = _Api(backend)
+    an_object, a_placement = "/v1/objects/{kind}/{namespace}/{name}", "/v1/workloads/{namespace}/{name}/placement"
     routes = [
-        Route("/healthz", api.health),
-        Route("/openapi.json", api.description),
-        Route("/v1/apply", api.apply, methods=["POST"]),
-        Route("/v1/objects/{kind}", api.list_objects),
-        Route("/v1/objects/{kind}/{namespace}/{name}", api.get_object),
-        Route("/v1/objects/{kind}/{namespace}/{name}", api.delete_object, methods=["DELETE"]),
-        Route("/v1/status", api.status),
-        Route("/v1/proxies", api.proxies),
-        Route("/v1/diagnostics", api.diagnostics),
-        Route("/v1/edges", api.edges),
-        Route("/v1/access/check", api.check_access, methods=["POST"]),
-        Route("/v1/watch", api.watch),
-        Route("/v1/workloads", api.workloads),
-        Route("/v1/workloads/{namespace}/{name}/placement", api.place, methods=["PUT"]),
-        Route("/v1/workloads/{namespace}/{name}/placement", api.displace, methods=["DELETE"]),
-        Route("/v1/workloads/{namespace}/{name}/join-token", api.join_token, methods=["POST"]),
-        Route("/v1/placements", api.displace_all, methods=["DELETE"]),
+        guarded("/healthz", api.health, Need.NOTHING),
+        guarded("/openapi.json", api.description, Need.NOTHING),
+        # The namespaces are those of the objects in the body: the backend asks for the right to each.
+        guarded("/v1/apply", api.apply, Need.VIEW, ["POST"]),
+        guarded("/v1/objects/{kind}", api.list_objects, Need.VIEW),
+        guarded(an_object, api.get_object, Need.VIEW),
+        guarded(an_object, api.delete_object, Need.EDIT, ["DELETE"]),
+        guarded("/v1/status", api.status, Need.VIEW),
+        guarded("/v1/proxies", api.proxies, Need.VIEW),
+        guarded("/v1/diagnostics", api.diagnostics, Need.VIEW),
+        guarded("/v1/edges", api.edges, Need.VIEW),
+        guarded("/v1/access/check", api.check_access, Need.VIEW, ["POST"]),
+        guarded("/v1/watch", api.watch, Need.VIEW),
+        guarded("/v1/workloads", api.workloads, Need.VIEW),
+        guarded(a_placement, api.place, Need.EDIT, ["PUT"]),
+        guarded(a_placement, api.displace, Need.EDIT, ["DELETE"]),
+        guarded("/v1/workloads/{namespace}/{name}/join-token", api.join_token, Need.EDIT, ["POST"]),
+        guarded("/v1/placements", api.displace_all, Need.ADMIN, ["DELETE"]),
         *more,
     ]
     handlers: dict[Any, Any] = {Refused: _refused}
-    door = [Middleware(LocalOnly), Middleware(NoteCaller)]
+    door = [Middleware(NoForeignPages), Middleware(Authenticate, entrance)]
     return Starlette(routes=routes, middleware=door, exception_handlers=handlers)
 
 
@@ -132,6 +135,7 @@ def _seconds(text: str) -> float:
 
 
 async def _refused(request: Request, error: Refused) -> Response:
-    return Response(msgspec.json.encode(error.failure), error.status, media_type="application/json")
+    headers = {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": "1"}}.get(error.status)
+    return Response(msgspec.json.encode(error.failure), error.status, headers, media_type="application/json")
 
 

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tulle.api.body import answer, read
+from tulle.api.roles import Need, guarded
 from tulle.api.wire_trust import CaStatus, RotationRequest
 
 PHASES = ("stable", "trust-both", "sign-with-new")
@@ -58,10 +59,10 @@ def routes(backend: TrustBackend) -> list[Route]:
         return Response(render(backend.ca_status()), media_type="text/plain; version=0.0.4")
 
     return [
-        Route("/v1/ca", status),
-        Route("/v1/ca/rotation", rotate, methods=["POST"]),
-        Route("/v1/workloads/{namespace}/{name}/revocation", revocation, methods=["PUT", "DELETE"]),
-        Route("/metrics", metrics),
+        guarded("/v1/ca", status, Need.VIEW),
+        guarded("/v1/ca/rotation", rotate, Need.ADMIN, ["POST"]),
+        guarded("/v1/workloads/{namespace}/{name}/revocation", revocation, Need.EDIT, ["PUT", "DELETE"]),
+        guarded("/metrics", metrics, Need.VIEW),
     ]
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from tulle.cli.failure import FAILED, REFUSED, UNREACHABLE, Failure
-from tulle.cli.state import find_api
+from tulle.cli.state import ROOTS_VARIABLE, find_api, find_token
 
 PATIENCE = 30.0
+CONTROL_PLANE_NAME = "tulle-control-plane"
+"""As in `tulle.identity.names`, which is not imported because start-up time counts."""
 
 
 class Client:
@@ -38,8 +41,11 @@ class Client:
         target = "/" + "/".join(quote(segment, safe="") for segment in path) + query
         content = None if body is None else json.dumps(body)
         headers = {"Content-Type": "application/json"} if body is not None else {}
+        token = find_token(self.api)
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
         try:
-            connection = http.client.HTTPConnection(url.hostname or "", url.port or 80, timeout=PATIENCE)
+            connection = _connection(url)
             connection.request(method, target, content, headers)
             answer = connection.getresponse()
             text = answer.read()
@@ -49,6 +55,28 @@ class Client:
         if answer.status >= 400:
             raise _failure(text)
         return json.loads(text) if text else None
+
+
+def _connection(url: SplitResult) -> http.client.HTTPConnection:
+    """A connection to a control plane; with TLS where its URL says so."""
+    if url.scheme != "https":
+        return http.client.HTTPConnection(url.hostname or "", url.port or 80, timeout=PATIENCE)
+    import ssl
+
+    roots = os.environ.get(ROOTS_VARIABLE)
+    context = ssl.create_default_context(cafile=roots)
+    if roots is None:
+        return http.client.HTTPSConnection(url.hostname or "", url.port or 443, timeout=PATIENCE, context=context)
+    return _MeshConnection(url.hostname or "", url.port or 443, timeout=PATIENCE, context=context)
+
+
+class _MeshConnection(http.client.HTTPSConnection):
+    """To a control plane that the mesh's own roots vouch for, by the one name that it has at every address."""
+
+    def connect(self) -> None:
+        http.client.HTTPConnection.connect(self)
+        context: Any = getattr(self, "_context")  # noqa: B009 (the standard library keeps it there)
+        self.sock = context.wrap_socket(self.sock, server_hostname=CONTROL_PLANE_NAME)
 
 
 def _failure(text: bytes) -> Failure:

@@ -34,6 +34,7 @@ COMMANDS = {
     "audit": Entry("Trust", "audit", "audit", "Show and verify the audit log"),
     "backup": Entry("Trust", "backup", "backup", "Save the authority and the store"),
     "restore": Entry("Trust", "backup", "restore", "Bring a backup back"),
+    "token": Entry("Trust", "token", "token", "Let others use the admin API"),
     "workload": Entry("Trust", "trust", "workload", "Revoke a workload's identity"),
     "status": Entry("Observe", "status", "status", "Show the control plane and its proxies"),
     "control-plane": Entry("The parts by themselves", "parts", "control_plane", "Run a control plane"),

@@ -17,7 +17,8 @@ from tulle.cli.state import default_state
 @click.command(name="control-plane")
 @click.option("--config", "paths", multiple=True, metavar="PATH", help="File or directory; may be repeated.")
 @click.option("--state", type=click.Path(path_type=Path), metavar="DIR", help="Where the CA and the store are.")
-@click.option("--api", default="127.0.0.1:0", metavar="ADDR", help="Admin API (loopback only).", show_default=True)
+@click.option("--api", default="127.0.0.1:0", metavar="ADDR", show_default=True,
+              help="Admin API; beyond loopback with TLS and tokens only.")
 @click.option("--xds", default="127.0.0.1:0", metavar="ADDR", help="xDS and renewals, mTLS.", show_default=True)
 @click.option("--join", default="127.0.0.1:0", metavar="ADDR", help="First certificates.", show_default=True)
 @click.option("--ready-file", type=click.Path(path_type=Path), metavar="FILE", help="Written when it serves.")

@@ -7,8 +7,10 @@ import os
 from pathlib import Path
 
 API_VARIABLE = "TULLE_API"
+TOKEN_VARIABLE = "TULLE_TOKEN"  # noqa: S105 (the name of a variable)
+ROOTS_VARIABLE = "TULLE_CA_FILE"
 API_FILE = "api.json"
-"""In the state directory: `{"api": URL, "pid": N}` of the control plane that uses it."""
+"""In the state directory: `{"api": URL, "token": TOKEN, ...}` of the control plane that uses it."""
 
 
 def default_state() -> Path:
@@ -22,8 +24,20 @@ def find_api(given: str | None) -> str | None:
     chosen = given or os.environ.get(API_VARIABLE)
     if chosen:
         return (chosen if "://" in chosen else f"http://{chosen}").rstrip("/")
+    return _kept("api")
+
+
+def find_token(api: str) -> str | None:
+    """The token to send: from `TULLE_TOKEN`, else from the default state directory, if that is of this API."""
+    named = os.environ.get(TOKEN_VARIABLE)
+    if named:
+        return named.strip()
+    return _kept("token") if _kept("api") == api else None
+
+
+def _kept(what: str) -> str | None:
     try:
-        api = json.loads((default_state() / API_FILE).read_text(encoding="utf-8"))["api"]
-    except (OSError, ValueError, KeyError):
+        value = json.loads((default_state() / API_FILE).read_text(encoding="utf-8"))[what]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return api if isinstance(api, str) else None
+    return value if isinstance(value, str) else None

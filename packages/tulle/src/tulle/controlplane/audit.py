@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from tulle.api import wire
 from tulle.api.audit import AuditedEvent, AuditReport
 from tulle.api.caller import CALLER
@@ -30,6 +32,16 @@ class Auditor:
         if subjects:
             self.note("objects-changed", ", ".join(subjects), f"revision {revision}", self.clock())
 
+    def placed(self, workload: str, before: wire.PlacementView | None, now: wire.PlacementView) -> None:
+        """Notes where a workload's sidecar is, when that is new; its readiness and processes come and go."""
+        if before is None or _place(before) != _place(now):
+            detail = f"outbound {now.outbound}, inbound {', '.join(str(each.listen) for each in now.inbound) or 'none'}"
+            self.note("workload-placed", workload, detail, self.clock())
+
+    def displaced(self, workloads: Sequence[tuple[str, str]]) -> None:
+        """Notes that placements were forgotten."""
+        self.note("workload-displaced", ", ".join("/".join(each) for each in workloads), "", self.clock())
+
     def files(self, paths: Sequence[str], revision: int) -> None:
         """Notes that files brought another configuration."""
         self.note("files-changed", ", ".join(paths), f"revision {revision}", self.clock(), "")
@@ -45,3 +57,7 @@ class Auditor:
             for each in self.log.audit_log(limit)
         ]
         return AuditReport(events=events, entries=found.entries, head=found.head, fault=found.fault)
+
+
+def _place(view: wire.PlacementView) -> wire.PlacementView:
+    return msgspec.structs.replace(view, ready=False, pid=None, proxy_pid=None)

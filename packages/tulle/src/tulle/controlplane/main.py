@@ -6,20 +6,24 @@ import asyncio
 import json
 import logging
 import os
+import secrets
 import signal
-import socket
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import uvicorn
+from starlette.applications import Starlette
 
 from tulle.api.audit import routes as audit_routes
+from tulle.api.authenticate import Entrance
 from tulle.api.server import build
+from tulle.api.tokens import routes as token_routes
 from tulle.api.trust import routes as trust_routes
 from tulle.controlplane.accepted import Accepted
+from tulle.controlplane.admin_port import AdminCertificate, AdminPort
+from tulle.controlplane.api_tokens import ApiTokens
 from tulle.controlplane.audit import Auditor
 from tulle.controlplane.compile import Compiled
 from tulle.controlplane.configuration import Changed, Configuration, ConfigurationRefused
@@ -107,8 +111,8 @@ async def _serve(options: Options) -> None:
     _note_files(configuration, auditor, before)
     _tell(configuration)
     registry = StatusRegistry()
-    api_socket = _listen(options.api)
-    service = Service(configuration, book, registry, JoinTokens(store.ledger), _addresses(options, api_socket), auditor)
+    admin = AdminPort.listen(options.api)
+    service = Service(configuration, book, registry, JoinTokens(store.ledger), _addresses(options, admin), auditor)
     trust = TrustKeeper(authority, store.leaves, service, auditor.note, utc_now)
     ads = AdsServer(book, _authorizer(book, trust), registry)
     trust.cut += [ads.reauthorize, lambda: _bar(configuration, trust)]
@@ -117,10 +121,13 @@ async def _serve(options: Options) -> None:
     configuration.changed = _publisher(book, service)
     watcher = asyncio.create_task(_watch(configuration, service))
     rotator = asyncio.create_task(_rotate(trust))
-    web = uvicorn.Server(_web_config(service, trust))
-    serving = asyncio.create_task(web.serve(sockets=[api_socket]))
+    own_token = secrets.token_urlsafe(32)
+    tokens = ApiTokens(store.tokens, auditor, time.time)
+    application = _application(service, trust, tokens, Entrance(tokens, own_token, local_owner=admin.loopback))
+    web = admin.server(application, AdminCertificate(authority, admin.host, utc_now))
+    serving = asyncio.create_task(web.serve(sockets=[admin.listener]))
     service.serving = True
-    _announce(options, service)
+    _announce(options, service, own_token)
     await stop.wait()
     service.stop_serving()
     watcher.cancel()
@@ -204,43 +211,22 @@ def _tell(configuration: Configuration) -> None:
         log.warning("%s", found)
 
 
-def _listen(address: str) -> socket.socket:
-    host, _, port = address.rpartition(":")
-    if host not in ("127.0.0.1", "localhost", "[::1]"):
-        raise OSError(f"the admin API listens on loopback only, not on {host!r}")
-    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host.strip("[]"), int(port)))
-    except OSError as error:
-        listener.close()
-        raise OSError(f"cannot listen at {address}: {error.strerror}") from error
-    listener.listen(128)
-    return listener
+def _addresses(options: Options, admin: AdminPort) -> Addresses:
+    return Addresses(admin.url, options.xds, options.join, TRUST_DOMAIN, str(options.state.resolve()), version())
 
 
-def _addresses(options: Options, api: socket.socket) -> Addresses:
-    host = options.api.rpartition(":")[0]
-    url = f"http://{host}:{api.getsockname()[1]}"
-    return Addresses(url, options.xds, options.join, TRUST_DOMAIN, str(options.state.resolve()), version())
+def _application(service: Service, trust: TrustKeeper, tokens: ApiTokens, entrance: Entrance) -> Starlette:
+    more = [*trust_routes(trust), *audit_routes(service.auditor), *token_routes(tokens)]
+    return build(service, entrance, more)
 
 
-def _web_config(service: Service, trust: TrustKeeper) -> uvicorn.Config:
-    return uvicorn.Config(
-        build(service, [*trust_routes(trust), *audit_routes(service.auditor)]),
-        log_level="warning", access_log=False, lifespan="off", loop="none",
-        timeout_graceful_shutdown=1, server_header=False,
-    )
-
-
-def _announce(options: Options, service: Service) -> None:
+def _announce(options: Options, service: Service, own_token: str) -> None:
     at = service.addresses
     content = {"api": at.api, "xds": at.xds, "join": at.join, "pid": os.getpid()}
-    encoded = json.dumps(content).encode()
-    write_atomically(options.state / API_FILE, encoded)
+    # Whoever can read the state directory may use the API anyway: the CLI takes the token from there.
+    write_atomically(options.state / API_FILE, json.dumps({**content, "token": own_token}).encode())
     if options.ready_file is not None:
-        write_atomically(options.ready_file, encoded)
+        write_atomically(options.ready_file, json.dumps(content).encode())
     log.info("ready: admin API %s, xDS %s (mTLS), join %s", at.api, at.xds, at.join)
 
 

@@ -49,11 +49,6 @@ class Placements:
         self.ledger.unplace(*key)
         return True
 
-    def clear(self) -> None:
-        """Forgets all placements."""
-        for key in list(self._by_key):
-            self.remove(key)
-
     def items(self) -> list[tuple[Key, wire.PlacementView]]:
         """All placements, by namespace and name."""
         return sorted(self._by_key.items())

@@ -12,6 +12,8 @@ from typing import Any
 
 from tulle.api import wire
 from tulle.api.backend import Refused
+from tulle.api.caller import CALLER
+from tulle.api.roles import reads_secrets, require_edit
 from tulle.controlplane import access, views
 from tulle.controlplane.accepted import fingerprint
 from tulle.controlplane.audit import Auditor
@@ -77,6 +79,7 @@ class Service:
     def apply(self, request: wire.ApplyRequest) -> wire.ApplyResponse:
         """Reads the documents and changes all of their objects, or refuses all of them."""
         objects = self._read(request.documents)
+        require_edit(obj.namespace for obj in objects)
         current = self.configuration.current.compiled.objects
         results = [_result(obj, current.get(obj.key)) for obj in objects]
         changed = [obj for obj, result in zip(objects, results, strict=True) if result.result != "unchanged"]
@@ -120,22 +123,25 @@ class Service:
         """Notes a placement; the data plane hears of it only when it makes a difference to it."""
         if self._workload(namespace, name) is None:
             raise Refused.because(404, "not-found", f"no workload {namespace}/{name} is declared")
+        before = self.configuration.placements.get((namespace, name))
+        self.auditor.placed(f"{namespace}/{name}", before, placement)
         if self.configuration.placements.put((namespace, name), placement):
             self.configuration.placements_changed()
 
     def displace(self, namespace: str | None, name: str | None) -> None:
         """Forgets one placement, or all when both are None."""
-        if namespace is None or name is None:
-            self.configuration.placements.clear()
-        elif not self.configuration.placements.remove((namespace, name)):
+        gone = self.configuration.placements.workloads() if namespace is None or name is None else [(namespace, name)]
+        gone = [key for key in gone if self.configuration.placements.remove(key)]
+        if not gone:
             return
+        self.auditor.displaced(gone)
         self.configuration.placements_changed()
 
     def join_token(self, namespace: str, name: str) -> wire.JoinToken:
         """A token with which that workload's proxy can get its first certificate."""
         if self._workload(namespace, name) is None:
             raise Refused.because(404, "not-found", f"no workload {namespace}/{name} is declared")
-        token = self.tokens.create(namespace, name, DEFAULT_LIFE, utc_now())
+        token = self.tokens.create(namespace, name, DEFAULT_LIFE, utc_now(), CALLER.get())
         return wire.JoinToken(token=token, expires_in=DEFAULT_LIFE / timedelta(seconds=1))
 
     # -- what is told
@@ -144,7 +150,7 @@ class Service:
         """The documents of a kind that match."""
         objects = self.configuration.current.compiled.objects
         return [
-            objects[key].body
+            objects[key].body if reads_secrets(key[2]) else views.redacted(objects[key])
             for key in self._keys(kind)
             if namespace in (None, key[2]) and name in (None, key[3])
         ]
@@ -235,7 +241,8 @@ class Service:
             views.workload(each, processes.get((each.meta.namespace, each.meta.name)))
             for each in compiled.managed()
         ]
-        return wire.WorkloadList(generation=fingerprint(shown), workloads=shown)
+        told = [each if reads_secrets(each.namespace) else views.without_secrets(each) for each in shown]
+        return wire.WorkloadList(generation=fingerprint(shown), workloads=told)
 
     def _keys(self, kind: str) -> list[ObjectKey]:
         info = find_kind(kind)

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
 from tulle.api import wire
 from tulle.model.diagnostics import Diagnostic
 from tulle.model.source import SourceRef
 from tulle.model.workloads import Process, Workload
+from tulle.objects import RawObject
+
+REDACTED = "(redacted)"
+"""What those are shown instead of an environment variable's value who may not change the workload."""
 
 
 def finding(found: Diagnostic) -> wire.Finding:
@@ -42,3 +51,16 @@ def workload(declared: Workload, process: Process | None) -> wire.WorkloadView:
             path=probe.path, port=probe.port, period=process.readiness_period.total_seconds()
         ) if process is not None and probe is not None else None,
     )
+
+
+def redacted(declared: RawObject) -> Mapping[str, Any]:
+    """An object's document without the values of environment variables, where people keep secrets."""
+    spec = declared.body.get("spec")
+    if declared.kind != "Workload" or not isinstance(spec, Mapping) or "env" not in spec:
+        return declared.body
+    return {**declared.body, "spec": {**spec, "env": dict.fromkeys(spec["env"], REDACTED)}}
+
+
+def without_secrets(view: wire.WorkloadView) -> wire.WorkloadView:
+    """The same workload without the values of its environment variables."""
+    return msgspec.structs.replace(view, env=dict.fromkeys(view.env, REDACTED))

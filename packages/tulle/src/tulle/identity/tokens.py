@@ -29,8 +29,8 @@ class TokenStore(Protocol):
     def take_token(self, digest: str, now: float) -> tuple[str, str] | str:
         """Uses up a token, atomically among all who try: (namespace, workload), or why not."""
 
-    def audit(self, event: str, subject: str, detail: str, now: float) -> None:
-        """Records something that an auditor wants to know."""
+    def audit(self, event: str, subject: str, detail: str, now: float, origin: str) -> None:
+        """Records something that an auditor wants to know, and from where it came."""
 
 
 class JoinTokens:
@@ -39,13 +39,13 @@ class JoinTokens:
     def __init__(self, store: TokenStore) -> None:
         self._store = store
 
-    def create(self, namespace: str, workload: str, life: timedelta, now: datetime) -> str:
-        """A new token with which this workload can join once, within `life`."""
+    def create(self, namespace: str, workload: str, life: timedelta, now: datetime, origin: str = "") -> str:
+        """A new token with which this workload can join once, within `life`; `origin` says who asked for it."""
         token = secrets.token_urlsafe(_BYTES)
         expires = now + life
         self._store.add_token(_digest(token), namespace, workload, expires.timestamp())
         subject = f"{namespace}/{workload}"
-        self._store.audit("token-created", subject, f"until {expires.isoformat()}", now.timestamp())
+        self._store.audit("token-created", subject, f"until {expires.isoformat()}", now.timestamp(), origin)
         return token
 
     def redeem(self, token: str, peer: str, now: datetime) -> Redeemed | str:
@@ -55,11 +55,11 @@ class JoinTokens:
         """
         taken = self._store.take_token(_digest(token), now.timestamp())
         if isinstance(taken, str):
-            self._store.audit("token-refused", peer, taken, now.timestamp())
+            self._store.audit("token-refused", "", taken, now.timestamp(), peer)
             return taken
         redeemed = Redeemed(*taken)
         subject = f"{redeemed.namespace}/{redeemed.workload}"
-        self._store.audit("token-redeemed", subject, f"by {peer}", now.timestamp())
+        self._store.audit("token-redeemed", subject, "", now.timestamp(), peer)
         return redeemed
 
 

@@ -15,6 +15,7 @@ from tulle.objects import ObjectError, ObjectKey, RawObject
 from tulle.sources.store_db import CorruptStoreError, Database, StoreError
 from tulle.sources.store_leaves import LeafLedger
 from tulle.sources.store_ledger import Ledger
+from tulle.sources.store_tokens import TokenLedger
 
 KEPT_REVISIONS = 1000
 """How many revisions the history goes back."""
@@ -73,7 +74,7 @@ class Store:
     """All applied objects, in memory as on disk. Use `open`; belongs to the thread that opened it.
 
     `ledger` keeps, in the same file, what is not configuration: join tokens, the audit log, placements; `leaves`
-    the certificates that are out, and who was revoked.
+    the certificates that are out, and who was revoked; `tokens` those of the admin API.
     """
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
@@ -82,6 +83,7 @@ class Store:
         self._objects, self._revision = _load(database)
         self.ledger = Ledger(database)
         self.leaves = LeafLedger(database)
+        self.tokens = TokenLedger(database)
 
     @classmethod
     def open(cls, path: Path, clock: Callable[[], float] = time.time) -> Store:

@@ -12,7 +12,7 @@ from pathlib import Path
 APPLICATION_ID = 0x74756C6C
 """Marks the file as ours ("tull" in ASCII), so that no other database is taken for a store."""
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _SCHEMA = """
 CREATE TABLE objects (
@@ -64,7 +64,18 @@ ALTER TABLE audit ADD COLUMN previous TEXT NOT NULL DEFAULT '';
 ALTER TABLE audit ADD COLUMN hash TEXT NOT NULL DEFAULT '';
 """
 
-_UPGRADES = {1: _TO_VERSION_2 + _TO_VERSION_3, 2: _TO_VERSION_3}
+_TO_VERSION_4 = """
+CREATE TABLE api_tokens (
+    digest TEXT PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL UNIQUE, role TEXT NOT NULL,
+    namespaces TEXT NOT NULL, created REAL NOT NULL, expires REAL
+) WITHOUT ROWID;
+"""
+
+_UPGRADES = {
+    1: _TO_VERSION_2 + _TO_VERSION_3 + _TO_VERSION_4,
+    2: _TO_VERSION_3 + _TO_VERSION_4,
+    3: _TO_VERSION_4,
+}
 """What leads from each older version to the present one."""
 
 

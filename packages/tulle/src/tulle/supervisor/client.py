@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TypeVar
 
 import httpx
@@ -10,6 +12,9 @@ import msgspec
 from tulle.api import wire
 
 T = TypeVar("T")
+
+API_FILE = "api.json"
+"""In the state directory: where the control plane answers, and the token with which its own user is let in."""
 
 PATIENCE = 5.0
 """Seconds that the control plane may take for an answer it need not wait for."""
@@ -22,8 +27,9 @@ class Unreachable(Exception):
 class ControlPlane:
     """What the supervisor asks of the control plane at one address."""
 
-    def __init__(self, api: str) -> None:
+    def __init__(self, api: str, state: Path) -> None:
         self.api = api
+        self._state = state
         self._http = httpx.AsyncClient(base_url=api, timeout=PATIENCE, trust_env=False)
 
     async def close(self) -> None:
@@ -64,11 +70,22 @@ class ControlPlane:
         """Forgets what an earlier supervisor placed."""
         await self._send("DELETE", "/v1/placements", None, None)
 
+    def _token(self) -> str | None:
+        """The token that the control plane left for its own user, once it serves; a new one each time it starts."""
+        try:
+            written = json.loads((self._state / API_FILE).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return written.get("token") if written.get("api") == self.api else None
+
     async def _send(
         self, method: str, path: str, body: wire.Message | None, shape: type[T] | None, patience: float = PATIENCE
     ) -> T:
         content = None if body is None else msgspec.json.encode(body)
-        headers = {"content-type": "application/json"} if content else None
+        headers = {"content-type": "application/json"} if content else {}
+        token = self._token()
+        if token is not None:
+            headers["authorization"] = f"Bearer {token}"
         try:
             answer = await self._http.request(method, path, content=content, headers=headers, timeout=patience)
         except httpx.HTTPError as error:

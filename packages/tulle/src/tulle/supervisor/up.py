@@ -82,7 +82,7 @@ def _lock(state: Path, stack: ExitStack) -> None:
 
 async def _run(setup: Setup, state: Path, sockets: Path, mark: str) -> None:
     ports = PortBook(random.SystemRandom())
-    api = ControlPlane(f"http://{LOOPBACK}:{ports.choose()}")
+    api = ControlPlane(f"http://{LOOPBACK}:{ports.choose()}", state)
     site = MeshSite(
         state=state,
         sockets=sockets,
