@@ -16,8 +16,8 @@ from case_harness.compilation import (
 )
 from case_harness.render import diagnostics_text, inbound_text, model_text, xds_text
 
+from tulle.xds.client import ClientKind
 from tulle.xds.names import OUTBOUND_ROUTES
-from tulle.xds.scope import ClientKind
 from tulle.xds.snapshot import ROUTES
 
 OUTPUTS = ("model.out.yaml", "xds.out.yaml", "diagnostics.out.txt")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from tulle.xds.scope import ClientKind
+from tulle.xds.client import ClientKind
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0

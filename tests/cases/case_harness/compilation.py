@@ -11,8 +11,9 @@ from tulle.model.diagnostics import Diagnostic
 from tulle.model.fragments import Fragment
 from tulle.model.workloads import InboundPort, Placement, SidecarMode, Workload, WorkloadRef
 from tulle.sources.yaml_reader import Read, read_yaml
+from tulle.xds.client import ClientKind
 from tulle.xds.emit import emit
-from tulle.xds.scope import ClientKind, scope
+from tulle.xds.scope import scope
 from tulle.xds.snapshot import Snapshot
 
 CASES = Path(__file__).resolve().parent.parent

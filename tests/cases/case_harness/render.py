@@ -106,6 +106,8 @@ def _changed_hosts(body: dict[str, Any], base: dict[str, Any] | None) -> dict[st
     if base is None:
         return body
     same = base.get("virtual_hosts", [])
+    if body.get("request_headers_to_remove") == base.get("request_headers_to_remove"):
+        body = {key: value for key, value in body.items() if key != "request_headers_to_remove"}
     return {**body, "virtual_hosts": [host for host in body.get("virtual_hosts", []) if host not in same]}
 
 

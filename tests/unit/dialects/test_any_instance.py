@@ -15,7 +15,15 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from tulle.dialects import known_kinds, lower, lower_all
 from tulle.dialects.base import KindInfo
-from tulle.dialects.istio.schema import destination_rule, gateway, security, service_entry, virtual_service
+from tulle.dialects.istio.schema import (
+    destination_rule,
+    gateway,
+    mesh_config,
+    security,
+    service_entry,
+    sidecar,
+    virtual_service,
+)
 from tulle.dialects.istio.schema.common import OneOf
 from tulle.dialects.kubernetes import schema as kubernetes
 from tulle.dialects.metadata import ObjectMeta
@@ -26,8 +34,9 @@ from tulle.model.source import SourceRef
 from tulle.model.workloads import InboundPort, Placement, WorkloadRef
 from tulle.objects import RawObject
 from tulle.sources.yaml_reader import read_yaml
+from tulle.xds.client import ClientKind
 from tulle.xds.emit import emit
-from tulle.xds.scope import ClientKind, scope
+from tulle.xds.scope import scope
 
 SCHEMAS: dict[str, type[BaseModel]] = {
     "Service": kubernetes.Service,
@@ -48,6 +57,10 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "TCPRoute": smi.TcpRoute,
     "TrafficSplit": smi.TrafficSplit,
     "Workload": own.Workload,
+    "MeshSettings": own.MeshSettings,
+    "Sidecar": sidecar.Sidecar,
+    "ConfigMap": mesh_config.MeshConfigMap,
+    "IstioOperator": mesh_config.IstioOperator,
 }
 
 POOL: tuple[Any, ...] = (

@@ -8,6 +8,7 @@ from typing import TypeVar
 import pytest
 
 from tulle.dialects import Lowered, lower
+from tulle.link import link
 from tulle.model.matching import HeaderMatch, MatchKind, PathKind, StringMatch
 from tulle.model.policies import (
     Balancing,
@@ -269,10 +270,13 @@ def test_service_entry_defaults() -> None:
     assert service.ports[0].app_protocol is None
 
 
-def test_service_entry_by_dns_resolves_its_hosts() -> None:
-    spec = "{hosts: [a.example.com], resolution: DNS, ports: [{number: 443, name: tls, protocol: TLS}]}"
-    service = _one(_lower("ServiceEntry", spec), Service)
-    assert [each.address for each in service.endpoints] == ["a.example.com"]
+def test_service_entry_by_dns_resolves_each_host_by_itself() -> None:
+    spec = "{hosts: [a.example.com, b.example.com], resolution: DNS, ports: [{number: 443, name: tls, protocol: TLS}]}"
+    lowered = _lower("ServiceEntry", spec)
+    assert _one(lowered, Service).endpoints == ()
+    endpoints = link(lowered.fragments).mesh.endpoints
+    for host in ("a.example.com", "b.example.com"):
+        assert [(each.address, each.port) for each in endpoints[host].of(443)] == [(host, 443)]
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,13 @@ from tulle.model.meta import Meta, labels
 from tulle.model.policies import DestinationPolicy, Subset, TrafficPolicy
 from tulle.model.routes import Destination, Forward, HttpRule, RouteSet
 from tulle.model.services import Service, ServicePort, service_fqdn
+from tulle.model.settings import MeshSettings
 from tulle.model.source import SourceRef
 from tulle.model.workloads import InboundPort, Placement, Upstream, Workload, WorkloadPort, WorkloadRef
 from tulle.protos import message, unpack_any
+from tulle.xds.client import ClientKind
 from tulle.xds.emit import emit
-from tulle.xds.scope import ClientKind, scope
+from tulle.xds.scope import scope
 from tulle.xds.snapshot import Resource, Snapshot
 
 BACKEND = service_fqdn("backend", "default")
@@ -121,8 +123,12 @@ def placements() -> list[Placement]:
     return [placement("backend-v1", 20000), placement("backend-v2", 21000), placement("client", 22000)]
 
 
+ON_THIS_MACHINE = MeshSettings(allowed_addresses=("127.0.0.0/8",))
+"""Everything in these meshes listens on loopback."""
+
+
 def linked(fragments: list[Fragment] | None = None) -> Linked:
-    return link(canary() if fragments is None else fragments, placements())
+    return link(canary() if fragments is None else fragments, placements(), ON_THIS_MACHINE)
 
 
 def snapshot(

@@ -8,8 +8,8 @@ from rbac_reading import allows
 
 from tulle.model.access import Guard, Issuer, TokenPolicy
 from tulle.policy.request import Call, HttpRequest
+from tulle.xds.client import ClientKind
 from tulle.xds.filters.table import inbound
-from tulle.xds.scope import ClientKind
 
 KEYS = Issuer(AT, "https://a", jwks="{}")
 NO_KEYS = Issuer(AT, "https://b", jwks_uri="https://keys.example.com/k")

@@ -8,8 +8,9 @@ from mesh_builders import BACKEND, CLIENT, canary, opened, placement, placements
 
 from tulle.link import link, relink_endpoints
 from tulle.model.workloads import Workload, WorkloadRef
+from tulle.xds.client import ClientKind
 from tulle.xds.emit import Emitter
-from tulle.xds.scope import ClientKind, Scoper
+from tulle.xds.scope import Scoper
 from tulle.xds.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Snapshot
 
 V1 = WorkloadRef("default", "backend-v1")

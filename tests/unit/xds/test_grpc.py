@@ -23,8 +23,9 @@ from tulle.model.source import SourceRef
 from tulle.model.workloads import InboundPort, Placement, WorkloadRef
 from tulle.protos import unpack_any
 from tulle.xds.bootstrap import CertificatePaths, NodeIdentity, ServerAddress, grpc_bootstrap
+from tulle.xds.client import ClientKind
 from tulle.xds.emit import emit
-from tulle.xds.scope import ClientKind, scope
+from tulle.xds.scope import scope
 from tulle.xds.snapshot import CLUSTER, LISTENER, ROUTES
 
 CALLER = """

@@ -30,7 +30,7 @@ from tulle.model.workloads import Workload
 from tulle.objects import ObjectKey, RawObject
 from tulle.sources.yaml_reader import read_yaml
 from tulle.status.edges import Proxy, collect
-from tulle.xds.scope import ClientKind
+from tulle.xds.client import ClientKind
 
 
 @dataclass(frozen=True, slots=True)

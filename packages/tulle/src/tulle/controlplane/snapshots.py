@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from tulle.delivery.contract import Node, Peer, Subscription
 from tulle.model.mesh import Mesh
 from tulle.model.workloads import WorkloadRef
+from tulle.xds.client import ClientKind
 from tulle.xds.emit import Emitter
-from tulle.xds.scope import ClientKind, Scoper
+from tulle.xds.scope import Scoper
 from tulle.xds.snapshot import InconsistentSnapshot, Snapshot
 
 log = logging.getLogger(__name__)

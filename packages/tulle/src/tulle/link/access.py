@@ -23,6 +23,7 @@ from tulle.model.access import (
     PeerPolicy,
     TokenPolicy,
     ValueKind,
+    ValueMatch,
 )
 from tulle.model.diagnostics import Diagnostic, Severity
 from tulle.model.mesh import LinkedService
@@ -104,7 +105,7 @@ def link_security(
 ) -> tuple[Security, list[Diagnostic]]:
     """The policies with their references resolved. A reference to nothing never matches, and is reported."""
     findings: list[Diagnostic] = []
-    resolver = _Resolver(operation_sets(written.operations), settings.trust_domain, findings)
+    resolver = _Resolver(operation_sets(written.operations), settings.trust_domains, findings)
     access: dict[str, list[AccessPolicy]] = {}
     for policy in written.access:
         rules = tuple(resolver.rule(rule, policy) for rule in policy.rules)
@@ -148,7 +149,7 @@ def operation_sets(operations: Iterable[OperationSet]) -> dict[SetKey, Operation
 @dataclass(frozen=True, slots=True)
 class _Resolver:
     sets: Mapping[SetKey, OperationSet]
-    trust_domain: str
+    trust_domains: tuple[str, ...]
     findings: list[Diagnostic]
 
     def rule(self, rule: AccessRule, policy: AccessPolicy) -> AccessRule:
@@ -166,16 +167,20 @@ class _Resolver:
         return Clause(tuple(self._condition(each) for each in clause.conditions))
 
     def _condition(self, condition: Condition) -> Condition:
-        written = f"{DEFAULT_TRUST_DOMAIN}/"
-        if condition.attribute is not Attribute.PRINCIPAL or self.trust_domain == DEFAULT_TRUST_DOMAIN:
+        if condition.attribute is not Attribute.PRINCIPAL or self.trust_domains == (DEFAULT_TRUST_DOMAIN,):
             return condition
-        values = tuple(
-            replace(value, value=f"{self.trust_domain}/{value.value.removeprefix(written)}")
-            if value.kind in (ValueKind.EXACT, ValueKind.PREFIX) and value.value.startswith(written)
-            else value
-            for value in condition.values
-        )
+        values = tuple(each for value in condition.values for each in self._principals(value))
         return replace(condition, values=values)
+
+    def _principals(self, written: ValueMatch) -> Iterator[ValueMatch]:
+        """A principal of the mesh by any of its names is meant in all of its trust domains (Istio's rule)."""
+        domain, slash, rest = written.value.partition("/")
+        whole = written.kind in (ValueKind.EXACT, ValueKind.PREFIX) and slash
+        if not whole or domain not in (*self.trust_domains, DEFAULT_TRUST_DOMAIN):
+            yield written
+            return
+        for each in self.trust_domains:
+            yield replace(written, value=f"{each}/{rest}")
 
     def _operations(self, wanted: OperationsRef, policy: AccessPolicy) -> Iterator[Clause]:
         found = self.sets.get((wanted.kind, wanted.namespace, wanted.name))

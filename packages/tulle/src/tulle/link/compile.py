@@ -14,6 +14,7 @@ from tulle.link.hosts import Hosts
 from tulle.link.policies import link_policies
 from tulle.link.routes import link_routes
 from tulle.link.services import link_services
+from tulle.link.settings import link_callers, link_settings
 from tulle.model.access import AccessPolicy, OperationSet, PeerPolicy, TokenPolicy
 from tulle.model.diagnostics import Diagnostic
 from tulle.model.fragments import Fragment
@@ -21,7 +22,7 @@ from tulle.model.mesh import LinkedPolicy, LinkedService, Mesh
 from tulle.model.policies import DestinationPolicy
 from tulle.model.routes import Destination, RouteSet
 from tulle.model.services import EndpointSet, Service
-from tulle.model.settings import MeshSettings
+from tulle.model.settings import CallerPolicy, MeshSettings, SettingsPatch
 from tulle.model.source import SourceRef
 from tulle.model.workloads import Placement, Upstream, Workload
 
@@ -45,9 +46,12 @@ def link(
     settings: MeshSettings | None = None,
 ) -> Linked:
     """One mesh from everything that dialects lowered; the same for any order of `fragments`."""
-    chosen = settings or MeshSettings()
     every = list(fragments)
-    services, declarations, findings = link_services(_oldest_first(every, Service), chosen.domain)
+    chosen, findings = link_settings(_oldest_first(every, SettingsPatch), settings or MeshSettings())
+    callers, found = link_callers(_oldest_first(every, CallerPolicy))
+    findings += found
+    services, declarations, found = link_services(_oldest_first(every, Service), chosen.domain)
+    findings += found
     hosts = Hosts(services.keys(), chosen.domain)
     written = _oldest_first(every, DestinationPolicy)
     policies, found = link_policies(written, hosts)
@@ -64,7 +68,7 @@ def link(
     findings += found
     declared = Declared(chosen, hosts, services, declarations, security)
     assembly = assemble(declared, workloads, _oldest_first(every, EndpointSet), placements)
-    mesh = Mesh(chosen, services, routes, policies, assembly.endpoints, assembly.workloads)
+    mesh = Mesh(chosen, services, routes, policies, assembly.endpoints, assembly.workloads, callers)
     return _linked(mesh, declared, findings, assembly)
 
 
@@ -118,6 +122,8 @@ _F = TypeVar(
     OperationSet,
     PeerPolicy,
     TokenPolicy,
+    SettingsPatch,
+    CallerPolicy,
 )
 
 

@@ -11,6 +11,7 @@ from tulle.link.hosts import Hosts
 from tulle.link.protocols import select_protocol
 from tulle.model.access import PeerMode
 from tulle.model.diagnostics import Diagnostic, Severity
+from tulle.model.egress import forbidden
 from tulle.model.mesh import (
     Endpoint,
     Inbound,
@@ -22,8 +23,16 @@ from tulle.model.mesh import (
     ServiceEndpoints,
 )
 from tulle.model.meta import label, selects
-from tulle.model.services import EndpointSet, Protocol, Service, ServicePort, StaticEndpoint
+from tulle.model.services import (
+    EndpointSet,
+    Protocol,
+    Resolution,
+    Service,
+    ServicePort,
+    StaticEndpoint,
+)
 from tulle.model.settings import MeshSettings
+from tulle.model.source import SourceRef
 from tulle.model.workloads import Placement, SidecarMode, Workload, WorkloadPort, WorkloadRef
 
 
@@ -77,11 +86,14 @@ def assemble(
             service = declared.services[host]
             result.diagnostics += _add_workload(found[host], service, settled, declared, targets)
     for host, declaration in declared.declarations.items():
-        _add_static(found[host], declared.services[host], declaration.endpoints, declared)
+        written = declaration.endpoints or _itself(host, declaration)
+        result.diagnostics += _add_static(found[host], declared.services[host], written, declared)
     for endpoint_set in sorted(sets, key=lambda each: each.meta):
         host = declared.hosts.resolve(endpoint_set.host, endpoint_set.meta.namespace)
         if host in found:
-            _add_static(found[host], declared.services[host], endpoint_set.endpoints, declared)
+            result.diagnostics += _add_static(
+                found[host], declared.services[host], endpoint_set.endpoints, declared
+            )
     result.endpoints = {host: _gathered(host, found[host], declared) for host in declared.services}
     for workload in ordered:
         placement = placed.get(_ref(workload))
@@ -151,6 +163,11 @@ def _add_workload(
         reach = settled.listen.get(app) if workload.sidecar is SidecarMode.MANAGED else app
         if reach is None or not workload.ready:
             continue  # not started, or not ready: nobody is sent there
+        if workload.sidecar is not SidecarMode.MANAGED:
+            wrong = _off_limits(workload.address, workload.meta.source, service.host, declared)
+            if wrong is not None:
+                findings.append(wrong)
+                continue
         endpoint = Endpoint(
             workload.address,
             reach,
@@ -204,10 +221,38 @@ def _no_such_port(service: LinkedService, port: LinkedPort, workload: Workload) 
     )
 
 
+_NAMED = (Resolution.DNS, Resolution.DNS_ROUND_ROBIN, Resolution.PASSTHROUGH)
+
+
+def _itself(host: str, declaration: Service) -> tuple[StaticEndpoint, ...]:
+    """A host without endpoints that is looked up is its own."""
+    if declaration.resolution not in _NAMED or host.startswith("*"):
+        return ()
+    return (StaticEndpoint(declaration.meta.source, host),)
+
+
+def _off_limits(address: str, source: SourceRef, host: str, declared: Declared) -> Diagnostic | None:
+    """A finding about an endpoint that would lead to the machine itself, or to its credentials."""
+    if not forbidden(address, declared.settings.allowed_addresses):
+        return None
+    return Diagnostic(
+        Severity.WARNING,
+        "forbidden-address",
+        f"{address} is no endpoint of {host}: loopback, link-local and metadata addresses are not called",
+        source,
+        hint="MeshSettings spec.egress.allowedAddresses allows some",
+    )
+
+
 def _add_static(
     found: _Found, service: LinkedService, endpoints: Iterable[StaticEndpoint], declared: Declared
-) -> None:
+) -> list[Diagnostic]:
+    findings = []
     for endpoint in endpoints:
+        wrong = _off_limits(endpoint.address, endpoint.source, service.host, declared)
+        if wrong is not None:
+            findings.append(wrong)
+            continue
         named = {each.name: each.number for each in endpoint.ports}
         account = endpoint.service_account
         mtls = not service.external and label(endpoint.labels, "security.istio.io/tlsMode") == "istio"
@@ -226,6 +271,7 @@ def _add_static(
                     None if account is None else spiffe_id(declared.settings, service.namespace, account),
                 )
             )
+    return findings
 
 
 def _gathered(host: str, found: _Found, declared: Declared) -> ServiceEndpoints:
@@ -234,8 +280,20 @@ def _gathered(host: str, found: _Found, declared: Declared) -> ServiceEndpoints:
         for number in sorted(found.ports)
     )
     accounts = {e.account for group in ports for e in group.endpoints if e.mtls and e.account is not None}
+    accounts.update(_aliased(declared.settings, accounts))
     accounts.update(declared.services[host].subject_alt_names)
     return ServiceEndpoints(host, ports, tuple(sorted(accounts)))
+
+
+def _aliased(settings: MeshSettings, accounts: Iterable[str]) -> list[str]:
+    """The same accounts by the mesh's other names."""
+    own = f"spiffe://{settings.trust_domain}/"
+    return [
+        f"spiffe://{alias}/{account.removeprefix(own)}"
+        for alias in settings.trust_domain_aliases
+        for account in accounts
+        if account.startswith(own)
+    ]
 
 
 def _endpoint_order(endpoint: Endpoint) -> tuple[str, str, int, str, str]:

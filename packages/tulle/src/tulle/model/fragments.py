@@ -8,6 +8,7 @@ from tulle.model.access import AccessPolicy, OperationSet, PeerPolicy, TokenPoli
 from tulle.model.policies import DestinationPolicy
 from tulle.model.routes import RouteSet
 from tulle.model.services import EndpointSet, Service
+from tulle.model.settings import CallerPolicy, SettingsPatch
 from tulle.model.workloads import Process, Workload
 
 Fragment: TypeAlias = (
@@ -21,4 +22,6 @@ Fragment: TypeAlias = (
     | OperationSet
     | PeerPolicy
     | TokenPolicy
+    | SettingsPatch
+    | CallerPolicy
 )

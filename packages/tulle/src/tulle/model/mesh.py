@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tulle.model.access import UNGUARDED, Guard
 from tulle.model.meta import Labels, Visibility
 from tulle.model.policies import Subset, TrafficPolicy
 from tulle.model.routes import ConnectionRule, HttpRule
 from tulle.model.services import Protocol, Resolution
-from tulle.model.settings import MeshSettings
+from tulle.model.settings import CallerPolicy, MeshSettings
 from tulle.model.source import SourceRef
 from tulle.model.workloads import WorkloadRef
 
@@ -184,7 +184,8 @@ class PlacedWorkload:
 class Mesh:
     """Structure (settings to policies) and, apart from it, what changes often (endpoints, workloads).
 
-    Mappings are keyed by canonical host, or by WorkloadRef, in sorted order, and never changed.
+    Mappings are keyed by canonical host, by WorkloadRef, or (`callers`) by namespace, in sorted order, and never
+    changed.
     """
 
     settings: MeshSettings
@@ -193,3 +194,4 @@ class Mesh:
     policies: Mapping[str, tuple[LinkedPolicy, ...]]
     endpoints: Mapping[str, ServiceEndpoints]
     workloads: Mapping[WorkloadRef, PlacedWorkload]
+    callers: Mapping[str, tuple[CallerPolicy, ...]] = field(default_factory=dict)

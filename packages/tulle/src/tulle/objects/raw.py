@@ -17,7 +17,14 @@ ObjectKey = tuple[str, str, str, str]
 
 DEFAULT_NAMESPACE = "default"
 
-CLUSTER_SCOPED = frozenset({("", "Namespace"), ("gateway.networking.k8s.io", "GatewayClass")})
+CLUSTER_SCOPED = frozenset(
+    {
+        ("", "Namespace"),
+        ("gateway.networking.k8s.io", "GatewayClass"),
+        ("install.istio.io", "IstioOperator"),
+        ("tulle.dev", "MeshSettings"),
+    }
+)
 """(API group, kind) of the kinds that have no namespace."""
 
 

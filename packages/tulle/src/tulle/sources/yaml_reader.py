@@ -14,6 +14,7 @@ from typing import Any
 from tulle.model.diagnostics import Diagnostic, Severity
 from tulle.model.source import SourceRef
 from tulle.objects import MarkNode, Marks, ObjectError, RawObject, show
+from tulle.sources.embedded import opened
 from tulle.sources.yaml_compose import Composed, RefusedError, compose_documents
 
 MAX_BYTES = 8 * 1024 * 1024
@@ -41,7 +42,8 @@ def read_yaml(text: str, file: str, first: int = 0) -> Read:
     diagnostics: list[Diagnostic] = []
     try:
         for document in compose_documents(text):
-            for body, marks in _expand_lists(document):
+            for written, at in _expand_lists(document):
+                body, marks = opened(written, at, text)
                 found = _object(body, marks, file, first + len(objects))
                 if isinstance(found, RawObject):
                     objects.append(found)

@@ -15,6 +15,7 @@ from tulle.model.policies import (
     OutlierDetection,
     TrafficPolicy,
 )
+from tulle.protos import pack_any, unpack_any
 from tulle.xds.wire import duration, typed, wrapped
 
 UNLIMITED = 4294967295
@@ -153,3 +154,11 @@ def http_options(speak: UpstreamHttp, pool: ConnectionPool = UNSET_POOL) -> Any:
         common_http_protocol_options=common or None,
         **versions,
     )
+
+
+def auto_named(speak: UpstreamHttp, pool: ConnectionPool) -> Any:
+    """The same where the host is known by request only: TLS names it to the server and checks the server for it."""
+    made = unpack_any(http_options(speak, pool))
+    made.upstream_http_protocol_options.auto_sni = True
+    made.upstream_http_protocol_options.auto_san_validation = True
+    return pack_any(made)

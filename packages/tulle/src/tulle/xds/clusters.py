@@ -14,9 +14,17 @@ from tulle.model.policies import (
     UpgradePolicy,
 )
 from tulle.model.services import Protocol, Resolution
+from tulle.model.settings import MeshSettings
 from tulle.protos import message
-from tulle.xds import names, tls
-from tulle.xds.cluster_policies import HTTP_OPTIONS, UNSET_POOL, UpstreamHttp, apply_policy, http_options
+from tulle.xds import egress, names, tls
+from tulle.xds.cluster_policies import (
+    HTTP_OPTIONS,
+    UNSET_POOL,
+    UpstreamHttp,
+    apply_policy,
+    auto_named,
+    http_options,
+)
 from tulle.xds.effective import at_port
 from tulle.xds.endpoints import load_assignment, subset_endpoints
 from tulle.xds.scope import OutboundService
@@ -29,8 +37,9 @@ _DISCOVERY = {
     Resolution.STATIC: "EDS",
     Resolution.DNS: "STRICT_DNS",
     Resolution.DNS_ROUND_ROBIN: "LOGICAL_DNS",
-    Resolution.PASSTHROUGH: "ORIGINAL_DST",
+    Resolution.PASSTHROUGH: "STRICT_DNS",
 }
+_EDS = (Resolution.WORKLOADS, Resolution.STATIC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,35 +75,43 @@ def targets(outbound: OutboundService) -> Iterator[Target]:
             yield Target(outbound.service, port, subset, at_port(outbound.policy, subset, port.number))
 
 
-def outbound_cluster(target: Target, endpoints: ServiceEndpoints) -> Any:
+def outbound_cluster(target: Target, endpoints: ServiceEndpoints, settings: MeshSettings) -> Any:
     """The Cluster of one target. Of `endpoints` it depends on the accounts and on plaintext ones being there,
     and for DNS resolutions on the names.
     """
     service, policy = target.service, target.policy
-    cluster = message(CLUSTER)(
-        name=target.name,
-        type=_DISCOVERY[service.resolution],
-        metadata=service_metadata([service]),
-    )
+    cluster = message(CLUSTER)(name=target.name, metadata=service_metadata([service]))
     apply_policy(cluster, policy)
-    if service.resolution in (Resolution.WORKLOADS, Resolution.STATIC):
+    _discovery(cluster, target, endpoints)
+    if service.external or service.resolution not in _EDS:
+        egress.guard(cluster, settings)
+    _transport(cluster, target, endpoints, settings)
+    if target.port.protocol.is_http or target.port.protocol is Protocol.UNKNOWN:
+        pool = policy.connection_pool or UNSET_POOL
+        speak = upstream_http(target, endpoints)
+        names_itself = egress.is_dynamic(service) and cluster.HasField("transport_socket")
+        made = auto_named(speak, pool) if names_itself else http_options(speak, pool)
+        cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(made)
+    return cluster
+
+
+def _discovery(cluster: Any, target: Target, endpoints: ServiceEndpoints) -> None:
+    """Where the endpoints come from. A host that is called as it is named is looked up by that name."""
+    resolution = target.service.resolution
+    if egress.is_dynamic(target.service):
+        egress.make_dynamic(cluster)
+        return
+    cluster.type = cluster.DiscoveryType.Value(_DISCOVERY[resolution])
+    if resolution in _EDS:
         cluster.eds_cluster_config.MergeFrom(
             message(f"{CLUSTER}.EdsClusterConfig")(
                 eds_config={**ADS, "initial_fetch_timeout": NO_TIMEOUT}, service_name=target.name
             )
         )
-    elif service.resolution is Resolution.PASSTHROUGH:
-        cluster.lb_policy = cluster.LbPolicy.Value("CLUSTER_PROVIDED")
-    else:
-        chosen = subset_endpoints(endpoints.of(target.port.number), target.subset)
-        cluster.load_assignment.CopyFrom(load_assignment(target.name, chosen))
-        cluster.respect_dns_ttl = True
-    _transport(cluster, target, endpoints)
-    if target.port.protocol.is_http or target.port.protocol is Protocol.UNKNOWN:
-        pool = policy.connection_pool or UNSET_POOL
-        speak = upstream_http(target, endpoints)
-        cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(http_options(speak, pool))
-    return cluster
+        return
+    chosen = subset_endpoints(endpoints.of(target.port.number), target.subset)
+    cluster.load_assignment.CopyFrom(load_assignment(target.name, chosen))
+    cluster.respect_dns_ttl = True
 
 
 def upstream_http(target: Target, among: ServiceEndpoints) -> UpstreamHttp:
@@ -122,13 +139,13 @@ def _alpn(target: Target, among: ServiceEndpoints) -> tuple[str, ...]:
     return {UpstreamHttp.HTTP2: ("h2",), UpstreamHttp.HTTP1: ("http/1.1",)}.get(speak, ())
 
 
-def _transport(cluster: Any, target: Target, endpoints: ServiceEndpoints) -> None:
+def _transport(cluster: Any, target: Target, endpoints: ServiceEndpoints, settings: MeshSettings) -> None:
     """The mesh's mTLS where the endpoint has a sidecar, unless the policy says otherwise."""
     policy, service = target.policy.tls, target.service
     alpn = _alpn(target, endpoints)
     if policy is not None and policy.mode in (TlsMode.SIMPLE, TlsMode.MUTUAL):
-        made = tls.originate(policy, service.host, service.subject_alt_names, alpn)
-        cluster.transport_socket.MergeFrom(_socket(made))
+        server = tls.Server(service.host, service.subject_alt_names, alpn)
+        cluster.transport_socket.MergeFrom(_socket(tls.originate(policy, server, settings.tls)))
         return
     if service.resolution is Resolution.PASSTHROUGH or (
         policy is not None and policy.mode is TlsMode.DISABLE
@@ -141,7 +158,7 @@ def _transport(cluster: Any, target: Target, endpoints: ServiceEndpoints) -> Non
     if policy is not None and policy.mode is TlsMode.ISTIO_MUTUAL:
         cluster.transport_socket.MergeFrom(_socket(tls.mesh_client(sni, accounts, alpn)))
         return
-    if service.external:
+    if service.external or not settings.auto_mtls:
         return
     cluster.transport_socket_matches.add(
         name="tlsMode-istio",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from tulle.xds.client import ClientKind
 from tulle.xds.memo import Memo
 from tulle.xds.own import own_clusters, own_listeners, upstream_tables
 from tulle.xds.proxyless import emit_grpc
-from tulle.xds.scope import ClientKind, Scope
+from tulle.xds.scope import Scope
 from tulle.xds.shared import layer, missing_clusters, shared
 from tulle.xds.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Layer, Layered, Snapshot
 

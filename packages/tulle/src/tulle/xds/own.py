@@ -10,11 +10,12 @@ from tulle.model.mesh import Inbound, LinkedPort, LinkedService, LinkedUpstream,
 from tulle.model.services import Protocol
 from tulle.model.settings import MeshSettings
 from tulle.xds import names, routes
+from tulle.xds.client import ClientKind
 from tulle.xds.clusters import inbound_cluster
 from tulle.xds.listeners.inbound import inbound_listener
 from tulle.xds.listeners.outbound import outbound_listener, upstream_listener
 from tulle.xds.memo import Memo
-from tulle.xds.scope import ClientKind, Outbound, OutboundService, Scope
+from tulle.xds.scope import Outbound, OutboundService, Scope
 from tulle.xds.shared import destinations, virtual_host
 from tulle.xds.snapshot import Resource, resource
 
@@ -24,9 +25,9 @@ def own_listeners(scope: Scope, memo: Memo) -> list[Resource]:
     settings, workload = scope.outbound.settings, scope.workload
     made = [
         memo.get(
-            ("outbound listener", workload.outbound, settings),
+            ("outbound listener", workload.outbound, settings, scope.outbound.anywhere, scope.client),
             (),
-            lambda: resource(outbound_listener(workload, settings)),
+            lambda: resource(outbound_listener(workload, scope.outbound, scope.client)),
         )
     ]
     for inbound in workload.inbound:
@@ -35,8 +36,8 @@ def own_listeners(scope: Scope, memo: Memo) -> list[Resource]:
         made.append(memo.get(tag, (), build_inbound))
     for upstream, service, port in _known_upstreams(scope):
         inputs = (service, *destinations((*service.tcp, *service.tls), scope.outbound))
-        build = partial(_upstream_listener, upstream, service, port, scope.outbound)
-        made.append(memo.get(("upstream listener", upstream, settings), inputs, build))
+        build = partial(_upstream_listener, upstream, (service, port), scope.outbound, scope.client)
+        made.append(memo.get(("upstream listener", upstream, settings, scope.client), inputs, build))
     return made
 
 
@@ -47,9 +48,12 @@ def _inbound_listener(
 
 
 def _upstream_listener(
-    upstream: LinkedUpstream, service: OutboundService, port: LinkedPort, outbound: Outbound
+    upstream: LinkedUpstream,
+    called: tuple[OutboundService, LinkedPort],
+    outbound: Outbound,
+    client: ClientKind,
 ) -> Resource:
-    return resource(upstream_listener(upstream, service, port, outbound))
+    return resource(upstream_listener(upstream, called, outbound, client))
 
 
 def upstream_tables(scope: Scope, memo: Memo) -> list[Resource]:

@@ -20,6 +20,9 @@ from tulle.xds.scope import Outbound, OutboundService
 
 ROUTE_TABLE = "envoy.config.route.v3.RouteConfiguration"
 
+OVERRIDES = ("x-envoy-original-dst-host", "x-istio-original-dst-host", "x-istio-attributes")
+"""Headers that tell some proxies another destination than the one that was decided on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Naming:
@@ -126,9 +129,21 @@ def block_all() -> Any:
     return virtual_host(names.BLOCK_ALL, ["*"], [route])
 
 
+def allow_any() -> Any:
+    """What answers for every authority that nobody declared where that is allowed: whoever it names."""
+    action = {"cluster": names.PASSTHROUGH_CLUSTER, "timeout": {"seconds": 0}}
+    route = {"match": {"prefix": "/"}, "route": action, "name": names.ALLOW_ANY}
+    return virtual_host(names.ALLOW_ANY, ["*"], [route])
+
+
 def route_table(name: str, hosts: list[Any]) -> Any:
     """A RouteConfiguration. Clusters may arrive after it, so they are not checked then."""
-    return message(ROUTE_TABLE)(name=name, virtual_hosts=hosts, validate_clusters={"value": False})
+    return message(ROUTE_TABLE)(
+        name=name,
+        virtual_hosts=hosts,
+        validate_clusters={"value": False},
+        request_headers_to_remove=list(OVERRIDES),
+    )
 
 
 def routed_host(routes: HostRoutes, outbound: Outbound) -> Any:

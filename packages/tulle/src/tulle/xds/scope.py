@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
-from tulle.model.hosts import patterns_of
+from tulle.model.hosts import pattern_covers, patterns_of
 from tulle.model.mesh import (
     BoundConnectionRule,
     BoundRule,
@@ -19,34 +18,11 @@ from tulle.model.mesh import (
 from tulle.model.meta import Labels, label, selects
 from tulle.model.policies import Subset, TrafficPolicy
 from tulle.model.routes import MESH_GATEWAY
-from tulle.model.settings import MeshSettings
+from tulle.model.settings import CallerPolicy, MeshSettings
 from tulle.model.workloads import WorkloadRef
+from tulle.xds.client import ClientKind
 from tulle.xds.effective import policy_for
-
-
-class ClientKind(StrEnum):
-    """SIDECAR: tulle-proxy (or any proxy that speaks xDS) beside a workload; ENVOY: stock Envoy there. GRPC: a
-    proxyless gRPC client of that workload.
-
-    The kind says what a data plane can do. Who cannot do what a policy asks for is never sent it, which would
-    be refused as a whole; it gets something stricter that it can do.
-    """
-
-    SIDECAR = "sidecar"
-    ENVOY = "envoy"
-    GRPC = "grpc"
-
-    @classmethod
-    def of(cls, user_agent: str) -> ClientKind:
-        """The kind by the name that a client gives itself in its xDS node (`user_agent_name`)."""
-        if user_agent.startswith("gRPC"):
-            return cls.GRPC
-        return cls.ENVOY if user_agent == "envoy" else cls.SIDECAR
-
-    @property
-    def checks_tokens(self) -> bool:
-        """Whether it has Envoy's jwt_authn filter."""
-        return self is ClientKind.ENVOY
+from tulle.xds.egress import goes_anywhere
 
 
 class UnknownWorkload(LookupError):
@@ -77,13 +53,15 @@ class OutboundService:
 class Outbound:
     """Everything callers of one namespace and shape can reach; one object shared by all of them.
 
-    `services` and `hosts` (routed names that are no service) are by host, sorted.
+    `services` and `hosts` (routed names that are no service) are by host, sorted. `anywhere`: some calls go where
+    only they say.
     """
 
     namespace: str
     settings: MeshSettings
     services: Mapping[str, OutboundService]
     hosts: Mapping[str, HostRoutes]
+    anywhere: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,17 +114,24 @@ class Scoper:
 
     def _build(self, namespace: str, shape: Labels) -> Outbound:
         mesh = self.mesh
+        caller = _caller_policy(mesh, namespace, shape)
         services = {
             host: self._keep(_service(mesh, service, namespace, shape))
             for host, service in mesh.services.items()
-            if service.namespace == namespace or service.visibility.covers(namespace)
+            if (service.namespace == namespace or service.visibility.covers(namespace))
+            and _reachable(caller, service.namespace, host)
         }
         hosts = {}
         for host, routes in mesh.routes.items():
             http = () if host in mesh.services else _visible_http(routes.http, namespace, shape)
+            http = tuple(each for each in http if _reachable(caller, each.namespace, host))
             if http:
                 hosts[host] = HostRoutes(host, http)
-        return Outbound(namespace, mesh.settings, services, hosts)
+        settings = mesh.settings
+        if caller is not None and caller.outbound is not None:
+            settings = replace(settings, outbound=caller.outbound)
+        anywhere = goes_anywhere(settings, (each.service for each in services.values()))
+        return Outbound(namespace, settings, services, hosts, anywhere)
 
     def _keep(self, made: OutboundService) -> OutboundService:
         """The equal one that another namespace, or the mesh before, has already."""
@@ -171,6 +156,7 @@ def _same_structure(mesh: Mesh, other: Mesh) -> bool:
         and mesh.services is other.services
         and mesh.routes is other.routes
         and mesh.policies is other.policies
+        and mesh.callers == other.callers
     )
 
 
@@ -183,7 +169,24 @@ def _caller_labels(mesh: Mesh) -> tuple[str, ...]:
             keys.update(key for match in connection.rule.matches for key, _ in match.source_labels)
     for policies in mesh.policies.values():
         keys.update(key for policy in policies for key, _ in policy.workload_selector)
+    for callers in mesh.callers.values():
+        keys.update(key for caller in callers for key, _ in caller.selector)
     return tuple(sorted(keys))
+
+
+def _caller_policy(mesh: Mesh, namespace: str, shape: Labels) -> CallerPolicy | None:
+    """The one for these workloads: by selector, of the namespace, of the mesh."""
+    own = (each for each in mesh.callers.get(namespace, ()) if selects(each.selector, shape))
+    root = (each for each in mesh.callers.get(mesh.settings.root_namespace, ()) if not each.selector)
+    return next(own, next(root, None))
+
+
+def _reachable(caller: CallerPolicy | None, namespace: str, host: str) -> bool:
+    if caller is None or caller.reachable is None:
+        return True
+    return any(
+        each.namespace in ("*", namespace) and pattern_covers(each.host, host) for each in caller.reachable
+    )
 
 
 def _service(mesh: Mesh, service: LinkedService, namespace: str, shape: Labels) -> OutboundService:

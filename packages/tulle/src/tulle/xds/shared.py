@@ -10,8 +10,10 @@ from typing import Any
 from tulle.model.mesh import BoundConnectionRule, BoundRule, Endpoint, ServiceEndpoints
 from tulle.model.routes import Forward
 from tulle.model.services import Resolution
+from tulle.model.settings import MeshSettings, OutboundPolicy
 from tulle.xds import names, routes
 from tulle.xds.clusters import Target, missing_cluster, outbound_cluster, targets
+from tulle.xds.egress import passthrough_cluster
 from tulle.xds.endpoints import load_assignment, subset_endpoints
 from tulle.xds.memo import Memo
 from tulle.xds.scope import Outbound, OutboundService
@@ -40,11 +42,13 @@ def _build(outbound: Outbound, endpoints: Mapping[str, ServiceEndpoints], memo: 
     for host, service in outbound.services.items():
         answering = endpoints.get(host) or ServiceEndpoints(host)
         for target in targets(service):
-            clusters.append(_cluster(service, target, answering, memo))
+            clusters.append(_cluster(service, target, answering, (outbound.settings, memo)))
             if service.service.resolution in _EDS:
                 chosen = subset_endpoints(answering.of(target.port.number), target.subset)
                 tag = ("endpoints", target.name, chosen)
                 assignments.append(memo.get(tag, (), partial(_endpoints, target.name, chosen)))
+    if outbound.settings.outbound is OutboundPolicy.ALLOW_ANY:
+        clusters.append(_anywhere(outbound.settings, memo))
     table = memo.get("outbound table", (outbound,), partial(_outbound_table, outbound, memo))
     tables = layer([table], memo)
     known = layer(clusters, memo)
@@ -65,11 +69,20 @@ def layer(resources: Sequence[Resource], memo: Memo) -> Layer:
     return memo.get("layer", tuple(resources), lambda: Layer(resources))
 
 
-def _cluster(service: OutboundService, target: Target, answering: ServiceEndpoints, memo: Memo) -> Resource:
+def _cluster(
+    service: OutboundService, target: Target, answering: ServiceEndpoints, common: tuple[MeshSettings, Memo]
+) -> Resource:
     """A cluster depends on its endpoints only by who answers and how; with DNS also by their names."""
-    tag = ("cluster", target.name, answering.accounts, answering.has_plaintext)
+    settings, memo = common
+    said = (settings.tls, settings.auto_mtls, settings.allowed_addresses)
+    tag = ("cluster", target.name, answering.accounts, answering.has_plaintext, said)
     inputs = (service,) if service.service.resolution in _EDS else (service, answering)
-    return memo.get(tag, inputs, lambda: _kept(resource(outbound_cluster(target, answering)), memo))
+    return memo.get(tag, inputs, lambda: _kept(resource(outbound_cluster(target, answering, settings)), memo))
+
+
+def _anywhere(settings: MeshSettings, memo: Memo) -> Resource:
+    tag = ("passthrough", settings.allowed_addresses)
+    return memo.get(tag, (), lambda: resource(passthrough_cluster(settings)))
 
 
 def _kept(made: Resource, memo: Memo) -> Resource:
@@ -97,7 +110,8 @@ def _outbound_table(outbound: Outbound, memo: Memo) -> Resource:
         routes.routed_host(routed, outbound) for host, routed in outbound.hosts.items() if host not in taken
     ]
     if "*" not in outbound.hosts:
-        hosts.append(routes.block_all())
+        anything = outbound.settings.outbound is OutboundPolicy.ALLOW_ANY
+        hosts.append(routes.allow_any() if anything else routes.block_all())
     return _kept(resource(routes.route_table(names.OUTBOUND_ROUTES, hosts)), memo)
 
 

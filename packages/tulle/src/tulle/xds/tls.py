@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tulle.model.policies import ClientTls, TlsMode
+from tulle.model.settings import TlsDefaults, TlsVersion
 from tulle.xds import names
 from tulle.xds.wire import NO_TIMEOUT, extension
 
@@ -36,9 +38,9 @@ def plaintext() -> dict[str, Any]:
     )
 
 
-def mesh_server(trust_domain: str, alpn: Sequence[str]) -> dict[str, Any]:
-    """What an inbound filter chain speaks: TLS 1.3, a client certificate of the mesh's trust domain."""
-    peers = [{"san_type": "URI", "matcher": {"prefix": f"spiffe://{trust_domain}/"}}]
+def mesh_server(trust_domains: Sequence[str], alpn: Sequence[str]) -> dict[str, Any]:
+    """What an inbound filter chain speaks: TLS 1.3, a client certificate of one of the mesh's trust domains."""
+    peers = [{"san_type": "URI", "matcher": {"prefix": f"spiffe://{each}/"}} for each in trust_domains]
     return extension(
         "envoy.transport_sockets.tls",
         f"{TLS}.DownstreamTlsContext",
@@ -86,15 +88,27 @@ def _mesh_context(peers: list[dict[str, Any]], alpn: Sequence[str]) -> dict[str,
     }
 
 
-def originate(
-    policy: ClientTls, host: str, alternatives: Sequence[str], alpn: Sequence[str]
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Whom TLS is spoken with: the host (`*.suffix` where only a request names it), the names that its service
+    declares, and the protocols to offer.
+    """
+
+    host: str
+    alternatives: Sequence[str]
+    alpn: Sequence[str]
+
+
+def originate(policy: ClientTls, server: Server, defaults: TlsDefaults) -> dict[str, Any]:
     """TLS to a server outside the mesh, as a policy says (SIMPLE or MUTUAL).
 
-    The server must have one of the policy's names, else one of the `alternatives` that its service declares, else
-    the name it is called by.
+    The server must have one of the policy's names, else one of those that its service declares, else the name it
+    is called by.
     """
-    context: dict[str, Any] = {"alpn_protocols": list(alpn)}
+    context: dict[str, Any] = {"alpn_protocols": list(server.alpn)}
+    params = _parameters(defaults)
+    if params:
+        context["tls_params"] = params
     if policy.mode is TlsMode.MUTUAL and policy.client_certificate and policy.private_key:
         context["tls_certificates"] = [
             {
@@ -102,18 +116,35 @@ def originate(
                 "private_key": {"filename": policy.private_key},
             }
         ]
+    by_request = server.host.startswith("*") and policy.sni is None
     if not policy.insecure_skip_verify:
-        context["validation_context"] = _server_check(policy, host, alternatives)
+        context["validation_context"] = _server_check(policy, server, () if by_request else (server.host,))
+    named: dict[str, Any] = {"sni": policy.sni or server.host}
+    if by_request:
+        named = {"auto_host_sni": True, "auto_sni_san_validation": not policy.insecure_skip_verify}
     return extension(
-        "envoy.transport_sockets.tls",
-        f"{TLS}.UpstreamTlsContext",
-        common_tls_context=context,
-        sni=policy.sni or host,
+        "envoy.transport_sockets.tls", f"{TLS}.UpstreamTlsContext", common_tls_context=context, **named
     )
 
 
-def _server_check(policy: ClientTls, host: str, alternatives: Sequence[str]) -> dict[str, Any]:
-    wanted = policy.subject_alt_names or alternatives or (policy.sni or host,)
+_VERSIONS = {TlsVersion.V1_2: "TLSv1_2", TlsVersion.V1_3: "TLSv1_3"}
+
+
+def _parameters(defaults: TlsDefaults) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if defaults.minimum is not None:
+        found["tls_minimum_protocol_version"] = _VERSIONS[defaults.minimum]
+        found["tls_maximum_protocol_version"] = "TLSv1_3"
+    if defaults.ciphers:
+        found["cipher_suites"] = list(defaults.ciphers)
+    if defaults.curves:
+        found["ecdh_curves"] = list(defaults.curves)
+    return found
+
+
+def _server_check(policy: ClientTls, server: Server, own: Sequence[str]) -> dict[str, Any]:
+    itself = (policy.sni,) if policy.sni else own
+    wanted = policy.subject_alt_names or server.alternatives or itself
     return {
         "trusted_ca": {"filename": policy.ca or SYSTEM_ROOTS},
         "match_typed_subject_alt_names": [

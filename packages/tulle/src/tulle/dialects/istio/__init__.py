@@ -1,4 +1,4 @@
-"""Istio's networking and security APIs: routes, destination policies, entries, gateways; who may call whom."""
+"""Istio's networking and security APIs: routes, policies, entries, gateways; who may call whom; the mesh's settings."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from tulle.dialects.istio.lower.authentication import peer_authentication, reque
 from tulle.dialects.istio.lower.authorization_policy import authorization_policy
 from tulle.dialects.istio.lower.destination_rule import destination_rule
 from tulle.dialects.istio.lower.gateway import gateway
+from tulle.dialects.istio.lower.mesh_config import config_map, istio_operator, sidecar
 from tulle.dialects.istio.lower.service_entry import service_entry, workload_entry
 from tulle.dialects.istio.lower.virtual_service import virtual_service
 
@@ -24,6 +25,17 @@ DIALECT = Dialect(
         KindInfo(_GROUP, "ServiceEntry", _VERSIONS, "serviceentries", service_entry, ("se",)),
         KindInfo(_GROUP, "WorkloadEntry", _VERSIONS, "workloadentries", workload_entry, ("we",)),
         KindInfo(_GROUP, "Gateway", _VERSIONS, "gateways", gateway, ("gw",)),
+        KindInfo(_GROUP, "Sidecar", _VERSIONS, "sidecars", sidecar),
+        KindInfo("", "ConfigMap", ("v1",), "configmaps", config_map, ("cm",)),
+        KindInfo(
+            "install.istio.io",
+            "IstioOperator",
+            ("v1alpha1",),
+            "istiooperators",
+            istio_operator,
+            ("iop",),
+            namespaced=False,
+        ),
         KindInfo(
             _SECURITY,
             "AuthorizationPolicy",

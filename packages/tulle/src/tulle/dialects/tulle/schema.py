@@ -1,15 +1,17 @@
-"""tulle.dev/v1alpha1: a workload that runs on this machine, with its sidecar."""
+"""tulle.dev/v1alpha1: a workload that runs on this machine, with its sidecar; settings of the whole mesh."""
 
 # ruff: noqa: RUF012 (pydantic copies default values)
 
 from __future__ import annotations
 
-from typing import Annotated
+import ipaddress
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from tulle.dialects.fields import Address, Count, DnsLabel, Duration, Host, Port, Schema, Subdomain
 from tulle.dialects.metadata import Envelope
+from tulle.objects import show
 
 PickedPort = Annotated[int, Field(ge=0, le=65535)]
 """A port; 0, or left out, is any free one, picked when the workload is started."""
@@ -63,3 +65,34 @@ class Workload(Envelope):
     """tulle.dev/v1alpha1 Workload."""
 
     spec: WorkloadSpec
+
+
+def _network(text: str) -> str:
+    try:
+        found = ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ValueError(f"must be a network such as 127.0.0.0/8, not {show(text)}") from error
+    if found.prefixlen == 0:
+        raise ValueError("must not be every address: name the networks that are meant")
+    return str(found)
+
+
+class Egress(Schema):
+    """Calls to what is not of the mesh. ``allowedAddresses`` are networks that proxies otherwise refuse to call."""
+
+    unknown_hosts: Literal["AllowAny", "RegistryOnly"] | None = None
+    allowed_addresses: list[Annotated[str, AfterValidator(_network)]] | None = None
+
+
+class MeshSettingsSpec(Schema):
+    """What is not given stays as other objects say it."""
+
+    egress: Egress = Egress()
+    path_normalization: Literal["None", "Base", "MergeSlashes", "DecodeAndMergeSlashes"] | None = None
+    trust_domain_aliases: list[Subdomain] | None = None
+
+
+class MeshSettings(Envelope):
+    """tulle.dev/v1alpha1 MeshSettings; of the whole mesh, without namespace."""
+
+    spec: MeshSettingsSpec

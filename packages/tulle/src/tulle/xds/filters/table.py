@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from tulle.model.access import Guard
-from tulle.xds import names
+from tulle.model.settings import MeshSettings
+from tulle.xds import egress, names
+from tulle.xds.client import ClientKind
 from tulle.xds.filters import cors, fault, jwt, rbac
-from tulle.xds.scope import ClientKind
 from tulle.xds.wire import extension
 
 _CORS = extension(cors.NAME, "envoy.extensions.filters.http.cors.v3.Cors")
@@ -24,6 +25,12 @@ OUTBOUND: Sequence[Any] = (
     _ROUTER,  # last: it ends the chain
 )
 """Filters of the caller's side, where routes are chosen."""
+
+
+def outbound(settings: MeshSettings, client: ClientKind) -> list[Any]:
+    """The same where some requests go to whichever host they name."""
+    # right before the router: whatever changes the authority has done so
+    return [*OUTBOUND[:-1], *egress.http_filters(settings, client), _ROUTER]
 
 
 def inbound(guard: Guard, port: int, client: ClientKind) -> list[Any]:

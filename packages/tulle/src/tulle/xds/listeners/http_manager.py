@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tulle.model.policies import ConnectionPool
-from tulle.model.settings import MeshSettings
+from tulle.model.settings import MeshSettings, PathNormalization
 from tulle.xds.cluster_policies import UNSET_POOL
 from tulle.xds.telemetry import access_logs, tracing
 from tulle.xds.wire import ADS, NO_TIMEOUT, duration, extension
@@ -31,12 +31,24 @@ def http_manager(
         tracing=tracing(settings),
         use_remote_address={"value": False},
         server_header_transformation="PASS_THROUGH",
-        normalize_path={"value": True},
-        path_with_escaped_slashes_action="KEEP_UNCHANGED",
+        **_paths(settings.path_normalization),
         upgrade_configs=[{"upgrade_type": "websocket"}],
         stream_idle_timeout=NO_TIMEOUT,
         **routes,
     )
+
+
+def _paths(level: PathNormalization) -> dict[str, Any]:
+    """What is done to paths before anything looks at them (Istio's table of levels)."""
+    found: dict[str, Any] = {
+        "normalize_path": {"value": level is not PathNormalization.NONE},
+        "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
+    }
+    if level in (PathNormalization.MERGE_SLASHES, PathNormalization.DECODE_AND_MERGE_SLASHES):
+        found["merge_slashes"] = True
+    if level is PathNormalization.DECODE_AND_MERGE_SLASHES:
+        found["path_with_escaped_slashes_action"] = "UNESCAPE_AND_FORWARD"
+    return found
 
 
 def discovered(route_config_name: str) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from tulle.model.services import Protocol
 from tulle.model.settings import MeshSettings
 from tulle.protos import message
 from tulle.xds import names, tls
+from tulle.xds.client import ClientKind
 from tulle.xds.filters import rbac, table
 from tulle.xds.listeners.http_manager import http_manager, tcp_proxy
-from tulle.xds.scope import ClientKind
+from tulle.xds.routes import OVERRIDES
 from tulle.xds.wire import extension, socket_address
 
 LISTENER = "envoy.config.listener.v3.Listener"
@@ -75,13 +76,13 @@ def _secured(
     tcp_chain = {
         "name": f"{name}|tcp",
         "filter_chain_match": {"transport_protocol": "tls"},
-        "transport_socket": tls.mesh_server(settings.trust_domain, ()),
+        "transport_socket": tls.mesh_server(settings.trust_domains, ()),
         "filters": tcp,
     }
     http_chain = {
         "name": f"{name}|http",
         "filter_chain_match": {"transport_protocol": "tls"},
-        "transport_socket": tls.mesh_server(settings.trust_domain, _HTTP_ALPN),
+        "transport_socket": tls.mesh_server(settings.trust_domains, _HTTP_ALPN),
         "filters": http,
     }
     if inbound.protocol.is_http:
@@ -127,7 +128,12 @@ def _manager(inbound: Inbound, settings: MeshSettings, client: ClientKind) -> di
     }
     host = {"name": names.inbound_virtual_host(inbound.app), "domains": ["*"], "routes": [route]}
     routes = {
-        "route_config": {"name": name, "virtual_hosts": [host], "validate_clusters": {"value": False}},
+        "route_config": {
+            "name": name,
+            "virtual_hosts": [host],
+            "validate_clusters": {"value": False},
+            "request_headers_to_remove": list(OVERRIDES),
+        },
         # who called is said by its certificate only, whatever headers it sends
         "forward_client_cert_details": "SANITIZE_SET",
         "set_current_client_cert_details": {"subject": {"value": True}, "uri": True},

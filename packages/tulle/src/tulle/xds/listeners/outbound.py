@@ -10,9 +10,11 @@ from tulle.model.services import Protocol
 from tulle.model.settings import MeshSettings
 from tulle.protos import message
 from tulle.xds import names
+from tulle.xds.client import ClientKind
 from tulle.xds.cluster_policies import UNSET_POOL
 from tulle.xds.effective import at_port
-from tulle.xds.filters.table import OUTBOUND
+from tulle.xds.egress import is_dynamic, sni_filters
+from tulle.xds.filters import table
 from tulle.xds.listeners.http_manager import discovered, http_manager, tcp_proxy
 from tulle.xds.listeners.inbound import (
     DETECTION_TIMEOUT,
@@ -29,9 +31,11 @@ LOOPBACK = "127.0.0.1"
 """Only the workload itself may use its identity, so its outbound side never listens beyond loopback."""
 
 
-def outbound_listener(workload: PlacedWorkload, settings: MeshSettings) -> Any:
+def outbound_listener(workload: PlacedWorkload, outbound: Outbound, client: ClientKind) -> Any:
     """The Listener that routes every request by its authority, origin-form and absolute-form alike."""
-    manager = http_manager(names.OUTBOUND_LISTENER, settings, OUTBOUND, discovered(names.OUTBOUND_ROUTES))
+    settings = outbound.settings
+    filters = table.outbound(settings, client) if outbound.anywhere else table.OUTBOUND
+    manager = http_manager(names.OUTBOUND_LISTENER, settings, filters, discovered(names.OUTBOUND_ROUTES))
     return message(LISTENER)(
         name=names.OUTBOUND_LISTENER,
         address=socket_address(LOOPBACK, workload.outbound),
@@ -41,15 +45,18 @@ def outbound_listener(workload: PlacedWorkload, settings: MeshSettings) -> Any:
 
 
 def upstream_listener(
-    upstream: LinkedUpstream, service: OutboundService, port: LinkedPort, outbound: Outbound
+    upstream: LinkedUpstream, called: tuple[OutboundService, LinkedPort], outbound: Outbound, client: ClientKind
 ) -> Any:
     """The Listener of one local port that leads to one service port: HTTP, TCP or detected."""
+    service, port = called
     settings = outbound.settings
     name = names.upstream_listener(upstream.local_port)
     routes = discovered(names.upstream_routes(upstream.host, upstream.port))
+    dynamic = is_dynamic(service.service)
+    filters = table.outbound(settings, client) if dynamic else table.OUTBOUND
     http: dict[str, Any] = {
         "name": f"{name}|http",
-        "filters": [http_manager(name, settings, OUTBOUND, routes)],
+        "filters": [http_manager(name, settings, filters, routes)],
     }
     tcp: dict[str, Any] = {"name": f"{name}|tcp", "filters": [_tcp(name, service, port, outbound)]}
     listener = message(LISTENER)(
@@ -58,6 +65,10 @@ def upstream_listener(
     chain = message(f"{LISTENER.rpartition('.')[0]}.FilterChain")
     if port.protocol.is_http:
         listener.filter_chains.append(chain(**http))
+    elif dynamic:
+        listener.listener_filters.add(**TLS_INSPECTOR)
+        tls = _named_by_client(tcp, service, port, (settings, client))
+        listener.filter_chains.append(chain(**tls))
     elif port.protocol is not Protocol.UNKNOWN:
         listener.filter_chains.extend(chain(**each) for each in _by_sni(name, service, port, outbound))
         if listener.filter_chains:
@@ -71,6 +82,18 @@ def upstream_listener(
         listener.filter_chains.append(chain(**http))
         listener.default_filter_chain.MergeFrom(chain(**tcp))
     return listener
+
+
+def _named_by_client(
+    tcp: dict[str, Any], service: OutboundService, port: LinkedPort, common: tuple[MeshSettings, ClientKind]
+) -> dict[str, Any]:
+    """The application's own TLS to whichever host of the wildcard its server name says; anything else is closed."""
+    filters = sni_filters(port.number, *common)
+    return {
+        "name": tcp["name"],
+        "filter_chain_match": {"server_names": [service.service.host]},
+        "filters": [*filters, *tcp["filters"]],
+    }
 
 
 def _tcp(name: str, service: OutboundService, port: LinkedPort, outbound: Outbound) -> dict[str, Any]:

@@ -20,6 +20,7 @@ TLS_MODE_LABEL = "security.istio.io/tlsMode"
 
 _RESOLUTION = {
     "NONE": Resolution.PASSTHROUGH,
+    "DYNAMIC_DNS": Resolution.PASSTHROUGH,
     "STATIC": Resolution.STATIC,
     "DNS": Resolution.DNS,
     "DNS_ROUND_ROBIN": Resolution.DNS_ROUND_ROBIN,
@@ -34,10 +35,6 @@ def service_entry(obj: RawObject) -> Lowered:
     if parsed is None:
         return findings.lowered(())
     spec = parsed.spec
-    if spec.resolution == "DYNAMIC_DNS":
-        message = "DYNAMIC_DNS is not supported yet"
-        findings.error("unsupported", message, ("spec", "resolution"), "DNS resolves the hosts themselves")
-        return findings.lowered(())
     selector = labels(spec.workload_selector.labels) if spec.workload_selector else None
     resolution = Resolution.WORKLOADS if selector is not None else _RESOLUTION[spec.resolution]
     _check(spec, resolution, findings)
@@ -50,7 +47,7 @@ def service_entry(obj: RawObject) -> Lowered:
         ),
         selector=selector,
         resolution=resolution,
-        endpoints=_endpoints(spec, resolution, findings),
+        endpoints=_endpoints(spec, findings),
         addresses=tuple(spec.addresses),
         subject_alt_names=tuple(spec.subject_alt_names),
         external=spec.location == "MESH_EXTERNAL",
@@ -83,16 +80,8 @@ def workload_entry(obj: RawObject) -> Lowered:
     return findings.lowered((fragment,))
 
 
-def _endpoints(
-    spec: schema.ServiceEntrySpec, resolution: Resolution, findings: Findings
-) -> tuple[StaticEndpoint, ...]:
-    """The declared endpoints; with DNS and none declared, the hosts themselves are resolved."""
-    if not spec.endpoints and resolution in _DNS:
-        return tuple(
-            StaticEndpoint(source=findings.place(("spec", "hosts", index)), address=host)
-            for index, host in enumerate(spec.hosts)
-            if not host.startswith("*")
-        )
+def _endpoints(spec: schema.ServiceEntrySpec, findings: Findings) -> tuple[StaticEndpoint, ...]:
+    """The declared endpoints; where there are none, a host that is looked up is its own."""
     return tuple(
         StaticEndpoint(
             source=findings.place(("spec", "endpoints", index)),
@@ -123,7 +112,8 @@ def _check(spec: schema.ServiceEntrySpec, resolution: Resolution, findings: Find
             findings.error("wildcard-host", "host * would be everything", ("spec", "hosts", index))
         elif host.startswith("*") and resolution in _DNS and not spec.endpoints:
             message = "a wildcard cannot be resolved by DNS"
-            findings.error("wildcard-host", message, ("spec", "hosts", index), "declare endpoints")
+            hint = "declare endpoints, or write resolution: NONE to go to the host that a call names"
+            findings.error("wildcard-host", message, ("spec", "hosts", index), hint)
     for index, address in enumerate(spec.addresses):
         if not _is_network(address):
             message = f'must be an IP address or network, not "{address[:60]}"'
@@ -134,11 +124,17 @@ def _check(spec: schema.ServiceEntrySpec, resolution: Resolution, findings: Find
 
 def _check_ports(spec: schema.ServiceEntrySpec, findings: Findings) -> None:
     numbers: set[int] = set()
+    wild = any(host.startswith("*") for host in spec.hosts) and spec.resolution in ("NONE", "DYNAMIC_DNS")
     for index, port in enumerate(spec.ports):
         at: Path = ("spec", "ports", index)
         if port.number in numbers:
             findings.error("duplicate-port", f"port {port.number} is there twice", (*at, "number"))
         numbers.add(port.number)
+        if wild and not spec.workload_selector and port.protocol.upper() in ("TCP", "MONGO"):
+            message = (
+                "neither an authority nor a server name says which host of the wildcard a connection is for"
+            )
+            findings.warning("wildcard-host", message, (*at, "protocol"), "write protocol: TLS if it is TLS")
 
 
 def _check_endpoints(spec: schema.ServiceEntrySpec, resolution: Resolution, findings: Findings) -> None:
