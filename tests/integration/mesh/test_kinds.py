@@ -74,6 +74,11 @@ spec:
   resolution: STATIC
   ports: [{{number: 80, name: http, protocol: HTTP, targetPort: {port}}}]
   endpoints: [{{address: 127.0.0.1}}]
+---
+apiVersion: tulle.dev/v1alpha1
+kind: MeshSettings
+metadata: {{name: mesh}}
+spec: {{egress: {{allowedAddresses: [127.0.0.0/8]}}}}
 """
 
 
