@@ -13,7 +13,6 @@ from starlette.responses import Response
 
 from tulle.api.authenticate import Entrance
 from tulle.api.backend import Refused
-from tulle.api.buckets import MOST_KEYS, Buckets
 from tulle.api.caller import CALLER
 from tulle.api.roles import (
     ACCESS,
@@ -27,6 +26,7 @@ from tulle.api.roles import (
     require_edit,
 )
 from tulle.api.server import build
+from tulle.buckets import MOST_KEYS, Buckets
 
 CLIENT, SERVER = ("127.0.0.1", 5), ("127.0.0.1", 1)
 

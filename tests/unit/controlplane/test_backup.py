@@ -26,7 +26,7 @@ def state(tmp_path: Path) -> Path:
     store = Store.open(folder / "store.db")
     store.ledger.audit("event", "subject", "detail", 1)
     store.close()
-    Accepted.load(folder).accept({}, {}, {})
+    Accepted.load(folder).prepare({}, {}, {}, 0).take()
     return folder
 
 

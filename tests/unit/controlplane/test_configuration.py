@@ -130,7 +130,7 @@ def test_a_first_start_with_errors_is_refused(plane: Plane) -> None:
 
 def test_of_a_file_and_an_applied_object_the_later_change_counts(plane: Plane) -> None:
     configuration = plane.start()
-    configuration.commit(configuration.propose(parse(ROUTE.replace("1s", "5s"))))
+    configuration.commit(configuration.propose(parse(ROUTE.replace("1s", "5s"))), lambda revision: None)
     assert timeout(configuration) == "5s"
     configuration = plane.start()
     assert timeout(configuration) == "5s", "it outlives a restart"

@@ -87,6 +87,7 @@ class ControlPlane:
     workloads: dict[tuple[str, str], WorkloadIdentity]
     xds: str = ""
     join: str = ""
+    renewals: CertificateService | None = None
 
     def identity_of(self, namespace: str, workload: str) -> WorkloadIdentity | None:
         return self.workloads.get((namespace, workload))
@@ -125,7 +126,8 @@ async def control_plane(directory: Path, before: ControlPlane | None = None) -> 
     store = Store.open(directory / "store.sqlite")
     authority = Authority.open(directory / "state", "cluster.local", utc_now())
     tokens = JoinTokens(store.ledger)
-    plane = ControlPlane(authority, tokens, store, Source(), StatusRegistry(), before.workloads if before else {})
+    workloads = before.workloads if before else {}
+    plane = ControlPlane(authority, tokens, store, Source(), StatusRegistry(), workloads)
 
     def id_of(namespace: str, workload: str) -> str | None:
         found = plane.identity_of(namespace, workload)
@@ -133,7 +135,7 @@ async def control_plane(directory: Path, before: ControlPlane | None = None) -> 
 
     ads = AdsServer(plane.source, own_workload_only(id_of), plane.registry)
     certificate = ServerCertificate(authority, [])
-    renewals = CertificateService(authority, admit_by_certificate(plane))
+    renewals = plane.renewals = CertificateService(authority, admit_by_certificate(plane))
     joins = CertificateService(authority, admit_by_token(tokens, plane))
     xds = TlsPort([ads, renewals], certificate.credentials(True))
     join = TlsPort([joins], certificate.credentials(False))

@@ -15,6 +15,7 @@ from delivery_server import ControlPlane, control_plane
 
 from tulle.identity.ca import utc_now
 from tulle.identity.keys import new_key, signing_request
+from tulle.identity.server import RENEWALS_PER_SECOND, renewals_by_identity
 from tulle.protos import message
 from tulle.protos.istio_ca import REQUEST, RESPONSE
 
@@ -140,3 +141,18 @@ async def test_a_token_does_not_help_at_the_other_port(plane: ControlPlane) -> N
         stream = channel.stream_stream(ads)(metadata=metadata)
         assert await refused(stream.read()) is grpc.StatusCode.UNIMPLEMENTED
     assert events(plane) == ["token-created"]
+
+
+async def test_renewals_are_limited_by_identity(plane: ControlPlane) -> None:
+    now = 0.0
+    limit = renewals_by_identity()
+    limit.buckets.burst, limit.clock = 3.0, lambda: now
+    plane.register("b", "account")
+    assert plane.renewals is not None
+    plane.renewals.limit = limit
+    for _ in range(3):
+        await renew(plane.channel("a"))
+    assert await refused(renew(plane.channel("a"))) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    await renew(plane.channel("b"))
+    now += 1 / RENEWALS_PER_SECOND
+    await renew(plane.channel("a"))

@@ -13,9 +13,9 @@ from typing import Protocol
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tulle.api.buckets import Buckets
 from tulle.api.caller import CALLER, Address, user_of
 from tulle.api.roles import ACCESS, Access, Role, Stranger
+from tulle.buckets import Buckets
 
 ROOT = 0
 FAILURES_PER_SECOND, FAILURES_AT_ONCE = 1.0, 20.0

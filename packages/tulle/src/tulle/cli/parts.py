@@ -24,6 +24,8 @@ from tulle.cli.state import default_state
 @click.option("--ready-file", type=click.Path(path_type=Path), metavar="FILE", help="Written when it serves.")
 @click.option("--ignore", "ignored", multiple=True, metavar="FILE", type=click.Path(path_type=Path),
               help="A file among the configuration's that is none; may be repeated.")
+@click.option("--accept-older-store", "older", is_flag=True,
+              help="Go on with a store from before what was in force last.")
 @click.argument("more", nargs=-1, metavar="[PATH]...")
 @issuer_options
 def control_plane(
@@ -34,6 +36,7 @@ def control_plane(
     join: str,
     ready_file: Path | None,
     ignored: tuple[Path, ...],
+    older: bool,
     more: tuple[str, ...],
     issuer: Issuer | None,
 ) -> None:
@@ -46,7 +49,7 @@ def control_plane(
     from tulle.controlplane.main import ConfigurationRefused, Options, StateInUse, run
     from tulle.identity.files import UnsafeKeyError
     from tulle.identity.signer import IssuerFiles, RootUnusableError
-    from tulle.sources.store_db import CorruptStoreError
+    from tulle.sources.store_db import StoreError
 
     chosen = [Path(path) for path in (*paths, *more)]
     for path in chosen:
@@ -54,10 +57,10 @@ def control_plane(
             raise Failure(f"{path}: there is no such file or directory", REFUSED)
     files = IssuerFiles(issuer.cert, issuer.key, issuer.root) if issuer is not None else None
     try:
-        run(Options(chosen, state or default_state(), api, xds, join, ready_file, files, ignored))
+        run(Options(chosen, state or default_state(), api, xds, join, ready_file, files, ignored, older))
     except ConfigurationRefused as refused:
         raise Failure("\n".join(map(str, refused.diagnostics)), REFUSED) from refused
-    except (StateInUse, RootUnusableError, UnsafeKeyError, CorruptStoreError) as error:
+    except (StateInUse, RootUnusableError, UnsafeKeyError, StoreError) as error:
         raise Failure(str(error), REFUSED) from error
     except OSError as error:
         raise Failure(str(error), FAILED) from error

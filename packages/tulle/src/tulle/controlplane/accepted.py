@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from tulle.controlplane.durable import write_atomically
+from tulle.controlplane.durable import write_draft
 from tulle.objects import ObjectKey, RawObject
 from tulle.sources.store_db import CorruptStoreError
 
@@ -22,6 +22,7 @@ class _Kept(msgspec.Struct):
     digest: str
     overrides: list[tuple[ObjectKey, str]]
     files: dict[str, list[dict[str, Any]]]
+    store_revision: int = 0
 
 
 class _Keeping(msgspec.Struct):
@@ -31,6 +32,7 @@ class _Keeping(msgspec.Struct):
     digest: str
     overrides: list[tuple[ObjectKey, str]]
     files: msgspec.Raw
+    store_revision: int
 
 
 @dataclass(slots=True)
@@ -44,7 +46,10 @@ class Accepted:
     digest: str = ""
     overrides: dict[ObjectKey, str] = field(default_factory=dict)
     files: dict[str, tuple[RawObject, ...]] = field(default_factory=dict)
+    store_revision: int = 0
+    """The store's, when this was accepted: a store that is behind it is an older one."""
     _encoded: msgspec.Raw | None = None
+    _draft: Path | None = None
 
     @classmethod
     def load(cls, directory: Path) -> Accepted:
@@ -57,25 +62,37 @@ class Accepted:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise CorruptStoreError(path, str(error)) from error
         files = {name: tuple(map(RawObject.decode, objects)) for name, objects in kept.files.items()}
-        return cls(directory, kept.revision, kept.digest, dict(kept.overrides), files)
+        return cls(directory, kept.revision, kept.digest, dict(kept.overrides), files, kept.store_revision)
 
-    def accept(
+    def prepare(
         self,
         objects: Mapping[ObjectKey, RawObject],
         files: Mapping[str, tuple[RawObject, ...]],
         overrides: Mapping[ObjectKey, str],
-    ) -> int:
-        """Notes an accepted configuration; the revision grows only when its content differs."""
-        if self._encoded is None or self.files != files:
-            encoded = {name: [obj.encode() for obj in kept] for name, kept in files.items()}
-            self._encoded = msgspec.Raw(msgspec.json.encode(encoded))
+        store_revision: int,
+    ) -> Accepted:
+        """Writes what is to be accepted beside what is; the revision grows only when its content differs.
+
+        Raises OSError when the disk does not take it.
+        """
+        encoded = self._encoded
+        if encoded is None or self.files != files:
+            documents = {name: [obj.encode() for obj in kept] for name, kept in files.items()}
+            encoded = msgspec.Raw(msgspec.json.encode(documents))
         digest = fingerprint([[list(key), objects[key].body] for key in sorted(objects)])
-        if digest != self.digest:
-            self.revision += 1
-        self.digest, self.files, self.overrides = digest, dict(files), dict(overrides)
-        kept = _Keeping(self.revision, self.digest, list(self.overrides.items()), self._encoded)
-        write_atomically(self.directory / FILE, msgspec.json.encode(kept))
-        return self.revision
+        revision = self.revision + (digest != self.digest)
+        kept = _Keeping(revision, digest, list(overrides.items()), encoded, store_revision)
+        draft = write_draft(self.directory / FILE, msgspec.json.encode(kept))
+        return Accepted(
+            self.directory, revision, digest, dict(overrides), dict(files), store_revision, encoded, draft
+        )
+
+    def take(self) -> Accepted:
+        """Puts what was prepared in place of what was accepted before; this cannot fail for want of room."""
+        if self._draft is not None:
+            self._draft.replace(self.directory / FILE)
+            self._draft = None
+        return self
 
 
 def fingerprint(value: Any) -> str:

@@ -39,9 +39,10 @@ def back_up(state: Path, target: Path) -> None:
         content = folder / "state"
         content.mkdir(mode=0o700)
         _copy_authority(state / AUTHORITY, content / AUTHORITY)
-        _copy_store(state / STORE, content / STORE)
+        # Before the store, which would otherwise be the older one of the two.
         if (state / ACCEPTED).exists():
             shutil.copy2(state / ACCEPTED, content / ACCEPTED)
+        _copy_store(state / STORE, content / STORE)
         made = folder / "backup"
         descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:

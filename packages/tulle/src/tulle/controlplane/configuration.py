@@ -13,6 +13,7 @@ from tulle.controlplane.placements import Placements
 from tulle.model.diagnostics import Diagnostic, Severity
 from tulle.objects import ObjectKey, RawObject
 from tulle.sources.store import Store
+from tulle.sources.store_db import OlderStoreError
 
 Changed = Callable[[Compiled], None]
 
@@ -56,6 +57,8 @@ class Configuration:
     placements: Placements
     changed: Changed
     ignored: Sequence[Path] = ()
+    older_store: bool = False
+    """Whether an older store is to be taken all the same."""
     """Files in configured directories that are not configuration."""
     refused: tuple[Diagnostic, ...] = ()
     _compiler: Compiler = field(default_factory=Compiler)
@@ -71,8 +74,11 @@ class Configuration:
     def start(self) -> None:
         """Reads everything for the first time. A file that is broken now is taken as it was last accepted.
 
-        Raises `ConfigurationRefused` when that does not make a configuration without errors.
+        Raises `ConfigurationRefused` when that does not make a configuration without errors, `OlderStoreError` for a
+        store from before what was in force last.
         """
+        if self.store.revision < self.accepted.store_revision and not self.older_store:
+            raise OlderStoreError(self.store.path, self.store.revision, self.accepted.store_revision)
         files = read_files(self.paths, self.ignored)
         draft = self._draft(files, self._stored(), self.accepted.overrides)
         if draft.errors:
@@ -122,9 +128,12 @@ class Configuration:
             raise ConfigurationRefused(new)
         return draft
 
-    def commit(self, draft: Draft) -> int:
-        """Puts a proposed configuration in force, durably; returns its revision."""
-        self._accept(draft)
+    def commit(self, draft: Draft, note: Callable[[int], None]) -> int:
+        """Puts a proposed configuration in force, durably together with what ``note`` records; returns its revision.
+
+        Raises `UnwritableError` or OSError when the disk does not take it: then nothing was changed.
+        """
+        self._accept(draft, note)
         return self.accepted.revision
 
     def placements_changed(self) -> None:
@@ -156,7 +165,7 @@ class Configuration:
         return {obj.key: obj for obj in self.store.objects()}
 
     def _save(self, wanted: Objects) -> None:
-        """Makes the store hold exactly ``wanted``."""
+        """Makes the store hold exactly ``wanted``; inside a transaction."""
         kept = self._stored()
         gone = [key for key in kept if key not in wanted]
         if gone:
@@ -165,10 +174,16 @@ class Configuration:
         if changed:
             self.store.apply(changed)
 
-    def _accept(self, draft: Draft) -> None:
-        self._save(draft.stored)
+    def _accept(self, draft: Draft, note: Callable[[int], None] = lambda revision: None) -> None:
+        """All of it or nothing: the store's objects, what ``note`` records of the new revision, the accepted files."""
         files = {name: content.objects for name, content in draft.files.items()}
-        self.accepted.accept(draft.compiled.objects, files, draft.overrides)
+        with self.store.together():
+            self._save(draft.stored)
+            prepared = self.accepted.prepare(
+                draft.compiled.objects, files, draft.overrides, self.store.revision
+            )
+            note(prepared.revision)
+        self.accepted = prepared.take()
         self._compiler.keep(draft.compiled.objects)
         self._current = draft
         self.changed(draft.compiled)

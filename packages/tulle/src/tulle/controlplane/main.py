@@ -14,13 +14,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
 
+from tulle.api import wire
 from tulle.api.audit import routes as audit_routes
 from tulle.api.authenticate import Entrance
 from tulle.api.server import build
 from tulle.api.tokens import routes as token_routes
 from tulle.api.trust import routes as trust_routes
+from tulle.controlplane.accepted import FILE as ACCEPTED
 from tulle.controlplane.accepted import Accepted
 from tulle.controlplane.admin_port import AdminCertificate, AdminPort
 from tulle.controlplane.api_tokens import ApiTokens
@@ -37,24 +42,28 @@ from tulle.delivery.contract import Authorize, Node, Peer
 from tulle.delivery.server import AdsServer
 from tulle.delivery.status import StatusRegistry
 from tulle.identity.ca import Authority, utc_now
+from tulle.identity.files import guarded_file
 from tulle.identity.server import (
     CertificateService,
     ServerCertificate,
     TlsPort,
     admit_by_certificate,
     admit_by_token,
+    joins_by_address,
+    renewals_by_identity,
 )
 from tulle.identity.signer import IssuerFiles
 from tulle.identity.tokens import JoinTokens
 from tulle.sources.files import edits
 from tulle.sources.store import Store
-from tulle.sources.store_db import StoreInUseError
+from tulle.sources.store_db import StoreInUseError, UnwritableError
 
 log = logging.getLogger(__name__)
 
 TRUST_DOMAIN = "cluster.local"
 GRACE = 2.0
 API_FILE = "api.json"
+STORE = "store.db"
 ROTATION_LOOK = 0.2
 """Seconds between looks at whom a rotation of the root waits for."""
 
@@ -71,6 +80,7 @@ class Options:
     ready_file: Path | None = None
     issuer: IssuerFiles | None = None
     ignored: Sequence[Path] = ()
+    older_store: bool = False
 
 
 class StateInUse(Exception):
@@ -80,8 +90,8 @@ class StateInUse(Exception):
 def run(options: Options) -> None:
     """Runs until SIGTERM or SIGINT.
 
-    Raises `ConfigurationRefused`, `StateInUse`, `RootUnusableError`, `UnsafeKeyError`, `CorruptStoreError`, or OSError
-    for an address.
+    Raises `ConfigurationRefused`, `StateInUse`, `RootUnusableError`, `UnsafeKeyError`, `StoreError`, or OSError for an
+    address.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
@@ -98,12 +108,14 @@ async def _serve(options: Options) -> None:
     for each in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(each, stop.set)
     authority = Authority.open(options.state, TRUST_DOMAIN, utc_now(), options.issuer)
-    store = Store.open(options.state / "store.db")
+    for name in (STORE, ACCEPTED):
+        guarded_file(options.state / name)
+    store = Store.open(options.state / STORE)
     book = SnapshotBook()
     configuration = Configuration(
         options.paths, store, Accepted.load(options.state), Placements.load(store.ledger),
         changed=lambda compiled: book.update(compiled.linked.mesh),
-        ignored=[path.absolute() for path in options.ignored],
+        ignored=[path.absolute() for path in options.ignored], older_store=options.older_store,
     )
     before = configuration.accepted.revision
     configuration.start()
@@ -145,8 +157,10 @@ async def _start_grpc(
     """Starts the mTLS port (xDS and renewals) and the join port; notes the addresses they got."""
     authority = trust.authority
     certificate = ServerCertificate(authority, [options.xds.rpartition(":")[0], options.join.rpartition(":")[0]])
-    renewals = CertificateService(authority, trust.guard(admit_by_certificate(service)), trust.record)
-    joins = CertificateService(authority, trust.guard(admit_by_token(service.tokens, service)), trust.record)
+    by_certificate = trust.guard(admit_by_certificate(service))
+    renewals = CertificateService(authority, by_certificate, trust.record, renewals_by_identity())
+    by_token = trust.guard(admit_by_token(service.tokens, service))
+    joins = CertificateService(authority, by_token, trust.record, joins_by_address())
     mutual = TlsPort([ads, trust.service, renewals], certificate.credentials(require_client=True))
     join = TlsPort([joins], certificate.credentials(require_client=False))
     xds_at, join_at = await mutual.start(options.xds), await join.start(options.join)
@@ -192,8 +206,12 @@ async def _watch(configuration: Configuration, service: Service) -> None:
         return
     async for _ in edits(configuration.paths):
         before = configuration.accepted.revision
-        configuration.files_changed()
-        _note_files(configuration, service.auditor, before)
+        try:
+            configuration.files_changed()
+            _note_files(configuration, service.auditor, before)
+        except (UnwritableError, OSError) as error:
+            log.error("the change of the files is not taken: %s", error)
+            continue
         for found in configuration.refused:
             log.error("refused, the last good configuration stays: %s", found)
         service.announce()
@@ -217,7 +235,17 @@ def _addresses(options: Options, admin: AdminPort) -> Addresses:
 
 def _application(service: Service, trust: TrustKeeper, tokens: ApiTokens, entrance: Entrance) -> Starlette:
     more = [*trust_routes(trust), *audit_routes(service.auditor), *token_routes(tokens)]
-    return build(service, entrance, more)
+    application = build(service, entrance, more)
+    application.add_exception_handler(UnwritableError, _not_written)
+    application.add_exception_handler(OSError, _not_written)
+    return application
+
+
+async def _not_written(request: Request, error: Exception) -> Response:
+    """Writing fails, as on a full disk: what is in force stays so, and is still told."""
+    log.error("%s %s: %s", request.method, request.url.path, error)
+    failure = wire.Failure(code="not-written", message=str(error))
+    return Response(msgspec.json.encode(failure), 507, media_type="application/json")
 
 
 def _announce(options: Options, service: Service, own_token: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+import logging
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -10,7 +12,10 @@ import msgspec
 from tulle.api import wire
 from tulle.controlplane.compile import Placed
 from tulle.model.workloads import InboundPort, Placement, UpstreamPort, WorkloadRef
+from tulle.sources.store_db import UnwritableError
 from tulle.sources.store_ledger import Ledger
+
+log = logging.getLogger(__name__)
 
 Key = tuple[str, str]
 
@@ -39,14 +44,16 @@ class Placements:
         before = self._by_key.get(key)
         self._by_key[key] = placement
         if before != placement:
-            self.ledger.place(*key, msgspec.to_builtins(placement))
+            with _best_effort():
+                self.ledger.place(*key, msgspec.to_builtins(placement))
         return before is None or _to_model(key, before) != _to_model(key, placement)
 
     def remove(self, key: Key) -> bool:
         """Forgets a placement; False when there was none."""
         if self._by_key.pop(key, None) is None:
             return False
-        self.ledger.unplace(*key)
+        with _best_effort():
+            self.ledger.unplace(*key)
         return True
 
     def items(self) -> list[tuple[Key, wire.PlacementView]]:
@@ -64,6 +71,15 @@ class Placements:
     def _placed(self, key: Key, view: wire.PlacementView) -> Placed:
         found = _to_model(key, view)
         return replace(found, ready=False) if key in self.barred else found
+
+
+@contextmanager
+def _best_effort() -> Iterator[None]:
+    """Traffic follows readiness also when the disk is full; supervisors tell placements anew after a restart."""
+    try:
+        yield
+    except UnwritableError as error:
+        log.warning("a placement is not kept: %s", error)
 
 
 def _to_model(key: Key, view: wire.PlacementView) -> Placed:

@@ -89,8 +89,7 @@ class Service:
             raise _refusal("nothing was changed", refused.diagnostics) from refused
         revision = self.configuration.accepted.revision
         if changed and not request.dry_run:
-            revision = self.configuration.commit(draft)
-            self.auditor.changed(results, revision)
+            revision = self.configuration.commit(draft, lambda made: self.auditor.changed(results, made))
         files = {document.file for document in request.documents}
         concerned = [found for found in draft.diagnostics if found.source.file in files]
         return wire.ApplyResponse(
@@ -112,9 +111,8 @@ class Service:
             draft = self.configuration.propose((), stored)
         except ConfigurationRefused as refused:
             raise _refusal("nothing was deleted", refused.diagnostics) from refused
-        revision = self.configuration.commit(draft)
         gone = [_named(current.compiled.objects[key], "deleted") for key in stored]
-        self.auditor.changed(gone, revision)
+        revision = self.configuration.commit(draft, lambda made: self.auditor.changed(gone, made))
         return wire.ApplyResponse(
             revision=revision, objects=gone, diagnostics=[]
         )

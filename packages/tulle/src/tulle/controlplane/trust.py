@@ -20,6 +20,7 @@ from tulle.identity.secrets import Secrets, root_secret, snapshot
 from tulle.identity.server import Admit, Admitted, Issuance, Registrations, presented
 from tulle.identity.signer import IssuerFiles, RootUnusableError
 from tulle.identity.trust_state import Phase
+from tulle.sources.store_db import UnwritableError
 from tulle.sources.store_leaves import Leaf, LeafLedger
 
 log = logging.getLogger(__name__)
@@ -108,7 +109,15 @@ class TrustKeeper:
 
     def open(self, node: Node, peer: Peer, notify: Callable[[], None]) -> _Subscription:
         """A holder follows; with this certificate in use, those that it had before are not."""
-        self.leaves.confirm(peer.serial)
+        try:
+            if not self.leaves.confirm(peer.serial):
+                log.warning(
+                    "%s holds a certificate that the store does not know (serial %s): the store is older than the mesh",
+                    peer.spiffe_id, peer.serial,
+                )
+        except UnwritableError as error:
+            # It is told what to trust all the same; its older certificate counts as in use until it expires.
+            log.warning("%s is not noted: %s", peer.serial, error)
         subscription = _Subscription(self, notify)
         self._open.append(subscription)
         return subscription

@@ -12,6 +12,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
+from tulle.buckets import Buckets
 from tulle.delivery.contract import Authorize, Node, Peer, SnapshotSource, Subscription
 from tulle.delivery.delta import DeltaSession
 from tulle.delivery.session import Nack, Push
@@ -38,6 +39,12 @@ SDS = Service("envoy.service.secret.v3.SecretDiscoveryService", "DeltaSecrets", 
 
 FIRST_REQUEST_SECONDS = 30.0
 """How long a client may take to say who it is."""
+
+STREAMS_PER_SECOND, STREAMS_AT_ONCE = 2.0, 100.0
+"""By peer and node: who comes back more often must wait, and costs nobody else anything."""
+
+REQUESTS_PER_SECOND, REQUESTS_AT_ONCE = 200.0, 10_000.0
+"""On one stream: a client that refuses what it is sent again and again cannot keep the control plane busy."""
 
 MAX_TYPES = 64
 """How many resource types one stream may ask for: above what exists, low enough to bound a hostile client."""
@@ -82,6 +89,7 @@ class AdsServer:
         self.registry = registry
         self.peer_of = peer_of
         self._service = service
+        self.limit = Buckets(STREAMS_PER_SECOND, STREAMS_AT_ONCE)
         self._streams: set[_Stream] = set()
         self._closed = False
 
@@ -159,6 +167,8 @@ class _Stream:
         if peer is None:
             raise _StreamError(grpc.StatusCode.UNAUTHENTICATED, "a certificate with a SPIFFE id is required")
         self._authorize(node, peer)
+        if not self._server.limit.take(f"{peer.spiffe_id} {node.id}", time.monotonic()):
+            raise _StreamError(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams: wait and try again")
         connection = Connection(node, peer, self._variant.name, time.time(), self._session)
         subscription = self._server.source.open(node, peer, self.wake.set)
         self._server.registry.add(connection)
@@ -183,7 +193,10 @@ class _Stream:
         return None
 
     async def _read(self, connection: Connection) -> None:
+        limit = Buckets(REQUESTS_PER_SECOND, REQUESTS_AT_ONCE)
         async for data in self._requests:
+            if not limit.take("", time.monotonic()):
+                raise _StreamError(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many requests on one stream")
             request, _ = self._parse(data)
             nack: Nack | None = self._session.receive(request)
             if nack is not None:

@@ -30,6 +30,12 @@ def guarded_directory(path: Path) -> None:
     _check(path, OTHERS_WRITE, "chmod 700")
 
 
+def guarded_file(path: Path) -> None:
+    """Checks that nobody else could have written a file, if there is one."""
+    if path.exists() or path.is_symlink():
+        _check(path, OTHERS_WRITE, "chmod 600")
+
+
 def write_private(path: Path, data: bytes) -> None:
     """Replaces a file atomically and durably with one that its owner alone can read (mode 0600)."""
     temporary = path.with_name(f".{path.name}.new")

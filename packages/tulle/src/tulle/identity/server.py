@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,6 +20,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 from google.protobuf.message import DecodeError
 
+from tulle.buckets import Buckets
 from tulle.identity.ca import Authority, half_life, utc_now
 from tulle.identity.keys import RequestRefusedError, key_pem, new_key, requested_key
 from tulle.identity.names import SpiffeId, WorkloadIdentity
@@ -98,13 +100,55 @@ Record = Callable[[Issuance, datetime], None]
 """Told of each certificate before it is handed out."""
 
 
-class CertificateService:
-    """`istio.v1.auth.IstioCertificateService`, for one port with its way of admission."""
+JOINS_PER_SECOND, JOINS_AT_ONCE = 50.0, 1000.0
+"""By address: all workloads of a machine may start together."""
 
-    def __init__(self, authority: Authority, admit: Admit, record: Record = lambda issuance, now: None) -> None:
+RENEWALS_PER_SECOND, RENEWALS_AT_ONCE = 0.5, 60.0
+"""By certificate's name: a proxy renews at half-life, and once for each rotation of the root."""
+
+
+@dataclass(slots=True)
+class Limit:
+    """How often each caller, told apart by ``caller`` from a call's context, may ask; `clock` is monotonic seconds."""
+
+    buckets: Buckets
+    caller: Callable[[Any], str]
+    clock: Callable[[], float] = time.monotonic
+
+    def allows(self, context: Any) -> bool:
+        """Whether this call is not one too many."""
+        return self.buckets.take(self.caller(context), self.clock())
+
+
+def joins_by_address() -> Limit:
+    """The join port's limit: nothing else is known of a caller."""
+    return Limit(Buckets(JOINS_PER_SECOND, JOINS_AT_ONCE), lambda context: str(context.peer()).rpartition(":")[0])
+
+
+def renewals_by_identity() -> Limit:
+    """The mTLS port's limit."""
+
+    def caller(context: Any) -> str:
+        shown = presented(context)
+        return shown if isinstance(shown, str) else f"{shown.spiffe_id} {shown.workload}"
+
+    return Limit(Buckets(RENEWALS_PER_SECOND, RENEWALS_AT_ONCE), caller)
+
+
+class CertificateService:
+    """`istio.v1.auth.IstioCertificateService`, for one port with its way of admission and its limit."""
+
+    def __init__(
+        self,
+        authority: Authority,
+        admit: Admit,
+        record: Record = lambda issuance, now: None,
+        limit: Limit | None = None,
+    ) -> None:
         self._authority = authority
         self._admit = admit
         self._record = record
+        self.limit = limit
 
     def add_to(self, server: grpc.aio.Server) -> None:
         handler = grpc.unary_unary_rpc_method_handler(self._create)
@@ -113,6 +157,8 @@ class CertificateService:
 
     async def _create(self, data: bytes, context: Any) -> bytes:
         now = utc_now()
+        if self.limit is not None and not self.limit.allows(context):
+            return await _abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "too many requests: wait and try again")
         try:
             request = message(REQUEST).FromString(data)
             # Before the token is used up: a malformed request must not cost it.

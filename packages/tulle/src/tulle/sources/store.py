@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -102,6 +103,10 @@ class Store:
         self._database.close()
 
     @property
+    def path(self) -> Path:
+        return self._database.path
+
+    @property
     def revision(self) -> int:
         """The number of the last transaction that changed an object; 0 for a new store."""
         return self._revision
@@ -172,6 +177,16 @@ class Store:
             "SELECT revision, at FROM revisions ORDER BY revision DESC LIMIT ?", max(0, limit)
         )
         return tuple(Revision(int(str(r)), float(str(at)), self._changes(r)) for r, at in rows)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """All changes in the block, or when it raises none of them."""
+        try:
+            with self._database.transaction():
+                yield
+        except BaseException:
+            self._objects, self._revision = _load(self._database)
+            raise
 
     def back_up(self, target: Path) -> None:
         """Writes a copy of the store to `target`, while it is in use."""

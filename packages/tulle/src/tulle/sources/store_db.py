@@ -98,6 +98,23 @@ class CorruptStoreError(StoreError):
         )
 
 
+class UnwritableError(StoreError):
+    """The disk took nothing; the store is as it was before."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"nothing was changed: {path} cannot be written ({reason}); make room on the disk, try again")
+
+
+class OlderStoreError(StoreError):
+    """The store is older than what was in force last: changes that were made since are missing in it."""
+
+    def __init__(self, path: Path, found: int, noted: int) -> None:
+        super().__init__(
+            f"{path} is at revision {found}, but revision {noted} was in force: changes would be undone silently."
+            " Restore the newer store, or start once with --accept-older-store to go on with this one"
+        )
+
+
 class Database:
     """One open file. Everything happens in the thread that opened it."""
 
@@ -105,6 +122,7 @@ class Database:
         self.path = path
         self._connection = connection
         self._lock = lock
+        self._inside = False
 
     @classmethod
     def open(cls, path: Path) -> Database:
@@ -127,14 +145,27 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of the block or, when it raises, nothing. On disk when it ends without an exception."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
+        """All of the block or, when it raises, nothing. On disk when it ends without an exception.
+
+        Inside another transaction it is a part of that one. Raises `UnwritableError` when the disk does not take it.
+        """
+        if self._inside:
             yield self._connection
-        except BaseException:
-            self._connection.execute("ROLLBACK")
+            return
+        self._inside = True
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            yield self._connection
+            self._connection.execute("COMMIT")
+        except BaseException as error:
+            # A full disk may have ended it already.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                raise UnwritableError(self.path, str(error)) from error
             raise
-        self._connection.execute("COMMIT")
+        finally:
+            self._inside = False
 
     def back_up(self, target: Path) -> None:
         """Writes a copy of the present state, complete in itself, to `target`."""

@@ -45,11 +45,14 @@ class LeafLedger:
         found = self._leaves("serial = ?", serial)
         return found[0] if found else None
 
-    def confirm(self, serial: str) -> None:
-        """Its holder uses this certificate: what the same holder was given before is in use no more."""
+    def confirm(self, serial: str) -> bool:
+        """Its holder uses this certificate: what the same holder was given before is in use no more.
+
+        False when it is not known here.
+        """
         leaf = self.get(serial)
         if leaf is None:
-            return
+            return False
         older = self._leaves(
             "lineage = ? AND issued <= ? AND serial <> ? AND superseded = 0", leaf.lineage, leaf.issued, serial
         )
@@ -57,6 +60,7 @@ class LeafLedger:
             with self._database.transaction() as connection:
                 for each in older:
                     connection.execute("UPDATE leaves SET superseded = 1 WHERE serial = ?", (each.serial,))
+        return True
 
     def in_use(self, now: float) -> list[Leaf]:
         """All certificates that somebody may be using: neither expired, nor superseded, nor revoked."""
