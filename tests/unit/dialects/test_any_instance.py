@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from tulle.dialects import known_kinds, lower, lower_all
 from tulle.dialects.base import KindInfo
+from tulle.dialects.gateway import schema as grants
 from tulle.dialects.istio.schema import (
     destination_rule,
     gateway,
@@ -49,6 +50,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "ServiceEntry": service_entry.ServiceEntry,
     "WorkloadEntry": service_entry.WorkloadEntry,
     "Gateway": gateway.Gateway,
+    "ReferenceGrant": grants.ReferenceGrant,
     "AuthorizationPolicy": security.AuthorizationPolicy,
     "PeerAuthentication": security.PeerAuthentication,
     "RequestAuthentication": security.RequestAuthentication,

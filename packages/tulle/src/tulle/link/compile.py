@@ -9,6 +9,7 @@ from typing import TypeVar
 from tulle.link.access import SecurityFragments, link_security
 from tulle.link.check import References, check_policies, check_routes
 from tulle.link.endpoints import Assembly, Declared, assemble
+from tulle.link.grants import Ownership
 from tulle.link.groups import resolve_groups
 from tulle.link.hosts import Hosts
 from tulle.link.policies import link_policies
@@ -18,6 +19,7 @@ from tulle.link.settings import link_callers, link_settings
 from tulle.model.access import AccessPolicy, OperationSet, PeerPolicy, TokenPolicy
 from tulle.model.diagnostics import Diagnostic
 from tulle.model.fragments import Fragment
+from tulle.model.grants import Grant
 from tulle.model.mesh import LinkedPolicy, LinkedService, Mesh
 from tulle.model.policies import DestinationPolicy
 from tulle.model.routes import Destination, RouteSet
@@ -50,7 +52,8 @@ def link(
     chosen, findings = link_settings(_oldest_first(every, SettingsPatch), settings or MeshSettings())
     callers, found = link_callers(_oldest_first(every, CallerPolicy))
     findings += found
-    services, declarations, found = link_services(_oldest_first(every, Service), chosen.domain)
+    grants = _oldest_first(every, Grant)
+    services, declarations, found = link_services(_oldest_first(every, Service), Ownership(chosen, grants))
     findings += found
     hosts = Hosts(services.keys(), chosen.domain)
     written = _oldest_first(every, DestinationPolicy)
@@ -58,7 +61,7 @@ def link(
     findings += found
     sets, found = resolve_groups(_oldest_first(every, RouteSet), _oldest_first(every, OperationSet))
     findings += found
-    routes, found = link_routes(sets, hosts, services)
+    routes, found = link_routes(sets, hosts, services, Ownership(chosen, grants, declarations))
     findings += found
     workloads = _oldest_first(every, Workload)
     findings += check_routes(routes.values(), References(services, policies))
@@ -124,6 +127,7 @@ _F = TypeVar(
     TokenPolicy,
     SettingsPatch,
     CallerPolicy,
+    Grant,
 )
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from tulle.link.grants import Ownership, limited
 from tulle.link.hosts import Hosts
 from tulle.link.matches import ANY, is_catch_all, specificity
 from tulle.model.diagnostics import Diagnostic, Severity
 from tulle.model.mesh import BoundConnectionRule, BoundRule, HostRoutes, LinkedService
-from tulle.model.meta import Meta
+from tulle.model.meta import Meta, Visibility
 from tulle.model.routes import (
+    MESH_GATEWAY,
     ConnectionRule,
     Destination,
     Forward,
@@ -18,6 +20,9 @@ from tulle.model.routes import (
     Precedence,
     RouteSet,
 )
+
+OWN = Visibility(public=False)
+"""For callers in the object's own namespace alone."""
 
 
 @dataclass(slots=True)
@@ -59,7 +64,7 @@ class _Resolver:
 
 
 def link_routes(
-    sets: Iterable[RouteSet], hosts: Hosts, services: Mapping[str, LinkedService]
+    sets: Iterable[RouteSet], hosts: Hosts, services: Mapping[str, LinkedService], ownership: Ownership
 ) -> tuple[dict[str, HostRoutes], list[Diagnostic]]:
     """Routes by host. `sets` oldest first.
 
@@ -75,7 +80,15 @@ def link_routes(
             overlapping = _overlapping(into, route_set)
             if overlapping is not None:
                 findings.append(_merged(host, overlapping, route_set.meta))
-            _attach(into, route_set, resolver)
+            owners = ownership.missing(route_set.meta, host)
+            if owners and MESH_GATEWAY in route_set.gateways:
+                findings.append(limited(route_set.meta, host, owners))
+                _attach(into, replace(route_set, gateways=(MESH_GATEWAY,), visibility=OWN), resolver)
+                others = tuple(each for each in route_set.gateways if each != MESH_GATEWAY)
+                if others:
+                    _attach(into, replace(route_set, gateways=others), resolver)
+            else:
+                _attach(into, route_set, resolver)
     return {host: _ordered(host, merging[host]) for host in sorted(merging)}, findings
 
 

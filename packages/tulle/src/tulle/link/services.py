@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tulle.link.grants import Ownership, refused
 from tulle.link.protocols import select_protocol
 from tulle.model.diagnostics import Diagnostic, Severity
 from tulle.model.mesh import LinkedPort, LinkedService
@@ -11,15 +12,20 @@ from tulle.model.services import Service
 
 
 def link_services(
-    services: Iterable[Service], domain: str
+    services: Iterable[Service], ownership: Ownership
 ) -> tuple[dict[str, LinkedService], dict[str, Service], list[Diagnostic]]:
     """The services by host, the declarations they came from, and conflicts found. `services` oldest first."""
     linked: dict[str, LinkedService] = {}
+    domain = ownership.settings.domain
     declared: dict[str, Service] = {}
     findings: list[Diagnostic] = []
     for service in services:
         for written in service.hosts:
             host = written.lower().rstrip(".")
+            owners = ownership.missing(service.meta, host)
+            if owners:
+                findings.append(refused(service, host, owners))
+                continue
             first = declared.get(host)
             if first is not None:
                 findings.append(_conflict(host, first, service))

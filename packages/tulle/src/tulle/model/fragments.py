@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from tulle.model.access import AccessPolicy, OperationSet, PeerPolicy, TokenPolicy
+from tulle.model.grants import Grant
 from tulle.model.policies import DestinationPolicy
 from tulle.model.routes import RouteSet
 from tulle.model.services import EndpointSet, Service
@@ -24,4 +25,5 @@ Fragment: TypeAlias = (
     | TokenPolicy
     | SettingsPatch
     | CallerPolicy
+    | Grant
 )
