@@ -46,6 +46,10 @@ class Identities:
         _load(context, self._issue(host, x509.DNSName(host)))
         return context
 
+    def serving(self, host: str) -> Identity:
+        """A new key and certificate of a server by this DNS name."""
+        return self._issue("server", x509.DNSName(host))
+
     def write(self, directory: Path) -> None:
         """The files that policies may name: ``root.pem``, ``client.pem``, ``client.key``; ``other.pem`` is a
         root that vouches for nobody.

@@ -140,9 +140,14 @@ def _wait_ready(process: subprocess.Popen[bytes], ports: Iterable[int], output: 
         raise AssertionError(f"the proxy does not listen on {sorted(missing)}; it said:\n{said}")
 
 
+def connected(port: int, timeout: float) -> socket.socket:
+    """A connection to a port of 127.0.0.1."""
+    return socket.create_connection(("127.0.0.1", port), timeout)
+
+
 def _listens(port: int) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), 2).close()
+        connected(port, 2).close()
     except OSError:
         return False
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +54,16 @@ def compile_case(case: Path) -> Compilation:
 def compile_base() -> Compilation:
     """The common mesh alone."""
     return _compile(_read(MESH, 0), ((), ()))
+
+
+def compile_files(files: Sequence[Path]) -> Compilation:
+    """These files within the common mesh."""
+    base = _read(MESH, 0)
+    own: Read = ((), ())
+    for file in files:
+        objects, found = _read(file, len(base[0]) + len(own[0]))
+        own = ((*own[0], *objects), (*own[1], *found))
+    return _compile(base, own)
 
 
 def compile_beside(case: Path, more: str) -> Compilation:

@@ -151,6 +151,7 @@ def _of_request(condition: Condition, request: HttpRequest) -> Iterator[str]:
             yield request.path
         case Attribute.HOST:
             yield request.host
+            yield _without_port(request.host)
         case Attribute.HEADER:
             if condition.key[0] in request.headers:
                 yield request.headers[condition.key[0]]
@@ -166,6 +167,12 @@ def _of_request(condition: Condition, request: HttpRequest) -> Iterator[str]:
             for key in condition.key:
                 found = found.get(key) if isinstance(found, dict) else None
             yield from _strings(found)
+
+
+def _without_port(host: str) -> str:
+    """A host that a policy names without a port is that host on every port."""
+    address, bracket, _ = host.partition("]")
+    return address + bracket if bracket else host.partition(":")[0]
 
 
 def _strings(claim: object) -> Iterator[str]:

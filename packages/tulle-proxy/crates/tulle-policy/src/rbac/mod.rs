@@ -1,10 +1,12 @@
 //! Envoy's role-based access control (`envoy.config.rbac.v3`) as immutable rules and a pure decision.
 //!
-//! Deciding allocates nothing. Whatever is doubtful counts against the request: where the values of a repeated field
-//! disagree, a DENY rule matches if any of them does, an ALLOW rule only if all of them do.
+//! Deciding allocates nothing, but for a path that can be read in two ways. Whatever is doubtful counts against the request: where the values of a repeated field
+//! disagree, or where servers read a path differently, a DENY rule matches if any of them does, an ALLOW rule only if
+//! all of them do; so it is with a value that a regular expression cannot be asked about because it is no text.
 
 pub mod facts;
 pub mod metadata;
+mod reading;
 pub mod rule;
 
 use tulle_core::{RequestView, Str};

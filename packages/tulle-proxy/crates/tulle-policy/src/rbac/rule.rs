@@ -4,7 +4,8 @@ use tulle_core::{Cidr, RequestView};
 
 use super::facts::{Facts, Peer};
 use super::metadata::MetadataMatcher;
-use crate::matcher::{HeaderMatcher, StringMatcher};
+use super::reading;
+use crate::matcher::{HeaderMatcher, HeaderTest, StringMatcher, StringTest};
 use crate::template::PathTemplate;
 
 /// How a condition on a repeated field counts when its values do not agree.
@@ -100,8 +101,8 @@ impl Rule {
             Rule::Any(rules) => rules.iter().any(|rule| rule.holds(facts, request, doubt)),
             Rule::Not(rule) => !rule.holds(facts, request, doubt.turned()),
             Rule::Header(matcher) => header(matcher, request, doubt),
-            Rule::Path(matcher) => path_of(request).is_some_and(|path| matcher.matches(path.as_bytes())),
-            Rule::Template(template) => path_of(request).is_some_and(|path| template.matches(path)),
+            Rule::Path(matcher) => path(request, doubt, |path| matcher.matches(path.as_bytes())),
+            Rule::Template(template) => path(request, doubt, |path| template.matches(path)),
             Rule::DestinationIp(range) => range.contains(facts.destination.ip()),
             Rule::DestinationPort { start, end } => (*start..*end).contains(&u32::from(facts.destination.port())),
             // Without SNI the name is empty, as in Envoy: a matcher of the empty name matches.
@@ -149,12 +150,32 @@ fn header<R: RequestView + ?Sized>(matcher: &HeaderMatcher, request: &R, doubt: 
     let (mut count, mut hits) = (0, 0);
     request.visit_values(&matcher.name, &mut |value| {
         count += 1;
-        hits += usize::from(matcher.evaluate(Some(value)));
+        hits += usize::from(if is_readable(matcher, value) {
+            matcher.evaluate(Some(value))
+        } else {
+            doubt == Doubt::Matches
+        });
     });
     match (count, doubt) {
         (0, _) => matcher.evaluate(None),
         (_, Doubt::Matches) => hits > 0,
         (_, Doubt::Fails) => hits == count,
+    }
+}
+
+/// Regular expressions are about text: bytes that are none match no `.`, so that a rule on them could be got around.
+fn is_readable(matcher: &HeaderMatcher, value: &[u8]) -> bool {
+    let by_regex = matches!(&matcher.test, HeaderTest::String(StringMatcher { test: StringTest::Regex(_), .. }));
+    !by_regex || value.is_ascii() || std::str::from_utf8(value).is_ok()
+}
+
+/// Asks about the path as it is and, where a server may read it differently, about that too.
+fn path<R: RequestView + ?Sized>(request: &R, doubt: Doubt, holds: impl Fn(&str) -> bool) -> bool {
+    let Some(path) = path_of(request) else { return false };
+    match (holds(path), doubt) {
+        (true, Doubt::Matches) => true,
+        (false, Doubt::Fails) => false,
+        (alone, _) => reading::lenient(path).map_or(alone, |other| holds(&other)),
     }
 }
 

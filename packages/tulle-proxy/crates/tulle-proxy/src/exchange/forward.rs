@@ -93,6 +93,8 @@ pub async fn forward(
         }
         // What the client sent behind its request was meant for the tunnel; nobody may read it as a request.
         x.last = LastOnConnection::Yes;
+        // Nor may another request meet an upstream that takes its connection for a tunnel all the same.
+        x.heads.response.close = true;
     }
     deliver::deliver(x, down, &plan, answered, upload).await
 }

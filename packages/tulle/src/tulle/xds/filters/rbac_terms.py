@@ -74,7 +74,8 @@ def _terms(condition: Condition, value: ValueMatch, either: str, members: str) -
         case Attribute.HEADER:
             yield {"header": _header(condition.key[0], value)}
         case Attribute.HOST:
-            yield {"header": {"name": ":authority", "string_match": {**text(value), "ignore_case": True}}}
+            for wanted in _host(value):
+                yield {"header": {"name": ":authority", "string_match": wanted}}
         case Attribute.METHOD:
             yield {"header": {"name": ":method", "string_match": text(value)}}
         case Attribute.PATH:
@@ -83,6 +84,18 @@ def _terms(condition: Condition, value: ValueMatch, either: str, members: str) -
             yield {"requested_server_name": text(value)}
         case Attribute.PORT:
             raise AssertionError("ports are decided before emission")
+
+
+def _host(value: ValueMatch) -> Iterator[dict[str, Any]]:
+    """Matchers of an authority, in any case; a value that names no port is that host on every port."""
+    yield {**text(value), "ignore_case": True}
+    named = value.value
+    if ":" in named and not named.endswith("]"):
+        return
+    if value.kind is ValueKind.EXACT:
+        yield {"prefix": f"{named}:", "ignore_case": True}
+    elif value.kind is ValueKind.SUFFIX:
+        yield {"safe_regex": {"regex": f"(?i)[^:]*{re.escape(named)}:.*"}}
 
 
 def text(value: ValueMatch) -> dict[str, Any]:

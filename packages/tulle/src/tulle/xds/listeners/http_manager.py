@@ -19,8 +19,8 @@ def http_manager(
 ) -> dict[str, Any]:
     """The network filter. `routes` is its `rds` or `route_config` with what else differs between listeners.
 
-    The application's own Server header stays (Istio's PASS_THROUGH); paths are normalized, so that what was
-    matched is what is forwarded; streams live as long as they want.
+    The application's own Server header stays (Istio's PASS_THROUGH); paths are normalized and a host's trailing dot
+    is taken off, so that what was matched is what is forwarded; streams live as long as they want.
     """
     return extension(
         "envoy.filters.network.http_connection_manager",
@@ -32,6 +32,7 @@ def http_manager(
         use_remote_address={"value": False},
         server_header_transformation="PASS_THROUGH",
         **_paths(settings.path_normalization),
+        strip_trailing_host_dot=True,
         upgrade_configs=[{"upgrade_type": "websocket"}],
         stream_idle_timeout=NO_TIMEOUT,
         **routes,
