@@ -49,7 +49,9 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
         yield running
 
 
-def ask(plane: ControlPlane, method: str, path: str, headers: dict[str, str] | None = None) -> tuple[int, bytes]:
+def ask(
+    plane: ControlPlane, method: str, path: str, headers: dict[str, str] | None = None
+) -> tuple[int, bytes]:
     """A request of the control plane's own user."""
     connection = http.client.HTTPConnection(urlsplit(plane.ready["api"]).netloc, timeout=10)
     try:
@@ -64,12 +66,18 @@ def ask(plane: ControlPlane, method: str, path: str, headers: dict[str, str] | N
 def test_another_user_of_this_machine_gets_nothing(plane: ControlPlane) -> None:
     asked = subprocess.run(
         [sys.executable, "-c", ASK, urlsplit(plane.ready["api"]).netloc],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert asked.stdout.count("401 ") == 3, asked.stdout + asked.stderr
     assert f"user {NOBODY}" in asked.stdout
-    assert not [each for each in json.loads(plane.tulle("audit", "-o", "json").stdout)["events"]
-                if each["event"] == "token-created"]
+    assert not [
+        each
+        for each in json.loads(plane.tulle("audit", "-o", "json").stdout)["events"]
+        if each["event"] == "token-created"
+    ]
 
 
 def test_the_owners_token_is_readable_by_the_owner_alone(plane: ControlPlane) -> None:
@@ -99,8 +107,12 @@ def test_a_web_page_gets_nothing(plane: ControlPlane, headers: dict[str, str]) -
 
 
 def test_there_is_no_websocket_to_hijack(plane: ControlPlane) -> None:
-    upgrade = {"connection": "upgrade", "upgrade": "websocket", "sec-websocket-version": "13",
-               "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ=="}
+    upgrade = {
+        "connection": "upgrade",
+        "upgrade": "websocket",
+        "sec-websocket-version": "13",
+        "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
     for path in ("/v1/watch2", "/", "/v1/ca"):
         assert ask(plane, "GET", path, upgrade)[0] != 101
 
@@ -121,7 +133,12 @@ def test_roles_hold(plane: ControlPlane) -> None:
     mine, other = ROUTE.format(namespace="shop"), ROUTE.format(namespace="bank")
     assert plane.tulle("get", "dr", "-A", **reader).returncode == 0
     both = mine + "---" + other
-    for text, who, status in ((mine, reader, 1), (mine, shopkeeper, 0), (other, shopkeeper, 1), (both, shopkeeper, 1)):
+    for text, who, status in (
+        (mine, reader, 1),
+        (mine, shopkeeper, 0),
+        (other, shopkeeper, 1),
+        (both, shopkeeper, 1),
+    ):
         done = plane.tulle("apply", "-f", "-", text=text, **who)
         assert done.returncode == status, done.stderr
     assert "may change nothing in namespace bank" in done.stderr
@@ -140,8 +157,11 @@ def test_roles_hold(plane: ControlPlane) -> None:
 
 def test_join_tokens_and_placements_are_audited_with_who_asked(plane: ControlPlane) -> None:
     assert ask(plane, "POST", "/v1/workloads/shop/front/join-token")[0] == 200
-    [event] = [each for each in json.loads(plane.tulle("audit", "-o", "json").stdout)["events"]
-               if each["event"] == "token-created"][:1]
+    [event] = [
+        each
+        for each in json.loads(plane.tulle("audit", "-o", "json").stdout)["events"]
+        if each["event"] == "token-created"
+    ][:1]
     assert (event["subject"], event["origin"].rpartition(" ")[2]) == ("shop/front", str(os.getuid()))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import Popen
@@ -90,12 +90,14 @@ class Arena:
         return found["VmRSS"], found["VmHWM"]
 
 
-Over = dict[str, Any]
+Bootstrap = dict[str, Any]
 
 
 @contextlib.contextmanager
-def arena(position: Position, plane: DataPlane, folder: Path, over: Over | None = None) -> Iterator[Arena]:
-    """A running arena; `over` replaces fields of every connection manager."""
+def arena(
+    position: Position, plane: DataPlane, folder: Path, change: Callable[[Bootstrap], None] = lambda _: None
+) -> Iterator[Arena]:
+    """A running arena; `change` may alter its static bootstrap first."""
     with contextlib.ExitStack() as stack:
         application = stack.enter_context(Application())
         holder = PortHolder()
@@ -110,7 +112,8 @@ def arena(position: Position, plane: DataPlane, folder: Path, over: Over | None 
             made = assembler.assemble(compilation.snapshot(workload, plane.client), workload)
             bootstrap, ports = made.bootstrap, made.ports
         for manager in managers(bootstrap):
-            manager.update({"delayed_close_timeout": DELAYED_CLOSE} | (over or {}))
+            manager["delayed_close_timeout"] = DELAYED_CLOSE
+        change(bootstrap)
         process = stack.enter_context(running(plane, bootstrap, ports.values(), folder))
         yield Arena(position, plane, process, folder / "output", ports, application, identities)
 
