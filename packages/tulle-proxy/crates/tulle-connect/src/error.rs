@@ -18,8 +18,6 @@ pub enum DialError {
     NoIdentity(String),
     /// The endpoint's address cannot be dialed (an unresolved name).
     Address,
-    /// The new connection failed before it could carry a request.
-    Handshake,
 }
 
 impl DialError {
@@ -49,7 +47,6 @@ impl fmt::Display for DialError {
             DialError::Tls(reason) => write!(out, "TLS: {reason}"),
             DialError::NoIdentity(reason) => write!(out, "TLS material: {reason}"),
             DialError::Address => out.write_str("the address is not resolved"),
-            DialError::Handshake => out.write_str("the connection failed at once"),
         }
     }
 }

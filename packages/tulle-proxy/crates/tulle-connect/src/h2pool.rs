@@ -4,13 +4,12 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use bytes::Bytes;
-use h2::client::SendRequest;
 use tulle_core::Nanos;
+use tulle_http::h2::Link;
 
 /// One connection. A task of its own drives the socket and marks it closed when it ends.
 pub(crate) struct H2Conn {
-    pub send: SendRequest<Bytes>,
+    pub link: Rc<Link>,
     pub active: Cell<u32>,
     /// Requests carried so far.
     pub used: Cell<u32>,
@@ -23,7 +22,14 @@ pub(crate) struct H2Conn {
 impl H2Conn {
     /// Whether another stream may be opened at once.
     pub fn has_room(&self) -> bool {
-        !self.closed.get() && (self.active.get() as usize) < self.send.current_max_send_streams()
+        !self.closed.get() && self.link.has_room()
+    }
+}
+
+impl Drop for H2Conn {
+    /// Neither the pool nor a request holds it any more.
+    fn drop(&mut self) {
+        self.link.retire();
     }
 }
 
@@ -39,7 +45,7 @@ impl H2Pool {
     /// A connection with room for a stream: the least busy one.
     pub(crate) fn take(&self) -> Option<Rc<H2Conn>> {
         let mut conns = self.conns.borrow_mut();
-        conns.retain(|c| !c.closed.get());
+        conns.retain(|c| !c.closed.get() && c.link.is_open());
         conns.iter().filter(|c| c.has_room()).min_by_key(|c| c.active.get()).cloned()
     }
 

@@ -3,11 +3,10 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use h2::client::SendRequest;
 use tulle_core::Nanos;
 use tulle_http::Stream;
 use tulle_http::h1::conn::Connection;
+use tulle_http::h2::Link;
 
 use crate::h2pool::H2Conn;
 use crate::pool::{HostPool, Idle, Life};
@@ -61,7 +60,6 @@ impl H1Lease {
 /// A stream's place on a shared connection.
 pub struct H2Lease {
     pub(crate) conn: Rc<H2Conn>,
-    pub send: SendRequest<Bytes>,
     pub(crate) clock: Rc<dyn Fn() -> Nanos>,
     pub(crate) idle_for: Duration,
 }
@@ -70,6 +68,11 @@ impl H2Lease {
     /// How long the connection had no stream before this one; zero for a new or a busy one.
     pub fn idle_for(&self) -> Duration {
         self.idle_for
+    }
+
+    /// The connection.
+    pub fn link(&self) -> &Rc<Link> {
+        &self.conn.link
     }
 
     /// The connection turned out to be no good for further requests.

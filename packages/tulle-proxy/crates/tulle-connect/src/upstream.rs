@@ -4,18 +4,15 @@ use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
-use h2::client::SendRequest;
 use tulle_balance::outlier::HostResult;
 use tulle_balance::{Balancer, EndpointSet, Host, HostId, NoHost, OutlierDetector, OutlierEvent, PickContext};
 use tulle_config::{Cluster, HttpProtocol};
 use tulle_core::{Address, Nanos, Rng};
 use tulle_http::Stream;
 use tulle_http::h1::conn::Connection;
-use tulle_http::h2::Windows;
+use tulle_http::h2::{Config, Link};
 use tulle_policy::Priority;
 
 use crate::breaker::{Admission, Breaker, Overflow, Resource};
@@ -219,10 +216,8 @@ impl Upstream {
 
     fn pooled(&self, pool: &Rc<HostPool>, wanted: Wanted) -> Option<Lease> {
         if matches!(wanted, Wanted::Http2 | Wanted::Alpn) {
-            while let Some(conn) = pool.h2.take() {
-                if let Some(lease) = self.stream_on(conn) {
-                    return Some(Lease::H2(lease));
-                }
+            if let Some(conn) = pool.h2.take() {
+                return Some(Lease::H2(self.stream_on(conn)));
             }
         }
         if matches!(wanted, Wanted::Http1 | Wanted::Alpn) {
@@ -235,14 +230,8 @@ impl Upstream {
         None
     }
 
-    /// A place for a stream; `None` when the connection turns out to be going away.
-    fn stream_on(&self, conn: Rc<H2Conn>) -> Option<H2Lease> {
-        let mut send = conn.send.clone();
-        let mut cx = Context::from_waker(Waker::noop());
-        if let Poll::Ready(Err(_)) = send.poll_ready(&mut cx) {
-            conn.closed.set(true);
-            return None;
-        }
+    /// A place for a stream.
+    fn stream_on(&self, conn: Rc<H2Conn>) -> H2Lease {
         let now = (self.shared.clock)();
         let idle_for = if conn.active.get() == 0 { now - conn.idle_since.get() } else { Duration::ZERO };
         conn.active.set(conn.active.get() + 1);
@@ -251,7 +240,7 @@ impl Upstream {
         if max.is_some_and(|max| conn.used.get() >= max) {
             conn.closed.set(true);
         }
-        Some(H2Lease { conn, send, clock: self.shared.clock.clone(), idle_for })
+        H2Lease { conn, clock: self.shared.clock.clone(), idle_for }
     }
 
     async fn dial(&self, pool: &Rc<HostPool>, host: &Host, config: &Cluster, terms: Terms) -> Result<Lease, DialError> {
@@ -263,9 +252,9 @@ impl Upstream {
         let making = async {
             let stream = dial::dial(&self.shared.dialer, config, &host.endpoint, offer(config, terms.wanted)).await?;
             if terms.wanted == Wanted::Http2 || (terms.wanted == Wanted::Alpn && negotiated_h2(&stream)) {
-                let conn = start_h2(stream, h2_windows(&config.protocol), life).await?;
+                let conn = start_h2(stream, h2_windows(&config.protocol), life);
                 pool.h2.conns.borrow_mut().push(conn.clone());
-                return self.stream_on(conn).map(Lease::H2).ok_or(DialError::Handshake);
+                return Ok(Lease::H2(self.stream_on(conn)));
             }
             let max_requests = config.limits.max_requests_per_connection;
             let conn = Box::new(Connection::new(stream));
@@ -321,26 +310,26 @@ fn offer(config: &Cluster, wanted: Wanted) -> &'static [&'static [u8]] {
 }
 
 /// Windows are what bounds memory: what configuration asks for is cut to 1 MiB a stream and 4 MiB a connection.
-pub fn h2_windows(protocol: &HttpProtocol) -> Windows {
+pub fn h2_windows(protocol: &HttpProtocol) -> Config {
     let options = match protocol {
         HttpProtocol::Http1(_) => &tulle_config::hcm::Http2Options::default(),
         HttpProtocol::Http2(http2) | HttpProtocol::UseDownstream { http2, .. } | HttpProtocol::Alpn { http2, .. } => {
             http2
         }
     };
-    Windows {
-        stream: options.initial_stream_window.clamp(65_535, 1 << 20),
-        connection: options.initial_connection_window.clamp(65_535, 4 << 20),
+    Config {
+        stream_window: options.initial_stream_window.clamp(65_535, 1 << 20),
+        connection_window: options.initial_connection_window.clamp(65_535, 4 << 20),
         max_streams: options.max_concurrent_streams,
         header_list: 60 * 1024,
     }
 }
 
-async fn start_h2(stream: Stream, windows: Windows, life: Life) -> Result<Rc<H2Conn>, DialError> {
-    let handshake = windows.client().handshake::<_, Bytes>(stream).await;
-    let (send, connection): (SendRequest<Bytes>, _) = handshake.map_err(|_| DialError::Handshake)?;
+/// Starts a connection: a task of its own reads from it and ends with it.
+fn start_h2(stream: Stream, config: Config, life: Life) -> Rc<H2Conn> {
+    let link = Link::client(stream, config);
     let conn = Rc::new(H2Conn {
-        send,
+        link: link.clone(),
         active: Cell::new(0),
         used: Cell::new(0),
         made: life.made,
@@ -350,11 +339,11 @@ async fn start_h2(stream: Stream, windows: Windows, life: Life) -> Result<Rc<H2C
     let watched = Rc::downgrade(&conn);
     tokio::task::spawn_local(async move {
         // How it ended shows on each of its streams.
-        let _ended = connection.await;
+        std::future::poll_fn(|cx| link.poll_drive(cx)).await;
         if let Some(conn) = watched.upgrade() {
             conn.closed.set(true);
         }
         drop(life);
     });
-    Ok(conn)
+    conn
 }

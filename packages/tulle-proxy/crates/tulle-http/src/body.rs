@@ -1,6 +1,7 @@
 //! What bodies are made of while they pass, and the ways in which reading or writing one fails.
 
 use bytes::Bytes;
+use tulle_h2::Reason;
 
 use crate::h1::Refused;
 use crate::headers::Headers;
@@ -22,20 +23,11 @@ pub enum Broken {
     /// The peer closed the connection (or the h2 connection failed) in the middle.
     Closed,
     /// The peer reset the stream, or the connection with a reason.
-    Reset(h2::Reason),
+    Reset(Reason),
     /// The peer's bytes are not a well-formed message.
     Refused(Refused),
     /// The socket failed.
     Io(std::io::ErrorKind),
-}
-
-impl From<h2::Error> for Broken {
-    fn from(e: h2::Error) -> Broken {
-        match e.reason() {
-            Some(reason) => Broken::Reset(reason),
-            None => Broken::Closed,
-        }
-    }
 }
 
 impl From<std::io::Error> for Broken {

@@ -140,9 +140,10 @@ impl RequestHead {
         self.authority = span;
     }
 
-    /// Where the method, path and authority are in the headers' text.
-    pub fn line_spans(&self) -> (Span, Span, Span) {
-        (self.method, self.path, self.authority)
+    /// Takes a whole list over, with where the method, path and authority are in its text.
+    pub fn set_list(&mut self, headers: Headers, (method, path, authority): (Span, Span, Span)) {
+        self.headers = headers;
+        (self.method, self.path, self.authority) = (method, path, authority);
     }
 
     pub fn is_grpc(&self) -> bool {

@@ -31,6 +31,38 @@ pub enum Known {
 }
 
 impl Known {
+    const ALL: [Known; 24] = [
+        Known::Other,
+        Known::Host,
+        Known::ContentLength,
+        Known::TransferEncoding,
+        Known::Connection,
+        Known::KeepAlive,
+        Known::ProxyConnection,
+        Known::Upgrade,
+        Known::Te,
+        Known::Trailer,
+        Known::Expect,
+        Known::Http2Settings,
+        Known::ContentType,
+        Known::UserAgent,
+        Known::Cookie,
+        Known::Server,
+        Known::Date,
+        Known::GrpcStatus,
+        Known::GrpcTimeout,
+        Known::GrpcMessage,
+        Known::XForwardedFor,
+        Known::XForwardedProto,
+        Known::XRequestId,
+        Known::Internal,
+    ];
+
+    /// The class whose number (`as u8`) this is.
+    pub fn from_number(number: u8) -> Known {
+        Known::ALL.get(usize::from(number)).copied().unwrap_or(Known::Other)
+    }
+
     /// The class of a lower-case name.
     pub fn of(name: &[u8]) -> Known {
         match name {
@@ -134,6 +166,19 @@ impl Headers {
         let known = Known::of(&self.text[name_span.range()]);
         let value = self.put(value);
         self.entries.push(Entry { name: name_span, value, known, live: true });
+    }
+
+    /// Adds a header whose name is in lower case and was classified before.
+    pub fn push_known(&mut self, known: Known, name: &[u8], value: &[u8]) {
+        let name = self.put(name);
+        let value = self.put(value);
+        self.entries.push(Entry { name, value, known, live: true });
+    }
+
+    /// Makes room for an ordinary head at once instead of in steps.
+    pub fn reserve(&mut self) {
+        self.text.reserve(512);
+        self.entries.reserve(16);
     }
 
     /// The first value of a lower-case name.
@@ -276,6 +321,15 @@ mod tests {
         assert_eq!(list(&h), [("a".into(), "4".into()), ("b".into(), "2".into())]);
         h.set(b"c", b"5");
         assert_eq!(h.get(b"c"), Some(&b"5"[..]));
+    }
+
+    #[test]
+    fn every_class_has_its_number() {
+        for (number, known) in Known::ALL.iter().enumerate() {
+            assert_eq!(*known as usize, number);
+            assert_eq!(Known::from_number(number as u8), *known);
+        }
+        assert_eq!(Known::ALL.len() - 1, Known::Internal as usize);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! HTTP on the wire: our own strict HTTP/1.1 codec, the glue over the `h2` crate, and bodies that pass between them.
+//! HTTP on the wire: our own strict HTTP/1.1 codec, our own HTTP/2 engine on a socket, and bodies that pass between them.
 //!
 //! A message's head is a [`head::RequestHead`] or [`head::ResponseHead`] whichever version it came in. A body is read
 //! from and written to a [`side::Side`]; [`side::Pump`] moves one without channels, tasks or unbounded buffers.

@@ -1,16 +1,16 @@
 //! One end of an exchange, HTTP/1 connection or HTTP/2 stream alike, and the pump that moves a body between two ends.
 
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::uri::Scheme;
 
 use crate::body::{Broken, Piece};
 use crate::h1::Limits;
 use crate::h1::conn::{Connection, NoHead};
 use crate::h1::encode::Fate;
-use crate::h2::{H2Stream, head as h2_head};
-use crate::head::{Framing, RequestHead, ResponseHead, To};
+use crate::h2::{H2Stream, Link, Reason, head as h2_head};
+use crate::head::{RequestHead, ResponseHead, To};
 use crate::headers::{Headers, Known};
 
 /// An end that a body is read from and another body is written to.
@@ -68,7 +68,7 @@ impl Side {
         match self {
             // When it fails the socket is gone already.
             Side::H1(c) => drop(c.stream().tcp().set_zero_linger()),
-            Side::H2(s) => s.reset(h2::Reason::CANCEL),
+            Side::H2(s) => s.reset(Reason::CANCEL),
         }
     }
 
@@ -78,6 +78,11 @@ impl Side {
             Side::H1(c) => c.poll_gone(cx),
             Side::H2(s) => s.poll_gone(cx),
         }
+    }
+
+    /// Whether the peer gave its stream up, its connection living on.
+    pub fn was_reset(&self) -> bool {
+        matches!(self, Side::H2(s) if s.was_reset())
     }
 
     pub fn read_ended(&self) -> bool {
@@ -96,8 +101,8 @@ impl Side {
         match self {
             Side::H1(c) => c.poll_response(cx, expect.limits, expect.to, out),
             Side::H2(s) => {
-                let parts = ready!(s.poll_response(cx)).map_err(NoHead::Broken)?;
-                h2_head::response_in(&parts, s.read_ended(), expect.to, out)?;
+                let arrived = ready!(s.poll_response(cx)).map_err(NoHead::Broken)?;
+                h2_head::response_in(arrived, s.read_ended(), expect.to, out)?;
                 Poll::Ready(Ok(()))
             }
         }
@@ -110,20 +115,17 @@ impl Side {
                 c.queue_response(head, fate);
                 Ok(())
             }
-            Side::H2(s) => {
-                let response = h2_head::response_out(head)?;
-                s.respond(response, head.framing.is_empty() && fate != Fate::Upgrade)
-            }
+            Side::H2(s) => s.respond(head, head.framing.is_empty() && fate != Fate::Upgrade),
         }
     }
 }
 
-/// Opens a stream on an h2 connection that is ready, and sends the request's head.
-pub fn open_h2(send: &mut h2::client::SendRequest<Bytes>, head: &RequestHead, scheme: Scheme) -> Result<Side, Broken> {
-    let request = h2_head::request_out(head, scheme)?;
-    let end = head.framing == Framing::None && head.tunnel == crate::head::Tunnel::No;
-    let (response, stream) = send.send_request(request, end)?;
-    Ok(Side::H2(Box::new(H2Stream::opened(response, stream))))
+/// Opens a stream on an HTTP/2 connection, and sends the request's head.
+///
+/// # Errors
+/// See [`Link::open`].
+pub fn open_h2(link: &Rc<Link>, head: &RequestHead) -> Result<Side, Broken> {
+    Ok(Side::H2(Box::new(link.open(head)?)))
 }
 
 /// On which end moving a body failed.

@@ -1,69 +1,71 @@
 //! One HTTP/2 stream, either end; flow control carries back-pressure both ways.
 
-use std::task::{Context, Poll, ready};
+use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use h2::{RecvStream, SendStream};
+use tulle_h2::{Body, Gone, Key, Malformed, Reason};
 
+use super::arrived::Arrived;
+use super::{Link, head};
 use crate::body::{Broken, Piece};
+use crate::h1::Refused;
+use crate::head::ResponseHead;
 use crate::headers::Headers;
 
-use super::head;
-
-/// A stream's two directions. On the serving side the sending half appears with the response's head.
+/// A stream's two directions. Dropping it resets what has not ended.
 pub struct H2Stream {
-    recv: Option<RecvStream>,
-    send: Option<SendStream<Bytes>>,
-    respond: Option<h2::server::SendResponse<Bytes>>,
-    response: Option<h2::client::ResponseFuture>,
-    /// Handed out, and to be given back to the peer's window when the next piece is asked for.
-    unreleased: usize,
+    link: Rc<Link>,
+    key: Key,
     read_ended: bool,
     queued: Bytes,
     queued_last: bool,
 }
 
+/// A request as it arrived, and what is wrong with it.
+pub struct Request {
+    pub head: Arrived,
+    pub fault: Option<Malformed>,
+    /// The client has already taken it back.
+    pub gone: bool,
+}
+
 impl H2Stream {
     /// The serving side.
-    pub fn accepted(recv: RecvStream, respond: h2::server::SendResponse<Bytes>) -> H2Stream {
-        let read_ended = recv.is_end_stream();
-        H2Stream { recv: Some(recv), respond: Some(respond), read_ended, ..H2Stream::empty() }
+    pub(super) fn accepted(link: Rc<Link>, key: Key) -> H2Stream {
+        H2Stream { link, key, read_ended: false, queued: Bytes::new(), queued_last: false }
     }
 
     /// The asking side.
-    pub fn opened(response: h2::client::ResponseFuture, send: SendStream<Bytes>) -> H2Stream {
-        H2Stream { response: Some(response), send: Some(send), ..H2Stream::empty() }
+    pub(super) fn opened(link: Rc<Link>, key: Key) -> H2Stream {
+        H2Stream::accepted(link, key)
     }
 
-    fn empty() -> H2Stream {
-        H2Stream {
-            recv: None,
-            send: None,
-            respond: None,
-            response: None,
-            unreleased: 0,
-            read_ended: false,
-            queued: Bytes::new(),
-            queued_last: false,
-        }
+    /// The request (serving side); it may be taken once.
+    pub fn request(&mut self, cx: &mut Context<'_>) -> Option<Request> {
+        let mut state = self.link.state();
+        let (head, fault, ended) = state.engine.take_head(self.key, cx.waker())?.ok()?;
+        self.read_ended = ended;
+        let gone = state.engine.cut(self.key).is_some();
+        Some(Request { head, fault, gone })
     }
 
     /// Sends the response's head; `end` when there is no body.
-    pub fn respond(&mut self, response: http::Response<()>, end: bool) -> Result<(), Broken> {
-        let respond = self.respond.as_mut().ok_or(Broken::Closed)?;
-        self.send = Some(respond.send_response(response, end)?);
-        Ok(())
+    pub fn respond(&mut self, response: &ResponseHead, end: bool) -> Result<(), Broken> {
+        let mut state = self.link.state();
+        Ok(state.engine.respond(self.key, end, |block| head::response_out(response, block))?)
     }
 
     /// Waits for the final response's head; its body is read from this stream afterwards.
-    pub fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<http::response::Parts, Broken>> {
-        let Some(future) = self.response.as_mut() else { return Poll::Ready(Err(Broken::Closed)) };
-        let response = ready!(std::pin::Pin::new(future).poll(cx))?;
-        self.response = None;
-        let (parts, recv) = response.into_parts();
-        self.read_ended = recv.is_end_stream();
-        self.recv = Some(recv);
-        Poll::Ready(Ok(parts))
+    pub fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arrived, Broken>> {
+        match self.link.state().engine.take_head(self.key, cx.waker()) {
+            None => Poll::Pending,
+            Some(Err(gone)) => Poll::Ready(Err(gone.into())),
+            Some(Ok((head, _, ended))) => {
+                self.read_ended = ended;
+                Poll::Ready(Ok(head))
+            }
+        }
     }
 
     pub fn read_ended(&self) -> bool {
@@ -71,85 +73,102 @@ impl H2Stream {
     }
 
     pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Broken>> {
-        let Some(recv) = self.recv.as_mut() else { return Poll::Pending };
-        if self.unreleased > 0 {
-            // Fails only when the stream is gone, which the read below reports.
-            let _ = recv.flow_control().release_capacity(self.unreleased);
-            self.unreleased = 0;
-        }
         if self.read_ended {
             return Poll::Ready(Ok(Piece::End));
         }
-        match ready!(recv.poll_data(cx)) {
-            Some(data) => {
-                let data = data?;
-                self.unreleased = data.len();
-                self.read_ended = recv.is_end_stream();
-                Poll::Ready(Ok(Piece::Data { data, last: self.read_ended }))
+        let mut state = self.link.state();
+        let body = state.engine.read(self.key, cx.waker());
+        // Windows that were opened again.
+        state.ask();
+        let piece = match body {
+            Body::Wait => return Poll::Pending,
+            Body::Gone(gone) => return Poll::Ready(Err(gone.into())),
+            Body::Data { data, last } => {
+                self.read_ended = last;
+                Piece::Data { data, last }
             }
-            None => {
-                let trailers = ready!(recv.poll_trailers(cx))?;
+            Body::Trailers(list) => {
                 self.read_ended = true;
-                Poll::Ready(Ok(match trailers {
-                    Some(map) => Piece::Trailers(Box::new(head::trailers_in(&map))),
-                    None => Piece::End,
-                }))
+                Piece::Trailers(Box::new(head::trailers_in(list)))
             }
-        }
+            Body::End => {
+                self.read_ended = true;
+                Piece::End
+            }
+        };
+        Poll::Ready(Ok(piece))
     }
 
+    /// Queues a part of the body; the one before must have been flushed.
     pub fn write(&mut self, data: Bytes, last: bool) -> Result<(), Broken> {
-        let send = self.send.as_mut().ok_or(Broken::Closed)?;
-        if data.is_empty() {
-            return if last { Ok(send.send_data(data, true)?) } else { Ok(()) };
+        (self.queued, self.queued_last) = (data, last);
+        if self.queued.is_empty() && !last {
+            return Ok(());
         }
-        send.reserve_capacity(data.len());
-        self.queued = data;
-        self.queued_last = last;
-        Ok(())
+        // Its room is asked for when it is flushed.
+        let waker = std::task::Waker::noop();
+        Ok(self.link.state().engine.send(self.key, &mut self.queued, last, waker)?)
     }
 
     pub fn end(&mut self, trailers: Option<&Headers>) -> Result<(), Broken> {
-        let send = self.send.as_mut().ok_or(Broken::Closed)?;
+        let mut state = self.link.state();
         match trailers {
-            Some(list) => send.send_trailers(head::trailers_out(list))?,
-            None => send.send_data(Bytes::new(), true)?,
+            Some(list) => state.engine.end_with(self.key, |block| head::trailers_out(list, block))?,
+            None => state.engine.send(self.key, &mut Bytes::new(), true, std::task::Waker::noop())?,
         }
         Ok(())
     }
 
     /// Hands what is queued to the connection as far as windows allow.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        while !self.queued.is_empty() {
-            let send = self.send.as_mut().ok_or(Broken::Closed)?;
-            let room = match send.capacity() {
-                0 => ready!(send.poll_capacity(cx)).ok_or(Broken::Closed)??,
-                n => n,
-            };
-            let part = self.queued.split_to(room.min(self.queued.len()));
-            let last = self.queued_last && self.queued.is_empty();
-            send.send_data(part, last)?;
+        let mut state = self.link.state();
+        let mut sent = Ok(());
+        if !self.queued.is_empty() {
+            sent = state.engine.send(self.key, &mut self.queued, self.queued_last, cx.waker());
         }
-        Poll::Ready(Ok(()))
+        state.flush();
+        match sent {
+            Ok(()) if !self.queued.is_empty() => Poll::Pending,
+            result => Poll::Ready(result.map_err(Broken::from)),
+        }
     }
 
     /// Ready when the peer reset the stream or the connection is gone.
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let reset = match (self.send.as_mut(), self.respond.as_mut()) {
-            (Some(send), _) => ready!(send.poll_reset(cx)),
-            (None, Some(respond)) => ready!(respond.poll_reset(cx)),
-            (None, None) => return Poll::Pending,
-        };
-        drop(reset);
-        Poll::Ready(())
+        match self.link.state().engine.gone(self.key, cx.waker()) {
+            Some(_) => Poll::Ready(()),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Whether the peer reset the stream.
+    pub fn was_reset(&self) -> bool {
+        matches!(self.link.state().engine.cut(self.key), Some(Gone::Reset(_)))
     }
 
     /// Ends the stream with an error.
-    pub fn reset(&mut self, reason: h2::Reason) {
-        match (self.send.as_mut(), self.respond.as_mut()) {
-            (Some(send), _) => send.send_reset(reason),
-            (None, Some(respond)) => respond.send_reset(reason),
-            (None, None) => {}
+    pub fn reset(&mut self, reason: Reason) {
+        let mut state = self.link.state();
+        state.engine.reset(self.key, reason);
+        state.ask();
+    }
+}
+
+impl Drop for H2Stream {
+    fn drop(&mut self) {
+        let mut state = self.link.state();
+        state.engine.release(self.key);
+        state.ask();
+    }
+}
+
+impl From<Gone> for Broken {
+    fn from(gone: Gone) -> Broken {
+        match gone {
+            Gone::Closed => Broken::Closed,
+            Gone::Reset(reason) => Broken::Reset(reason),
+            Gone::Malformed(Malformed::TooLarge) => Broken::Refused(Refused::LargeHead),
+            Gone::Malformed(_) => Broken::Refused(Refused::Syntax),
         }
     }
 }

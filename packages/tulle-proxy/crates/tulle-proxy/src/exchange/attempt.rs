@@ -4,7 +4,6 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::uri::Scheme;
 use tokio::time::Instant;
 use tulle_balance::{ActiveRequest, Host};
 use tulle_config::{Cluster, HttpProtocol};
@@ -13,6 +12,7 @@ use tulle_core::ResponseFlags;
 use tulle_http::h1::conn::NoHead;
 use tulle_http::h1::encode::Fate;
 use tulle_http::h1::{Http10, Limits};
+use tulle_http::h2::{Link, Reason};
 use tulle_http::side::{Expect, open_h2};
 use tulle_http::{Broken, PumpError, Side, To, Tunnel, Version};
 use tulle_policy::ResetReason;
@@ -171,7 +171,7 @@ async fn new_connection(
     }
     result.map_err(|wrong| match wrong {
         Wrong::Ended => Reply::stream_ended(down.read_ended()).into(),
-        _ => client_left(x),
+        _ => client_left(x, down),
     })
 }
 
@@ -205,33 +205,22 @@ async fn start(x: &mut Exchange<'_>, lease: Lease) -> Result<(Side, Hold), Broke
             conn.queue_request(request, fate);
             Ok((Side::H1(conn), Hold::H1(lease)))
         }
-        Lease::H2(mut lease) => {
+        Lease::H2(lease) => {
             if request.tunnel != Tunnel::No {
-                settings_seen(&lease.send).await?;
+                extended_connect(lease.link()).await?;
             }
-            let scheme = if request.secure_scheme { Scheme::HTTPS } else { Scheme::HTTP };
-            match open_h2(&mut lease.send, request, scheme) {
-                Ok(up) => Ok((up, Hold::H2(lease))),
-                Err(broken) => {
-                    lease.condemn();
-                    Err(broken)
-                }
-            }
+            let up = open_h2(lease.link(), request)?;
+            Ok((up, Hold::H2(lease)))
         }
     }
 }
 
 /// Extended CONNECT may be sent only once the peer's SETTINGS allow it (RFC 8441 §3), which on a new connection takes
-/// a moment. The h2 crate has no event for it.
-async fn settings_seen(send: &h2::client::SendRequest<bytes::Bytes>) -> Result<(), Broken> {
-    const STEP: Duration = Duration::from_millis(1);
-    for _ in 0..500 {
-        if send.is_extended_connect_protocol_enabled() {
-            return Ok(());
-        }
-        tokio::time::sleep(STEP).await;
-    }
-    Err(Broken::Reset(h2::Reason::CONNECT_ERROR))
+/// a moment.
+async fn extended_connect(link: &Link) -> Result<(), Broken> {
+    const LIMIT: Duration = Duration::from_secs(1);
+    let told = tokio::time::timeout(LIMIT, std::future::poll_fn(|cx| link.poll_extended_connect(cx))).await;
+    if told == Ok(true) { Ok(()) } else { Err(Broken::Reset(Reason::CONNECT_ERROR)) }
 }
 
 /// Limits on a response's head.
@@ -298,9 +287,9 @@ async fn heads(
         Err(Wrong::Upstream(no_head)) => Ok(Some(Reset { sent: true, ..Reset::unsent(no_head_reason(&no_head)) })),
         Err(Wrong::Time) if idle.is_due() => Err(stream_idle(x, upload)),
         Err(Wrong::Time) => Ok(Some(Reset { sent: true, ..Reset::unsent(timed_out(plan.deadline)) })),
-        Err(Wrong::Client(broken)) => Err(client_broke(x, broken)),
+        Err(Wrong::Client(broken)) => Err(client_broke(x, down, broken)),
         Err(Wrong::Ended) => Err(Reply::stream_ended(upload.read_all()).into()),
-        Err(Wrong::ClientLeft) => Err(client_left(x)),
+        Err(Wrong::ClientLeft) => Err(client_left(x, down)),
     }
 }
 
@@ -349,17 +338,22 @@ fn stream_idle(x: &mut Exchange<'_>, upload: &Upload) -> Failed {
 }
 
 /// The client's message broke.
-pub fn client_broke(x: &mut Exchange<'_>, broken: Broken) -> Failed {
+pub fn client_broke(x: &mut Exchange<'_>, down: &Side, broken: Broken) -> Failed {
     match broken {
         Broken::Refused(refused) => Reply::malformed(refused).into(),
-        _ => client_left(x),
+        _ => client_left(x, down),
     }
 }
 
 /// The client closed, or reset its stream.
-pub fn client_left(x: &mut Exchange<'_>) -> Failed {
-    x.record.flags.insert(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
-    x.record.details = "downstream_remote_disconnect".into();
+pub fn client_left(x: &mut Exchange<'_>, down: &Side) -> Failed {
+    let (flag, details) = if down.was_reset() {
+        (ResponseFlags::DOWNSTREAM_REMOTE_RESET, "http2.remote_reset")
+    } else {
+        (ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION, "downstream_remote_disconnect")
+    };
+    x.record.flags.insert(flag);
+    x.record.details = details.into();
     Failed::Broken
 }
 
@@ -375,7 +369,7 @@ pub fn reason(broken: &Broken) -> ResetReason {
     match broken {
         Broken::Closed | Broken::Io(_) => ResetReason::ConnectionTermination,
         // A GOAWAY without error, too, leaves a stream that the peer has not looked at.
-        Broken::Reset(h2::Reason::REFUSED_STREAM | h2::Reason::NO_ERROR) => ResetReason::RemoteRefused,
+        Broken::Reset(Reason::REFUSED_STREAM | Reason::NO_ERROR) => ResetReason::RemoteRefused,
         Broken::Reset(_) => ResetReason::RemoteReset,
         Broken::Refused(_) => ResetReason::ProtocolError,
     }

@@ -40,7 +40,7 @@ pub async fn deliver(
     x.record.grpc_status = trailing.filter(|_| x.record.grpc);
     x.record.mark(TimePoint::DownstreamTxEnd, x.worker.now());
     if let Err(stopped) = result {
-        return Err(note(x, stopped, &answered.up));
+        return Err(note(x, stopped, down, &answered.up));
     }
     give_back(x, answered, &upload, clean);
     if upload.read_all() {
@@ -156,9 +156,9 @@ async fn bodies(
 }
 
 /// Flags and details of a response that broke off.
-fn note(x: &mut Exchange<'_>, stopped: Stopped, up: &Side) -> Failed {
+fn note(x: &mut Exchange<'_>, stopped: Stopped, down: &Side, up: &Side) -> Failed {
     match stopped {
-        Stopped::ClientLeft => return attempt::client_left(x),
+        Stopped::ClientLeft => return attempt::client_left(x, down),
         Stopped::Deadline => {
             x.record.flags.insert(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT);
             x.record.details = "response_timeout".into();

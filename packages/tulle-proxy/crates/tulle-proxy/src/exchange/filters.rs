@@ -231,8 +231,7 @@ pub async fn hold(x: &mut Exchange<'_>, down: &mut Side, length: Duration) -> Re
     })
     .await;
     if waited.is_err() {
-        x.record.flags.insert(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
-        x.record.details = "downstream_remote_disconnect".into();
+        return Err(super::attempt::client_left(x, down));
     }
     waited
 }

@@ -107,7 +107,7 @@ fn begin_upload(x: &mut Exchange<'_>, down: &mut Side, repeatable: bool) -> Resu
     let keep = if repeatable { Keep::UpTo(x.client.listener.buffer_limit as usize) } else { Keep::No };
     let mut upload = Upload::new(keep);
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-    upload.look_ahead(&mut cx, down).map_err(|broken| attempt::client_broke(x, broken))?;
+    upload.look_ahead(&mut cx, down).map_err(|broken| attempt::client_broke(x, down, broken))?;
     if x.heads.request.expect_continue
         && !upload.read_all()
         && let Side::H1(conn) = down
@@ -303,8 +303,7 @@ async fn pause(x: &mut Exchange<'_>, plan: &Plan<'_>, down: &mut Side, at: tulle
     })
     .await;
     if matches!(waited, Err(Failed::Broken)) {
-        x.record.flags.insert(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
-        x.record.details = "downstream_remote_disconnect".into();
+        return Err(attempt::client_left(x, down));
     }
     waited
 }

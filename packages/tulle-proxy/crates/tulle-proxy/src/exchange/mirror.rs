@@ -163,10 +163,7 @@ async fn exchange(
             conn.queue_request(head, if lease.is_last() { Fate::Close } else { Fate::Keep });
             (Side::H1(conn), Hold::H1(lease))
         }
-        Lease::H2(mut lease) => {
-            let scheme = if head.secure_scheme { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP };
-            (open_h2(&mut lease.send, head, scheme)?, Hold::H2(lease))
-        }
+        Lease::H2(lease) => (open_h2(lease.link(), head)?, Hold::H2(lease)),
     };
     for piece in body {
         match piece {

@@ -7,6 +7,7 @@ use std::task::Poll;
 
 use tulle_core::ResponseFlags;
 use tulle_http::h1::encode::{Fate, hop_by_hop};
+use tulle_http::h2::Reason;
 use tulle_http::{Framing, Known, Pump, PumpError, Side};
 use tulle_telemetry::TimePoint;
 
@@ -31,7 +32,7 @@ pub async fn tunnel(
 ) -> Result<Ending, Failed> {
     head(x, plan);
     if down.respond(&x.heads.response, Fate::Upgrade).is_err() {
-        return Err(client_left(x));
+        return Err(client_left(x, down));
     }
     x.record.mark(TimePoint::DownstreamTxStart, x.worker.now());
     x.record.status = 101;
@@ -52,7 +53,7 @@ pub async fn tunnel(
     if let Err(flag) = result {
         x.record.flags.insert(flag);
         if let Side::H2(stream) = down {
-            stream.reset(h2::Reason::CANCEL);
+            stream.reset(Reason::CANCEL);
         }
     }
     Ok(Ending::Close)

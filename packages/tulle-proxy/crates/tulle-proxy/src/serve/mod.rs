@@ -212,7 +212,7 @@ impl Ready {
                 let mut conn = Connection::with_input(self.stream, &self.seen);
                 if is_h2(&hcm, &client, &self.protocols, &mut conn).await {
                     let (stream, seen) = conn.into_stream();
-                    h2::serve(&worker, Rc::new(client), hcm, h2::Replayed::new(seen, stream)).await;
+                    h2::serve(&worker, Rc::new(client), hcm, stream, seen).await;
                 } else {
                     h1::serve(&worker, &client, &hcm, conn).await;
                 }
