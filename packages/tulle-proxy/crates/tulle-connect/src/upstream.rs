@@ -215,10 +215,10 @@ impl Upstream {
     }
 
     fn pooled(&self, pool: &Rc<HostPool>, wanted: Wanted) -> Option<Lease> {
-        if matches!(wanted, Wanted::Http2 | Wanted::Alpn) {
-            if let Some(conn) = pool.h2.take() {
-                return Some(Lease::H2(self.stream_on(conn)));
-            }
+        if matches!(wanted, Wanted::Http2 | Wanted::Alpn)
+            && let Some(conn) = pool.h2.take()
+        {
+            return Some(Lease::H2(self.stream_on(conn)));
         }
         if matches!(wanted, Wanted::Http1 | Wanted::Alpn) {
             let Idle { conn, mut life, since } = pool.take()?;

@@ -5,6 +5,7 @@ use std::task::{Context, Poll, Waker};
 
 use tulle_core::ResponseFlags;
 use tulle_http::h1::encode::{Fate, hop_by_hop};
+use tulle_http::h2::Reason;
 use tulle_http::{Broken, Framing, Known, Piece, Pump, PumpError, Side, Tunnel, Version};
 use tulle_policy::ResetReason;
 use tulle_telemetry::TimePoint;
@@ -156,7 +157,7 @@ async fn bodies(
 }
 
 /// Flags and details of a response that broke off.
-fn note(x: &mut Exchange<'_>, stopped: Stopped, down: &Side, up: &Side) -> Failed {
+fn note(x: &mut Exchange<'_>, stopped: Stopped, down: &mut Side, up: &Side) -> Failed {
     match stopped {
         Stopped::ClientLeft => return attempt::client_left(x, down),
         Stopped::Deadline => {
@@ -183,6 +184,10 @@ fn note(x: &mut Exchange<'_>, stopped: Stopped, down: &Side, up: &Side) -> Faile
             x.record.flags.insert(flag);
             x.record.details = format!("upstream_reset_after_response_started{{{cause}}}").into();
         }
+    }
+    if let Side::H2(stream) = down {
+        // As Envoy says it, whatever the upstream's own code was.
+        stream.reset(Reason::INTERNAL_ERROR);
     }
     Failed::Broken
 }
