@@ -56,9 +56,7 @@ pub fn waker() -> Waker {
 /// Moves bytes between two engines until both are quiet, `step` bytes at a time.
 pub fn exchange(a: &mut Engine<List>, b: &mut Engine<List>, step: usize) {
     while !a.output().is_empty() || !b.output().is_empty() {
-        for (from, to) in [(&mut *a, &mut *b)] {
-            pass(from, to, step);
-        }
+        pass(a, b, step);
         pass(b, a, step);
     }
 }
