@@ -4,15 +4,17 @@ use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tulle_balance::outlier::HostResult;
 use tulle_balance::{Balancer, EndpointSet, Host, HostId, NoHost, OutlierDetector, OutlierEvent, PickContext};
+use tulle_config::hcm::Http2Options;
 use tulle_config::{Cluster, HttpProtocol};
 use tulle_core::{Address, Nanos, Rng};
 use tulle_http::Stream;
 use tulle_http::h1::conn::Connection;
-use tulle_http::h2::{Config, Link};
+use tulle_http::h2::{Config, Link, Pulse, Rhythm};
 use tulle_policy::Priority;
 
 use crate::breaker::{Admission, Breaker, Overflow, Resource};
@@ -234,6 +236,11 @@ impl Upstream {
     fn stream_on(&self, conn: Rc<H2Conn>) -> H2Lease {
         let now = (self.shared.clock)();
         let idle_for = if conn.active.get() == 0 { now - conn.idle_since.get() } else { Duration::ZERO };
+        let after = h2_options(&self.config.borrow().protocol).and_then(|o| o.keepalive?.connection_idle_interval);
+        if after.is_some_and(|after| idle_for >= after) {
+            // Leaves before the request, so that a dead connection is found out soon.
+            conn.link.ping();
+        }
         conn.active.set(conn.active.get() + 1);
         conn.used.set(conn.used.get() + 1);
         let max = self.config.borrow().limits.max_requests_per_connection;
@@ -252,7 +259,7 @@ impl Upstream {
         let making = async {
             let stream = dial::dial(&self.shared.dialer, config, &host.endpoint, offer(config, terms.wanted)).await?;
             if terms.wanted == Wanted::Http2 || (terms.wanted == Wanted::Alpn && negotiated_h2(&stream)) {
-                let conn = start_h2(stream, h2_windows(&config.protocol), life);
+                let conn = start_h2(stream, &config.protocol, life);
                 pool.h2.conns.borrow_mut().push(conn.clone());
                 return Ok(Lease::H2(self.stream_on(conn)));
             }
@@ -311,12 +318,7 @@ fn offer(config: &Cluster, wanted: Wanted) -> &'static [&'static [u8]] {
 
 /// Windows are what bounds memory: what configuration asks for is cut to 1 MiB a stream and 4 MiB a connection.
 pub fn h2_windows(protocol: &HttpProtocol) -> Config {
-    let options = match protocol {
-        HttpProtocol::Http1(_) => &tulle_config::hcm::Http2Options::default(),
-        HttpProtocol::Http2(http2) | HttpProtocol::UseDownstream { http2, .. } | HttpProtocol::Alpn { http2, .. } => {
-            http2
-        }
-    };
+    let options = h2_options(protocol).cloned().unwrap_or_default();
     Config {
         stream_window: options.initial_stream_window.clamp(65_535, 1 << 20),
         connection_window: options.initial_connection_window.clamp(65_535, 4 << 20),
@@ -325,9 +327,21 @@ pub fn h2_windows(protocol: &HttpProtocol) -> Config {
     }
 }
 
+fn h2_options(protocol: &HttpProtocol) -> Option<&Http2Options> {
+    match protocol {
+        HttpProtocol::Http1(_) => None,
+        HttpProtocol::Http2(http2) | HttpProtocol::UseDownstream { http2, .. } | HttpProtocol::Alpn { http2, .. } => {
+            Some(http2)
+        }
+    }
+}
+
 /// Starts a connection: a task of its own reads from it and ends with it.
-fn start_h2(stream: Stream, config: Config, life: Life) -> Rc<H2Conn> {
-    let link = Link::client(stream, config);
+fn start_h2(stream: Stream, protocol: &HttpProtocol, life: Life) -> Rc<H2Conn> {
+    let link = Link::client(stream, h2_windows(protocol));
+    let keepalive = h2_options(protocol).and_then(|options| options.keepalive);
+    let seed = life.made.0;
+    let mut pulse = keepalive.map(|k| Pulse::new(Rhythm { interval: k.interval, timeout: k.timeout }, seed));
     let conn = Rc::new(H2Conn {
         link: link.clone(),
         active: Cell::new(0),
@@ -339,7 +353,16 @@ fn start_h2(stream: Stream, config: Config, life: Life) -> Rc<H2Conn> {
     let watched = Rc::downgrade(&conn);
     tokio::task::spawn_local(async move {
         // How it ended shows on each of its streams.
-        std::future::poll_fn(|cx| link.poll_drive(cx)).await;
+        std::future::poll_fn(|cx| {
+            if link.poll_drive(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            if let Some(pulse) = &mut pulse {
+                pulse.poll(cx, &link);
+            }
+            Poll::Pending
+        })
+        .await;
         if let Some(conn) = watched.upgrade() {
             conn.closed.set(true);
         }

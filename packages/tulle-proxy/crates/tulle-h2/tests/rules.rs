@@ -62,9 +62,12 @@ fn request(engine: &mut Engine<List>, id: u32, end: bool) -> Key {
     engine.accept().expect("a request")
 }
 
+/// What it is, the frame's kind, flags, stream and payload, and what it is answered with.
+type BadFrame = (&'static str, u8, u8, u32, &'static [u8], Reason);
+
 #[test]
 fn what_ends_the_connection() {
-    let table: &[(&str, u8, u8, u32, &[u8], Reason)] = &[
+    let table: &[BadFrame] = &[
         ("DATA on stream 0", DATA, 0, 0, b"x", Reason::PROTOCOL_ERROR),
         ("DATA on an idle stream", DATA, 0, 7, b"x", Reason::PROTOCOL_ERROR),
         ("DATA with more padding than there is", DATA, 8, 1, b"\x05abc", Reason::PROTOCOL_ERROR),

@@ -49,8 +49,6 @@ pub(super) struct State {
     retiring: bool,
     /// Ciphertext may wait below an empty output.
     unflushed: bool,
-    /// Times that anything was received.
-    received: u64,
 }
 
 impl Link {
@@ -73,7 +71,6 @@ impl Link {
             asked: false,
             retiring: false,
             unflushed: false,
-            received: 0,
         })))
     }
 
@@ -186,10 +183,9 @@ impl Link {
         state.ask();
     }
 
-    /// Whether a ping is not answered yet, and how many times anything has been received.
-    pub fn pulse(&self) -> (bool, u64) {
-        let state = self.state();
-        (state.engine.awaits_pong(), state.received)
+    /// Whether a ping is not answered yet.
+    pub fn awaits_pong(&self) -> bool {
+        self.state().engine.awaits_pong()
     }
 }
 
@@ -230,7 +226,6 @@ impl State {
         SHARED.with_borrow_mut(|scratch| {
             let mut buf = ReadBuf::new(scratch);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf))?;
-            self.received += 1;
             self.engine.receive(buf.filled(), clock);
             Poll::Ready(Ok(!buf.filled().is_empty()))
         })

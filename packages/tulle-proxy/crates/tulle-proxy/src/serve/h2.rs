@@ -11,7 +11,7 @@ use tulle_config::Hcm;
 use tulle_core::ResponseFlags;
 use tulle_http::h1::Refused;
 use tulle_http::h2::stream::Request;
-use tulle_http::h2::{Config, H2Stream, Link, Malformed, Reason, head as h2_head};
+use tulle_http::h2::{Config, H2Stream, Link, Malformed, Pulse, Reason, Rhythm, head as h2_head};
 use tulle_http::{Side, Stream};
 
 use super::Client;
@@ -27,7 +27,8 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Serves a connection on which `seen` has already been read.
 pub async fn serve(worker: &Rc<Worker>, client: Rc<Client>, hcm: Arc<Hcm>, stream: Stream, seen: BytesMut) {
     let link = Link::server(stream, seen, config(&hcm));
-    let mut life = Life::new(&hcm);
+    let seed = worker.rng.borrow_mut().next_u64();
+    let mut life = Life::new(&hcm, seed);
     while let Some(stream) = std::future::poll_fn(|cx| life.poll(cx, &client, &link)).await {
         life.served += 1;
         if hcm.max_requests_per_connection.is_some_and(|max| life.served >= max) || client.outdated(worker) {
@@ -47,10 +48,11 @@ struct Life {
     quiet_since: Instant,
     oldest: Option<Instant>,
     leaving: bool,
+    pulse: Option<Pulse>,
 }
 
 impl Life {
-    fn new(hcm: &Hcm) -> Life {
+    fn new(hcm: &Hcm, seed: u64) -> Life {
         let now = Instant::now();
         Life {
             served: 0,
@@ -59,6 +61,7 @@ impl Life {
             quiet_since: now,
             oldest: hcm.timeouts.max_connection_duration.map(|limit| now + limit),
             leaving: false,
+            pulse: hcm.http2.keepalive.map(|k| Pulse::new(Rhythm { interval: k.interval, timeout: k.timeout }, seed)),
         }
     }
 
@@ -68,6 +71,9 @@ impl Life {
             if let Poll::Ready(next) = link.poll_accept(cx) {
                 self.quiet_since = Instant::now();
                 return Poll::Ready(next);
+            }
+            if let Some(pulse) = &mut self.pulse {
+                pulse.poll(cx, link);
             }
             if self.leaving {
                 return Poll::Pending;
