@@ -104,6 +104,8 @@ class Call(Strict):
 class Case(Strict):
     """One file: parts of a static Envoy bootstrap, of which config.py fills in what they leave out, and the calls.
 
+    `bootstrap` goes over the made one, key by key (in `node` too).
+
     In a `pair` two proxies have this configuration: the listener `inbound` of the second is the one that is used, by
     calls and by the first one's clusters.
     """
@@ -114,6 +116,7 @@ class Case(Strict):
     routes: list[dict[str, Any]] | None = None
     virtual_hosts: list[dict[str, Any]] | None = None
     hcm: dict[str, Any] = {}
+    bootstrap: dict[str, Any] = {}
     clusters: dict[str, dict[str, Any]] = {}
     listeners: dict[str, dict[str, Any]] = {}
     calls: tuple[Call, ...]

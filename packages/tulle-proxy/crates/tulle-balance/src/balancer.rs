@@ -3,15 +3,17 @@
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tulle_core::{Address, Nanos, Rng, Str};
 
-use crate::config::LbConfig;
-use crate::endpoints::{Endpoint, EndpointSet};
+use crate::config::{LbConfig, LbPolicy};
+use crate::endpoints::{Endpoint, EndpointSet, Health};
 use crate::host::{Host, HostId};
 use crate::pool::Draw;
-use crate::subset::{Found, Subsets};
-use crate::view::{Group, View};
+use crate::subset::Subsets;
+use crate::view::{Choice, Group, Setting, View};
+use crate::zone::LocalCluster;
 
 /// What a pick may depend on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,8 +24,21 @@ pub struct PickContext<'a> {
     pub subset: &'a [(Str, Str)],
     /// Hosts already tried for this request.
     pub tried: &'a [HostId],
-    /// How often to pick again when a tried host comes up; the last pick is then taken anyway.
+    /// Hosts that have all of one of these labels are avoided too.
+    pub unwanted: &'a [Box<[(Str, Str)]>],
+    /// How often to pick again when a host to avoid comes up; the last pick is then taken anyway.
     pub attempts: u32,
+    /// Priorities that are left out while another one has a host.
+    pub without: &'a [u32],
+    /// The host that the request names, where the policy lets it; taken while it is healthy.
+    pub named: Option<&'a Address>,
+}
+
+impl PickContext<'_> {
+    fn avoids(&self, host: &Host) -> bool {
+        let labels = &host.endpoint.metadata.lb;
+        self.tried.contains(&host.id) || self.unwanted.iter().any(|unwanted| labels.contains_all(unwanted))
+    }
 }
 
 /// Why there is no host.
@@ -42,6 +57,7 @@ pub enum NoHost {
 pub struct Balancer {
     config: Arc<LbConfig>,
     overprovisioning: u32,
+    local: Option<Arc<LocalCluster>>,
     seed: u64,
     next_id: u64,
     groups: Vec<Group>,
@@ -54,9 +70,13 @@ impl Balancer {
     /// `seed` decides where rotations start, so that many proxies do not start on the same host.
     pub fn new(config: Arc<LbConfig>, set: &EndpointSet, now: Nanos, seed: u64) -> Self {
         let mut balancer = Balancer {
-            whole: View::new(&config, &[], set.overprovisioning, seed),
+            whole: View::new(
+                Setting { config: &config, overprovisioning: set.overprovisioning, seed, local: None },
+                &[],
+            ),
             config,
             overprovisioning: set.overprovisioning,
+            local: None,
             seed,
             next_id: 0,
             groups: Vec::new(),
@@ -79,6 +99,7 @@ impl Balancer {
             .iter()
             .map(|locality| Group {
                 priority: locality.priority,
+                locality: locality.locality.clone(),
                 weight: locality.weight,
                 hosts: locality
                     .endpoints
@@ -105,6 +126,15 @@ impl Balancer {
         self.rebuild();
     }
 
+    /// Takes over where the proxies like this one are, for zone-aware routing.
+    pub fn set_local(&mut self, local: Option<Arc<LocalCluster>>) {
+        if self.local != local {
+            self.whole.retire();
+            self.local = local;
+            self.rebuild();
+        }
+    }
+
     /// Returns every ejected host, for when outlier detection is switched off or starts over.
     pub fn clear_ejections(&mut self) {
         if self.hosts.iter().any(|host| host.ejected()) {
@@ -119,19 +149,20 @@ impl Balancer {
         if self.hosts.is_empty() {
             return Err(NoHost::Empty);
         }
-        let view = match &mut self.subsets {
-            None => &mut self.whole,
-            Some(subsets) => match subsets.find(context.subset) {
-                Found::View(view) => view,
-                Found::Any => &mut self.whole,
-                Found::Nothing => return Err(NoHost::NoSubset),
-            },
-        };
+        if let Some(host) = context.named.and_then(|address| self.usable(address)) {
+            return Ok(host);
+        }
         let mut last = None;
         for attempt in 0..=context.attempts {
-            let draw = Draw { hash: context.hash, attempt, now };
-            let host = view.pick(draw, rng).ok_or(NoHost::NoneHealthy)?;
-            if !context.tried.contains(&host.id) {
+            let choice = Choice { draw: Draw { hash: context.hash, attempt, now }, without: context.without };
+            let picked = match &mut self.subsets {
+                None => self.whole.pick(&choice, rng),
+                Some(subsets) => {
+                    subsets.pick(context.subset, &mut self.whole, (&choice, rng)).map_err(|_| NoHost::NoSubset)?
+                }
+            };
+            let host = picked.ok_or(NoHost::NoneHealthy)?;
+            if !context.avoids(host) {
                 return Ok(host.clone());
             }
             last = Some(host.clone());
@@ -139,21 +170,50 @@ impl Balancer {
         last.ok_or(NoHost::NoneHealthy)
     }
 
+    /// The host at `address`, if it takes requests.
+    fn usable(&self, address: &Address) -> Option<Rc<Host>> {
+        let host = self.hosts.iter().find(|host| host.endpoint.address == *address)?;
+        matches!(host.health(), Health::Healthy | Health::Degraded).then(|| host.clone())
+    }
+
+    /// The priority that a host belongs to.
+    pub fn priority_of(&self, host: HostId) -> Option<u32> {
+        let group = self.groups.iter().find(|group| group.hosts.iter().any(|known| known.id == host))?;
+        Some(group.priority)
+    }
+
+    /// Whether a usable host is left without these priorities.
+    pub fn has_others(&self, priorities: &[u32]) -> bool {
+        self.whole.loads_without(priorities).is_some()
+    }
+
+    /// An answer of `host` took this long. Costs nothing unless the policy asks for it.
+    pub fn observe(&self, host: &Host, took: Duration, now: Nanos) {
+        if let LbPolicy::PeakEwma(settings) = &self.config.policy {
+            host.observe(took, settings, now);
+        }
+    }
+
     /// All hosts, for `/clusters` and health checks.
     pub fn hosts(&self) -> &[Rc<Host>] {
         &self.hosts
     }
 
-    /// Tells the results of all hosts' active health checks. Returns the hosts that have begun to fail.
-    pub fn set_checks(&mut self, fails: impl Fn(&Host) -> bool) -> Vec<Rc<Host>> {
+    /// Tells the results of all hosts' active health checks. Returns the hosts that changed.
+    pub fn set_checks(&mut self, fails: impl Fn(&Host) -> bool, now: Nanos) -> Vec<Rc<Host>> {
         let changed = |host: &&Rc<Host>| host.check_failed() != fails(host);
         let changed: Vec<Rc<Host>> = self.hosts.iter().filter(changed).cloned().collect();
         if !changed.is_empty() {
             self.whole.retire();
-            changed.iter().for_each(|host| host.set_check_failed(!host.check_failed()));
+            for host in &changed {
+                host.set_check_failed(!host.check_failed());
+                if !host.check_failed() {
+                    host.recovered(now);
+                }
+            }
             self.rebuild();
         }
-        changed.into_iter().filter(|host| host.check_failed()).collect()
+        changed
     }
 
     /// Tells that outlier detection ejected or returned a host.
@@ -174,7 +234,13 @@ impl Balancer {
     fn rebuild(&mut self) {
         // Another start each time: under frequent updates a fixed one would favour the same host.
         self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let build = |groups: &[Group]| View::new(&self.config, groups, self.overprovisioning, self.seed);
+        let setting = Setting {
+            config: &self.config,
+            overprovisioning: self.overprovisioning,
+            seed: self.seed,
+            local: self.local.as_deref(),
+        };
+        let build = |groups: &[Group]| View::new(setting, groups);
         let subsets = self.config.subsets.as_ref().map(|subsets| Subsets::new(subsets, &self.groups, &build));
         let whole = build(&self.groups);
         (self.whole, self.subsets) = (whole, subsets);

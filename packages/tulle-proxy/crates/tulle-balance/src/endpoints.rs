@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tulle_core::{Address, Str};
+use tulle_core::{Address, FractionalPercent, Str};
 
 /// Key-value labels, sorted by key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,6 +37,8 @@ impl Labels {
 pub struct EndpointMetadata {
     /// Filter metadata under `envoy.lb`: subset labels.
     pub lb: Labels,
+    /// Those of them that are lists, for subsets with `list_as_any`; sorted by key.
+    pub lb_lists: Box<[(Str, Box<[Str]>)]>,
     /// Under `envoy.transport_socket_match`, for instance `tlsMode: istio`.
     pub transport: Labels,
     /// Under `istio`, key `workload`: `name;namespace;app;version;cluster`.
@@ -103,13 +105,19 @@ pub struct EndpointSet {
     pub localities: Box<[LocalityEndpoints]>,
     /// How much health counts above its share, in percent; Envoy's default is 140.
     pub overprovisioning: u32,
+    /// Share of the requests that are refused before a host is chosen (`drop_overloads`).
+    pub drop: FractionalPercent,
 }
 
 impl EndpointSet {
     pub const DEFAULT_OVERPROVISIONING: u32 = 140;
 
     pub fn new(localities: Vec<LocalityEndpoints>) -> Self {
-        EndpointSet { localities: localities.into(), overprovisioning: Self::DEFAULT_OVERPROVISIONING }
+        EndpointSet {
+            localities: localities.into(),
+            overprovisioning: Self::DEFAULT_OVERPROVISIONING,
+            drop: FractionalPercent::NEVER,
+        }
     }
 
     /// One locality at priority 0.

@@ -4,6 +4,7 @@
 //! `Balancer` from it; hosts are `Rc<Host>` with plain cells, and survive updates that do not change them.
 
 pub mod balancer;
+mod bounded;
 pub mod config;
 pub mod consistent;
 pub mod edf;
@@ -14,9 +15,14 @@ pub mod outlier;
 mod pool;
 mod subset;
 mod view;
+pub mod zone;
 
 pub use balancer::{Balancer, NoHost, PickContext};
-pub use config::{LbConfig, LbPolicy, LocalityMode, SlowStart, SubsetConfig, SubsetFallback, SubsetSelector};
+pub use config::{
+    LbConfig, LbPolicy, ListLabels, LocalityMode, PeakEwma, Selection, SlowStart, SubsetConfig, SubsetFallback,
+    SubsetLocalities, SubsetSelector, ZoneAware, ZoneBasis,
+};
 pub use endpoints::{Endpoint, EndpointMetadata, EndpointSet, Health, Labels, Locality, LocalityEndpoints};
 pub use host::{ActiveRequest, Host, HostId};
 pub use outlier::{EjectionReason, HostResult, OutlierConfig, OutlierDetector, OutlierEvent};
+pub use zone::LocalCluster;

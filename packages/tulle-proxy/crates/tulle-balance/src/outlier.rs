@@ -28,10 +28,14 @@ pub struct OutlierConfig {
     /// Thousandths of a standard deviation.
     pub success_rate_stdev_factor: u32,
     pub enforcing_success_rate: u32,
+    pub enforcing_local_origin_success_rate: u32,
     pub failure_percentage_threshold: u32,
     pub enforcing_failure_percentage: u32,
+    pub enforcing_failure_percentage_local_origin: u32,
     pub failure_percentage_minimum_hosts: u32,
     pub failure_percentage_request_volume: u32,
+    /// A host that passes its active health check is no longer ejected.
+    pub returned_by_health_check: bool,
 }
 
 impl Default for OutlierConfig {
@@ -55,10 +59,13 @@ impl Default for OutlierConfig {
             success_rate_request_volume: 100,
             success_rate_stdev_factor: 1900,
             enforcing_success_rate: 100,
+            enforcing_local_origin_success_rate: 100,
             failure_percentage_threshold: 85,
             enforcing_failure_percentage: 0,
+            enforcing_failure_percentage_local_origin: 0,
             failure_percentage_minimum_hosts: 5,
             failure_percentage_request_volume: 50,
+            returned_by_health_check: true,
         }
     }
 }
@@ -78,6 +85,8 @@ pub enum EjectionReason {
     ConsecutiveLocalOriginFailure,
     SuccessRate,
     FailurePercentage,
+    LocalOriginSuccessRate,
+    LocalOriginFailurePercentage,
 }
 
 /// One request's result on a host, as the detector counts it.
@@ -114,6 +123,38 @@ struct Monitor {
     backoff: u32,
     /// When the running ejection ends.
     until: Option<Nanos>,
+}
+
+/// Whose failures a rate counts.
+#[derive(Clone, Copy)]
+enum Origin {
+    External,
+    Local,
+}
+
+impl Origin {
+    fn tally(self, monitor: &Monitor) -> Tally {
+        match self {
+            Origin::External => monitor.external,
+            Origin::Local => monitor.local,
+        }
+    }
+
+    fn by_success_rate(self, config: &OutlierConfig) -> (EjectionReason, u32) {
+        match self {
+            Origin::External => (EjectionReason::SuccessRate, config.enforcing_success_rate),
+            Origin::Local => (EjectionReason::LocalOriginSuccessRate, config.enforcing_local_origin_success_rate),
+        }
+    }
+
+    fn by_failure_percentage(self, config: &OutlierConfig) -> (EjectionReason, u32) {
+        match self {
+            Origin::External => (EjectionReason::FailurePercentage, config.enforcing_failure_percentage),
+            Origin::Local => {
+                (EjectionReason::LocalOriginFailurePercentage, config.enforcing_failure_percentage_local_origin)
+            }
+        }
+    }
 }
 
 /// Results of one interval.
@@ -166,6 +207,18 @@ impl OutlierDetector {
         self.eject(at, reason, enforcing, now, rng)
     }
 
+    /// A host passed its active health check; says whether it is thereby no longer ejected.
+    pub fn passed_check(&mut self, host: HostId) -> Option<OutlierEvent> {
+        if !self.config.returned_by_health_check {
+            return None;
+        }
+        let monitor = self.monitor(host)?;
+        monitor.until.take()?;
+        monitor.forget_streaks();
+        self.ejected -= 1;
+        Some(OutlierEvent::Returned { host })
+    }
+
     /// When `tick` is due.
     pub fn next_tick(&self) -> Nanos {
         self.next_tick
@@ -187,9 +240,9 @@ impl OutlierDetector {
                 None => monitor.backoff = monitor.backoff.saturating_sub(1),
             }
         }
-        self.eject_by_rate(|monitor| monitor.external, now, rng, &mut events);
+        self.eject_by_rate(Origin::External, now, rng, &mut events);
         if self.config.split_external_local_origin_errors {
-            self.eject_by_rate(|monitor| monitor.local, now, rng, &mut events);
+            self.eject_by_rate(Origin::Local, now, rng, &mut events);
         }
         for (_, monitor) in &mut self.monitors {
             monitor.external = Tally::default();
@@ -198,16 +251,10 @@ impl OutlierDetector {
         events
     }
 
-    fn eject_by_rate(
-        &mut self,
-        tally: impl Fn(&Monitor) -> Tally,
-        now: Nanos,
-        rng: &mut Rng,
-        events: &mut Vec<OutlierEvent>,
-    ) {
+    fn eject_by_rate(&mut self, origin: Origin, now: Nanos, rng: &mut Rng, events: &mut Vec<OutlierEvent>) {
         let rates = |volume: u32| -> Vec<(usize, f64)> {
             let counted = self.monitors.iter().enumerate().filter(|(_, (_, monitor))| monitor.until.is_none());
-            let tallies = counted.map(|(at, (_, monitor))| (at, tally(monitor)));
+            let tallies = counted.map(|(at, (_, monitor))| (at, origin.tally(monitor)));
             tallies
                 .filter(|(_, tally)| tally.total >= volume.max(1))
                 .map(|(at, tally)| (at, tally.success_rate()))
@@ -219,13 +266,14 @@ impl OutlierDetector {
         if by_success.len() >= self.config.success_rate_minimum_hosts.max(1) as usize {
             let least = threshold(&by_success, self.config.success_rate_stdev_factor);
             let bad = by_success.iter().filter(|(_, rate)| *rate < least);
-            outliers.extend(bad.map(|(at, _)| (*at, EjectionReason::SuccessRate, self.config.enforcing_success_rate)));
+            let (reason, enforcing) = origin.by_success_rate(&self.config);
+            outliers.extend(bad.map(|(at, _)| (*at, reason, enforcing)));
         }
         if by_failure.len() >= self.config.failure_percentage_minimum_hosts.max(1) as usize {
             let most = f64::from(self.config.failure_percentage_threshold);
             let bad = by_failure.iter().filter(|(_, rate)| 100.0 - *rate >= most);
-            let enforcing = self.config.enforcing_failure_percentage;
-            outliers.extend(bad.map(|(at, _)| (*at, EjectionReason::FailurePercentage, enforcing)));
+            let (reason, enforcing) = origin.by_failure_percentage(&self.config);
+            outliers.extend(bad.map(|(at, _)| (*at, reason, enforcing)));
         }
         for (at, reason, enforcing) in outliers {
             events.extend(self.eject(at, reason, enforcing, now, rng));

@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use tulle_core::{Nanos, Rng};
 
-use crate::config::{LbConfig, LbPolicy, SlowStart};
+use crate::bounded::Bound;
+use crate::config::{LbConfig, LbPolicy, PeakEwma, Selection, SlowStart};
 use crate::consistent::{Maglev, Ring, Share, hash_key};
 use crate::edf::Edf;
 use crate::host::Host;
@@ -14,6 +15,7 @@ use crate::host::Host;
 pub struct Pool {
     hosts: Box<[Rc<Host>]>,
     picker: Picker,
+    bound: Option<Bound>,
 }
 
 #[derive(Debug)]
@@ -34,6 +36,11 @@ enum Picker {
     LeastRequest {
         choices: u32,
     },
+    /// The one with the fewest requests of all; the first of several after a rotating start.
+    FullScan {
+        next: usize,
+    },
+    PeakEwma(PeakEwma),
     Random,
     Ring(Ring),
     Maglev(Maglev),
@@ -50,21 +57,21 @@ pub struct Draw {
 impl Pool {
     pub fn new(config: &LbConfig, hosts: Vec<Rc<Host>>, seed: u64) -> Self {
         let picker = Picker::new(config, &hosts, seed);
-        Pool { hosts: hosts.into(), picker }
+        let hashed = matches!(picker, Picker::Ring(_) | Picker::Maglev(_));
+        let bound = config.hash_balance_factor.filter(|_| hashed).map(|factor| Bound::new(factor, &hosts));
+        Pool { hosts: hosts.into(), picker, bound }
     }
 
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.hosts.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.hosts.is_empty()
     }
 
     /// Picks a host; `None` when there are none.
     pub fn pick(&mut self, draw: Draw, rng: &mut Rng) -> Option<&Rc<Host>> {
         let hosts = &self.hosts;
-        let hash = |rng: &mut Rng| draw.hash.unwrap_or_else(|| rng.next_u64());
+        let bound = &self.bound;
+        let settle = |hash: u64, at: usize| bound.as_ref().map_or(at, |bound| bound.settle(hosts, at, hash));
+        let mut hash = || draw.hash.unwrap_or_else(|| rng.next_u64());
         let at = match &mut self.picker {
             Picker::Rotation { next } => {
                 let at = next.checked_rem(hosts.len())?;
@@ -80,8 +87,19 @@ impl Pool {
             })? as usize,
             Picker::LeastRequest { choices } => least_of(hosts, *choices, rng)?,
             Picker::Random => rng.below(hosts.len() as u64) as usize,
-            Picker::Ring(ring) => ring.pick(hash(rng), draw.attempt)? as usize,
-            Picker::Maglev(maglev) => maglev.pick(hash(rng), draw.attempt)? as usize,
+            Picker::FullScan { next } => {
+                *next += 1;
+                fewest(hosts, *next)?
+            }
+            Picker::PeakEwma(settings) => cheaper(hosts, settings, draw.now, rng)?,
+            Picker::Ring(ring) => {
+                let hash = hash();
+                settle(hash, ring.pick(hash, draw.attempt)? as usize)
+            }
+            Picker::Maglev(maglev) => {
+                let hash = hash();
+                settle(hash, maglev.pick(hash, draw.attempt)? as usize)
+            }
         };
         hosts.get(at)
     }
@@ -108,11 +126,29 @@ fn least_of(hosts: &[Rc<Host>], choices: u32, rng: &mut Rng) -> Option<usize> {
     best.map(|(_, at)| at)
 }
 
+/// The host with the fewest requests of all, looking from `start` on.
+fn fewest(hosts: &[Rc<Host>], start: usize) -> Option<usize> {
+    (0..hosts.len()).map(|step| (start + step) % hosts.len()).min_by_key(|at| hosts[*at].active())
+}
+
+/// Of two different hosts drawn at random, the one that is expected to answer first.
+fn cheaper(hosts: &[Rc<Host>], settings: &PeakEwma, now: Nanos, rng: &mut Rng) -> Option<usize> {
+    let count = hosts.len() as u64;
+    let one = rng.below(count) as usize;
+    let first = hosts.get(one)?;
+    if count == 1 {
+        return Some(one);
+    }
+    let other = (one + 1 + rng.below(count - 1) as usize) % hosts.len();
+    let weighted = |host: &Host| host.cost(settings, now) / f64::from(host.endpoint.weight.max(1));
+    Some(if weighted(&hosts[other]) < weighted(first) { other } else { one })
+}
+
 /// A host's weight, lowered while it starts.
 fn weight(host: &Host, slow_start: Option<SlowStart>, now: Nanos) -> f64 {
     let full = f64::from(host.endpoint.weight.max(1));
     let Some(slow) = slow_start else { return full };
-    let age = now.since(host.since);
+    let age = now.since(host.since());
     if age >= slow.window {
         return full;
     }
@@ -130,10 +166,12 @@ impl Picker {
                 Picker::Rotation { next: seed.checked_rem(hosts.len() as u64).unwrap_or(0) as usize }
             }
             LbPolicy::RoundRobin => Picker::Weighted { edf: schedule(hosts, seed), slow_start },
+            LbPolicy::LeastRequest { selection: Selection::FullScan, .. } if equal => Picker::FullScan { next: 0 },
             LbPolicy::LeastRequest { choices, .. } if equal => Picker::LeastRequest { choices: *choices },
             LbPolicy::LeastRequest { active_request_bias, .. } => {
                 Picker::WeightedLeastRequest { edf: schedule(hosts, seed), bias: *active_request_bias, slow_start }
             }
+            LbPolicy::PeakEwma(settings) => Picker::PeakEwma(*settings),
             LbPolicy::Random | LbPolicy::OriginalDestination => Picker::Random,
             LbPolicy::RingHash { minimum_ring_size, maximum_ring_size, use_hostname } => {
                 Picker::Ring(Ring::new(&shares(hosts, *use_hostname), *minimum_ring_size, *maximum_ring_size))

@@ -1,11 +1,13 @@
 //! Subsets of a cluster's hosts by their `envoy.lb` labels.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
 
-use tulle_core::Str;
+use tulle_core::{Rng, Str};
 
-use crate::config::{SubsetConfig, SubsetFallback};
-use crate::view::{Group, View};
+use crate::config::{ListLabels, SubsetConfig, SubsetFallback, SubsetLocalities};
+use crate::host::Host;
+use crate::view::{Choice, Group, View};
 
 type Pairs = Box<[(Str, Str)]>;
 
@@ -14,78 +16,117 @@ type Pairs = Box<[(Str, Str)]>;
 pub struct Subsets {
     views: HashMap<Pairs, View>,
     selectors: Box<[(Box<[Str]>, SubsetFallback)]>,
-    default: Option<View>,
+    /// Hosts with the default labels; all, when none are given.
+    default: View,
     fallback: SubsetFallback,
     panic_mode_any: bool,
 }
 
-/// Where a request with given labels goes.
-pub enum Found<'a> {
-    View(&'a mut View),
-    /// The whole cluster.
-    Any,
-    Nothing,
-}
+/// No subset, and no fallback either.
+pub struct NoSubset;
 
 impl Subsets {
     /// Makes a view for every combination of values that some host has, for every selector.
     pub fn new(subsets: &SubsetConfig, groups: &[Group], build: &dyn Fn(&[Group]) -> View) -> Self {
         let mut views = HashMap::new();
         for selector in &subsets.selectors {
-            for labels in combinations(&selector.keys, groups) {
-                views.entry(labels).or_insert_with_key(|labels| build(&narrow(groups, labels)));
+            for labels in combinations(subsets, &selector.keys, groups) {
+                let narrowed = |labels: &Pairs| build(&narrow(subsets, groups, labels));
+                views.entry(labels).or_insert_with_key(narrowed);
             }
         }
         let default: Vec<(Str, Str)> = subsets.default_subset.iter().cloned().collect();
         let selectors = subsets
             .selectors
             .iter()
-            .map(|selector| (selector.keys.clone(), selector.fallback.unwrap_or(subsets.fallback)))
+            .map(|selector| (selector.keys.clone(), selector.fallback.clone().unwrap_or(subsets.fallback.clone())))
             .collect();
         Subsets {
             views,
             selectors,
-            default: (!default.is_empty()).then(|| build(&narrow(groups, &default))),
-            fallback: subsets.fallback,
+            default: build(&narrow(subsets, groups, &default)),
+            fallback: subsets.fallback.clone(),
             panic_mode_any: subsets.panic_mode_any,
         }
     }
 
-    /// The view for exactly these labels (sorted by key), or what the fallback says.
-    pub fn find(&mut self, wanted: &[(Str, Str)]) -> Found<'_> {
+    /// Picks from the subset with exactly these labels (sorted by key), or where the fallback says; `whole` is all of
+    /// the cluster.
+    ///
+    /// # Errors
+    /// When there is neither a subset nor a fallback.
+    pub fn pick<'v>(
+        &'v mut self,
+        wanted: &[(Str, Str)],
+        whole: &'v mut View,
+        (choice, rng): (&Choice<'_>, &mut Rng),
+    ) -> Result<Option<&'v Rc<Host>>, NoSubset> {
         // Looked up twice: returning the first borrow would keep the map borrowed on the way to the fallback too.
         if self.views.contains_key(wanted) {
-            let usable = |view: &&mut View| !self.panic_mode_any || view.has_healthy();
-            return self.views.get_mut(wanted).filter(usable).map_or(Found::Any, Found::View);
+            return Ok(self.views.get_mut(wanted).and_then(|view| view.pick(choice, rng)));
         }
         let same_keys =
             |keys: &[Str]| keys.len() == wanted.len() && keys.iter().zip(wanted).all(|(key, (name, _))| key == name);
-        let selector = self.selectors.iter().find(|(keys, _)| same_keys(keys));
-        match selector.map_or(self.fallback, |(_, fallback)| *fallback) {
-            SubsetFallback::NoEndpoint => Found::Nothing,
-            SubsetFallback::AnyEndpoint => Found::Any,
-            SubsetFallback::DefaultSubset => self.default.as_mut().map_or(Found::Any, Found::View),
+        let own = self.selectors.iter().find(|(keys, _)| same_keys(keys)).map(|(_, fallback)| fallback.clone());
+        match own.unwrap_or_else(|| self.fallback.clone()) {
+            SubsetFallback::NoEndpoint => Err(NoSubset),
+            SubsetFallback::AnyEndpoint => Ok(whole.pick(choice, rng)),
+            SubsetFallback::DefaultSubset => Ok(match self.default.pick(choice, rng) {
+                None if self.panic_mode_any => whole.pick(choice, rng),
+                found => found,
+            }),
+            SubsetFallback::Keys(keys) => {
+                // Fewer keys each time, so this ends.
+                let fewer: Vec<(Str, Str)> = wanted.iter().filter(|(key, _)| keys.contains(key)).cloned().collect();
+                if fewer.len() < wanted.len() { self.pick(&fewer, whole, (choice, rng)) } else { Err(NoSubset) }
+            }
         }
     }
 }
 
-fn combinations(keys: &[Str], groups: &[Group]) -> Vec<Pairs> {
-    let mut seen = BTreeMap::new();
+/// Every combination of values of `keys` that a host has; a list of values counts as each of them.
+fn combinations(config: &SubsetConfig, keys: &[Str], groups: &[Group]) -> Vec<Pairs> {
+    let mut seen = BTreeSet::new();
     for host in groups.iter().flat_map(|group| &group.hosts) {
-        let labels = &host.endpoint.metadata.lb;
-        let pairs: Option<Pairs> = keys.iter().map(|key| Some((key.clone(), labels.get(key)?.clone()))).collect();
-        if let Some(pairs) = pairs {
-            seen.insert(pairs, ());
+        let mut found: Vec<Vec<(Str, Str)>> = vec![Vec::new()];
+        for key in keys {
+            let values = values(config, host, key);
+            found = found
+                .iter()
+                .flat_map(|before| {
+                    values.iter().map(move |value| {
+                        let mut with = before.clone();
+                        with.push((key.clone(), value.clone()));
+                        with
+                    })
+                })
+                .collect();
         }
+        seen.extend(found.into_iter().map(Pairs::from));
     }
-    seen.into_keys().collect()
+    seen.into_iter().collect()
 }
 
-fn narrow(groups: &[Group], labels: &[(Str, Str)]) -> Vec<Group> {
-    let keep = |group: &Group| Group {
-        priority: group.priority,
-        weight: group.weight,
-        hosts: group.hosts.iter().filter(|host| host.endpoint.metadata.lb.contains_all(labels)).cloned().collect(),
+fn values(config: &SubsetConfig, host: &Host, key: &str) -> Vec<Str> {
+    let metadata = &host.endpoint.metadata;
+    let lists: &[_] = if config.lists == ListLabels::Any { &metadata.lb_lists } else { &[] };
+    let lists = lists.iter().filter(|(name, _)| &**name == key).flat_map(|(_, values)| values.iter());
+    metadata.lb.get(key).into_iter().chain(lists).cloned().collect()
+}
+
+fn narrow(config: &SubsetConfig, groups: &[Group], labels: &[(Str, Str)]) -> Vec<Group> {
+    let fits = |host: &Host| labels.iter().all(|(key, value)| values(config, host, key).contains(value));
+    let keep = |group: &Group| {
+        let hosts: Vec<Rc<Host>> = group.hosts.iter().filter(|host| fits(host)).cloned().collect();
+        let weight = match config.localities {
+            SubsetLocalities::Ignored => None,
+            SubsetLocalities::Kept => group.weight,
+            SubsetLocalities::Scaled => group.weight.map(|weight| {
+                let part = hosts.len() as f64 / group.hosts.len().max(1) as f64;
+                (f64::from(weight) * part).round() as u32
+            }),
+        };
+        Group { priority: group.priority, locality: group.locality.clone(), weight, hosts }
     };
     groups.iter().map(keep).collect()
 }

@@ -4,17 +4,19 @@ use std::rc::Rc;
 
 use tulle_core::Rng;
 
-use crate::config::{LbConfig, LocalityMode};
+use crate::config::{LbConfig, LbPolicy, LocalityMode, ZoneAware};
 use crate::edf::Edf;
-use crate::endpoints::Health;
+use crate::endpoints::{Health, Locality};
 use crate::host::Host;
 use crate::load::{self, Census, Load, Tier};
 use crate::pool::{Draw, Pool};
+use crate::zone::{self, LocalCluster, ZoneRouting, ZoneSize};
 
 /// Hosts of one locality at one priority, as input.
 #[derive(Debug, Clone)]
 pub struct Group {
     pub priority: u32,
+    pub locality: Locality,
     /// For locality-weighted balancing.
     pub weight: Option<u32>,
     pub hosts: Vec<Rc<Host>>,
@@ -25,7 +27,17 @@ pub struct Group {
 pub struct View {
     priorities: Vec<PriorityHosts>,
     loads: Vec<Load>,
+    census: Vec<Census>,
+    overprovisioning: u32,
     fail_on_panic: bool,
+}
+
+/// What one pick of a view may depend on.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice<'a> {
+    pub draw: Draw,
+    /// Priorities that are left out while another one has a host.
+    pub without: &'a [u32],
 }
 
 #[derive(Debug)]
@@ -41,26 +53,51 @@ struct PriorityHosts {
 enum Spread {
     Flat(Pool),
     Localities { edf: Edf, weights: Box<[f64]>, pools: Box<[Pool]> },
+    Zones(Box<Zones>),
+}
+
+/// The own zone first, where its hosts suffice.
+#[derive(Debug)]
+struct Zones {
+    settings: ZoneAware,
+    routing: ZoneRouting,
+    pools: Box<[Pool]>,
+    /// For requests that do not look at zones.
+    whole: Pool,
+}
+
+/// What views are built from, beside the hosts.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting<'a> {
+    pub config: &'a LbConfig,
+    pub overprovisioning: u32,
+    pub seed: u64,
+    /// The proxies like this one, for zone-aware routing.
+    pub local: Option<&'a LocalCluster>,
 }
 
 impl View {
     /// `groups` in the order of the endpoint set; hosts within a priority keep that order.
-    pub fn new(config: &LbConfig, groups: &[Group], overprovisioning: u32, seed: u64) -> Self {
+    pub fn new(setting: Setting<'_>, groups: &[Group]) -> Self {
+        let Setting { config, overprovisioning, .. } = setting;
         let count = groups.iter().map(|group| group.priority + 1).max().unwrap_or(0);
         let levels: Vec<Vec<&Group>> =
             (0..count).map(|level| groups.iter().filter(|group| group.priority == level).collect()).collect();
         let census: Vec<Census> = levels.iter().map(|level| take_census(level)).collect();
         let loads = load::loads(&census, overprovisioning, config.panic_threshold);
-        let build = Build { config, overprovisioning, seed };
+        let build = Build(setting);
         let priorities = levels.iter().zip(&loads).map(|(level, load)| build.priority(level, load.panic)).collect();
-        View { priorities, loads, fail_on_panic: config.fail_traffic_on_panic }
+        View { priorities, loads, census, overprovisioning, fail_on_panic: config.fail_traffic_on_panic }
     }
 
     /// Picks a host.
-    pub fn pick(&mut self, draw: Draw, rng: &mut Rng) -> Option<&Rc<Host>> {
-        let (level, tier) = match self.loads.first()?.healthy {
+    pub fn pick(&mut self, choice: &Choice<'_>, rng: &mut Rng) -> Option<&Rc<Host>> {
+        let draw = choice.draw;
+        let other = (!choice.without.is_empty()).then(|| self.loads_without(choice.without)).flatten();
+        let loads = other.as_ref().unwrap_or(&self.loads);
+        let (level, tier) = match loads.first()?.healthy {
             100 => (0, Tier::Healthy),
-            _ => load::choose(&self.loads, draw.hash.unwrap_or_else(|| rng.next_u64()))?,
+            _ => load::choose(loads, draw.hash.unwrap_or_else(|| rng.next_u64()))?,
         };
         let panic = self.loads[level].panic;
         if panic && self.fail_on_panic {
@@ -75,9 +112,16 @@ impl View {
         spread.pick(draw, rng)
     }
 
-    /// Whether any host can be picked without panic.
-    pub fn has_healthy(&self) -> bool {
-        self.priorities.iter().any(|level| !level.healthy.is_empty() || !level.degraded.is_empty())
+    /// The loads without some priorities; `None` when no other has a usable host.
+    pub fn loads_without(&self, priorities: &[u32]) -> Option<Vec<Load>> {
+        let left = self.census.iter().zip(0u32..).map(|(one, level)| match priorities.contains(&level) {
+            true => Census { healthy: 0, degraded: 0, ..*one },
+            false => *one,
+        });
+        let left: Vec<Census> = left.collect();
+        // Without panic: its hosts are what the policy wants to leave.
+        let usable = left.iter().any(|one| one.healthy + one.degraded > 0);
+        usable.then(|| load::loads(&left, self.overprovisioning, 0.0))
     }
 
     /// Leaves the schedules with the hosts, for the view that replaces this one.
@@ -105,16 +149,19 @@ fn take_census(level: &[&Group]) -> Census {
     census
 }
 
-struct Build<'a> {
-    config: &'a LbConfig,
-    overprovisioning: u32,
-    seed: u64,
+/// A locality's healthy hosts.
+fn size(group: &Group) -> ZoneSize {
+    let healthy = group.hosts.iter().filter(|host| host.health() == Health::Healthy);
+    let weight = healthy.clone().map(|host| u64::from(host.endpoint.weight)).sum();
+    ZoneSize { locality: group.locality.clone(), hosts: healthy.count() as u64, weight }
 }
+
+struct Build<'a>(Setting<'a>);
 
 impl Build<'_> {
     fn priority(&self, level: &[&Group], panic: bool) -> PriorityHosts {
         PriorityHosts {
-            healthy: self.spread(level, |host| host.health() == Health::Healthy),
+            healthy: self.healthy(level),
             degraded: self.spread(level, |host| host.health() == Health::Degraded),
             all: panic.then(|| self.flat(level, |_| true)),
         }
@@ -122,22 +169,46 @@ impl Build<'_> {
 
     fn flat(&self, level: &[&Group], wanted: impl Fn(&Host) -> bool) -> Spread {
         let hosts = level.iter().flat_map(|group| &group.hosts).filter(|host| wanted(host));
-        Spread::Flat(Pool::new(self.config, hosts.cloned().collect(), self.seed))
+        Spread::Flat(self.pool(hosts.cloned().collect()))
+    }
+
+    fn pool(&self, hosts: Vec<Rc<Host>>) -> Pool {
+        Pool::new(self.0.config, hosts, self.0.seed)
+    }
+
+    /// A pool for each locality.
+    fn pools(&self, level: &[&Group], wanted: impl Fn(&Host) -> bool) -> Vec<Pool> {
+        let hosts = |group: &&Group| group.hosts.iter().filter(|host| wanted(host)).cloned().collect();
+        level.iter().map(|group| self.pool(hosts(group))).collect()
+    }
+
+    fn healthy(&self, level: &[&Group]) -> Spread {
+        let wanted = |host: &Host| host.health() == Health::Healthy;
+        let hashed = matches!(self.0.config.policy, LbPolicy::RingHash { .. } | LbPolicy::Maglev { .. });
+        let first = level.first().is_some_and(|group| group.priority == 0);
+        let (LocalityMode::ZoneAware(settings), Some(local), true, false) =
+            (self.0.config.locality, self.0.local, first, hashed)
+        else {
+            return self.spread(level, wanted);
+        };
+        let sizes: Vec<ZoneSize> = level.iter().map(|group| size(group)).collect();
+        match zone::routing(&settings, local, &sizes) {
+            ZoneRouting::Off => self.spread(level, wanted),
+            routing => {
+                let whole = level.iter().flat_map(|group| &group.hosts).filter(|host| wanted(host));
+                let whole = self.pool(whole.cloned().collect());
+                Spread::Zones(Box::new(Zones { settings, routing, pools: self.pools(level, wanted).into(), whole }))
+            }
+        }
     }
 
     fn spread(&self, level: &[&Group], wanted: impl Fn(&Host) -> bool) -> Spread {
         let weighted =
-            self.config.locality == LocalityMode::Weighted && level.iter().any(|group| group.weight.is_some());
+            self.0.config.locality == LocalityMode::Weighted && level.iter().any(|group| group.weight.is_some());
         if !weighted {
             return self.flat(level, wanted);
         }
-        let pools: Vec<Pool> = level
-            .iter()
-            .map(|group| {
-                let hosts = group.hosts.iter().filter(|host| wanted(host)).cloned().collect();
-                Pool::new(self.config, hosts, self.seed)
-            })
-            .collect();
+        let pools = self.pools(level, wanted);
         let weights: Box<[f64]> = level.iter().zip(&pools).map(|(group, pool)| self.effective(group, pool)).collect();
         let edf = Edf::new(weights.iter().enumerate().map(|(item, weight)| (item as u32, *weight, None)));
         Spread::Localities { edf, weights, pools: pools.into() }
@@ -145,7 +216,7 @@ impl Build<'_> {
 
     /// A locality's weight, lowered when too few of its hosts are usable (Envoy's `effectiveLocalityWeight`).
     fn effective(&self, group: &Group, pool: &Pool) -> f64 {
-        let usable = pool.len() as f64 * f64::from(self.overprovisioning) / 100.0 / group.hosts.len().max(1) as f64;
+        let usable = pool.count() as f64 * f64::from(self.0.overprovisioning) / 100.0 / group.hosts.len().max(1) as f64;
         f64::from(group.weight.unwrap_or(0)) * usable.min(1.0)
     }
 }
@@ -158,13 +229,14 @@ impl Spread {
                 let at = edf.pick(|item| weights[item as usize])?;
                 pools[at as usize].pick(draw, rng)
             }
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        match self {
-            Spread::Flat(pool) => pool.is_empty(),
-            Spread::Localities { pools, .. } => pools.iter().all(Pool::is_empty),
+            Spread::Zones(zones) => {
+                let by_zone = zones.settings.routing.hits(rng.next_u64());
+                match &zones.routing {
+                    ZoneRouting::Direct(own) if by_zone => zones.pools[*own].pick(draw, rng),
+                    ZoneRouting::Residual(residual) if by_zone => zones.pools[residual.pick(rng)].pick(draw, rng),
+                    _ => zones.whole.pick(draw, rng),
+                }
+            }
         }
     }
 
@@ -172,6 +244,7 @@ impl Spread {
         match self {
             Spread::Flat(pool) => pool.retire(),
             Spread::Localities { pools, .. } => pools.iter().for_each(Pool::retire),
+            Spread::Zones(zones) => zones.whole.retire(),
         }
     }
 }

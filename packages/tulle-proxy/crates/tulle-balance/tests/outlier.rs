@@ -115,3 +115,32 @@ fn an_update_keeps_the_ejection_and_forgets_who_left() {
     assert_eq!(bench.report(1, HostResult::Status(500), 5, 32), None, "the host is gone");
     assert_eq!(bench.detector.next_tick(), Nanos::from_secs(31) + Duration::from_secs(10));
 }
+
+#[test]
+fn local_failures_have_rates_of_their_own() {
+    let config = OutlierConfig {
+        split_external_local_origin_errors: true,
+        consecutive_local_origin_failure: 0,
+        enforcing_success_rate: 0,
+        enforcing_local_origin_success_rate: 0,
+        enforcing_failure_percentage_local_origin: 100,
+        failure_percentage_minimum_hosts: 2,
+        ..half()
+    };
+    let mut bench = Bench::new(config, 2);
+    bench.report(0, HostResult::LocalOriginFailure, 50, 1);
+    bench.report(1, HostResult::LocalOriginSuccess, 50, 1);
+    assert_eq!(bench.tick(10), [ejected(0, 40, EjectionReason::LocalOriginFailurePercentage)]);
+}
+
+#[test]
+fn a_passed_health_check_returns_a_host_unless_it_may_not() {
+    let mut bench = Bench::new(half(), 2);
+    assert!(bench.report(0, HostResult::Status(500), 5, 1).is_some());
+    assert_eq!(bench.detector.passed_check(HostId(1)), None, "it was not ejected");
+    assert_eq!(bench.detector.passed_check(HostId(0)), Some(OutlierEvent::Returned { host: HostId(0) }));
+    assert!(bench.report(1, HostResult::Status(500), 5, 2).is_some(), "there is room again");
+    let mut bench = Bench::new(OutlierConfig { returned_by_health_check: false, ..half() }, 2);
+    assert!(bench.report(0, HostResult::Status(500), 5, 1).is_some());
+    assert_eq!(bench.detector.passed_check(HostId(0)), None);
+}

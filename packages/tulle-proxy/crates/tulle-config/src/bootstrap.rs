@@ -20,6 +20,8 @@ pub struct Bootstrap {
     pub resources: StaticResources,
     /// `None`: static resources are everything there is.
     pub ads: Option<AdsConfig>,
+    /// The cluster of the proxies like this one, for zone-aware routing (`cluster_manager.local_cluster_name`).
+    pub local_cluster: Option<Str>,
     /// What was understood but has no effect here, for the log: one line each, with the field's path.
     pub warnings: Vec<String>,
 }

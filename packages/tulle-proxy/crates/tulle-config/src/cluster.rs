@@ -10,6 +10,7 @@ use tulle_core::{Address, Str};
 use tulle_policy::CircuitBreakers;
 
 use crate::hcm::{Http1Options, Http2Options};
+use crate::own::Own;
 use crate::tls::UpstreamTls;
 
 #[derive(Clone, Debug)]
@@ -38,6 +39,8 @@ pub struct Cluster {
     pub close_connections_on_host_health_failure: bool,
     /// A removed endpoint is kept until health checks fail it (Envoy); true drops it at once.
     pub ignore_health_on_host_removal: bool,
+    /// What Tulle adds to Envoy; `None` where nothing is.
+    pub own: Option<Box<Own>>,
 }
 
 /// Where endpoints come from.

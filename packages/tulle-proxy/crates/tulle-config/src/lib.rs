@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod filters;
 pub mod hcm;
 pub mod listener;
+pub mod own;
 pub mod store;
 pub mod tcp;
 pub mod tls;

@@ -8,10 +8,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tulle_balance::outlier::HostResult;
-use tulle_balance::{Balancer, EndpointSet, Host, HostId, NoHost, OutlierDetector, OutlierEvent, PickContext};
+use tulle_balance::{
+    Balancer, EndpointSet, Host, HostId, LocalCluster, NoHost, OutlierDetector, OutlierEvent, PickContext,
+};
 use tulle_config::hcm::Http2Options;
 use tulle_config::{Cluster, HttpProtocol};
-use tulle_core::{Address, Nanos, Rng};
+use tulle_core::{Address, FractionalPercent, Nanos, Rng};
 use tulle_http::Stream;
 use tulle_http::h1::conn::Connection;
 use tulle_http::h2::{Config, Link, Pulse, Rhythm};
@@ -142,7 +144,16 @@ impl Upstream {
 
     /// Tells which hosts fail their active health checks.
     pub fn set_checks(&self, fails: impl Fn(&Address) -> bool) {
-        let failing = self.balancer.borrow_mut().set_checks(|host| fails(&host.endpoint.address));
+        let now = (self.shared.clock)();
+        let changed = self.balancer.borrow_mut().set_checks(|host| fails(&host.endpoint.address), now);
+        let (failing, passing): (Vec<Rc<Host>>, Vec<Rc<Host>>) =
+            changed.into_iter().partition(|host| host.check_failed());
+        for host in passing {
+            let event = self.outlier.borrow_mut().as_mut().and_then(|detector| detector.passed_check(host.id));
+            if let Some(event) = event {
+                self.eject(event);
+            }
+        }
         if self.config.borrow().close_connections_on_host_health_failure {
             let mut pools = self.pools.borrow_mut();
             failing.iter().filter_map(|host| pools.remove(&host.id)).for_each(|pool| pool.drain());
@@ -162,6 +173,23 @@ impl Upstream {
     pub fn pick(&self, context: &PickContext<'_>, rng: &mut Rng) -> Result<Rc<Host>, NoHost> {
         let now = (self.shared.clock)();
         self.balancer.borrow_mut().pick(context, rng, now)
+    }
+
+    /// Tells peak EWMA how long a host took; costs nothing with other policies.
+    pub fn observe(&self, host: &Host, took: Duration) {
+        let now = (self.shared.clock)();
+        self.balancer.borrow().observe(host, took, now);
+    }
+
+    /// Takes over where the proxies like this one are, for zone-aware routing.
+    pub fn set_local(&self, local: Option<Arc<LocalCluster>>) {
+        self.balancer.borrow_mut().set_local(local);
+    }
+
+    /// The share of requests that are dropped before a host is chosen, when this is one of them (`drop_overloads`).
+    pub fn drops(&self, random: impl FnOnce() -> u64) -> Option<FractionalPercent> {
+        let share = self.endpoints.borrow().drop;
+        (share != FractionalPercent::NEVER && share.hits(random())).then_some(share)
     }
 
     /// Counts a request against the breaker until the guard is dropped.

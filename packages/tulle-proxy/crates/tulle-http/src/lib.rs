@@ -15,5 +15,5 @@ mod view;
 pub use body::{Broken, Piece};
 pub use head::{Framing, RequestHead, ResponseHead, To, Tunnel, Version};
 pub use headers::{Headers, Known};
-pub use side::{Pump, PumpError, Side};
+pub use side::{BodyCopy, Pump, PumpError, Side};
 pub use stream::Stream;

@@ -143,11 +143,42 @@ impl PumpError {
     }
 }
 
+/// A copy of a body, for as long as it fits.
+#[derive(Debug)]
+pub struct BodyCopy {
+    data: Option<Vec<u8>>,
+    room: usize,
+}
+
+impl BodyCopy {
+    /// With room for so many bytes.
+    pub fn up_to(room: usize) -> BodyCopy {
+        BodyCopy { data: Some(Vec::new()), room }
+    }
+
+    fn take(&mut self, data: &[u8]) {
+        match self.data.take() {
+            Some(mut copied) if copied.len() + data.len() <= self.room => {
+                copied.extend_from_slice(data);
+                self.data = Some(copied);
+            }
+            _ => {}
+        }
+    }
+
+    /// The body, unless it was too large.
+    pub fn whole(self) -> Option<Vec<u8>> {
+        self.data
+    }
+}
+
 /// Moves one body from one end to another, holding at most one piece.
 #[derive(Default)]
 pub struct Pump {
     /// Body bytes moved.
     pub bytes: u64,
+    /// Takes a copy of what passes.
+    pub copy: Option<BodyCopy>,
     /// From the trailers, if they had one.
     pub grpc_status: Option<u16>,
     /// The first piece has been asked for, so that it could leave together with the head.
@@ -199,6 +230,9 @@ impl Pump {
             Piece::Data { data, last } => {
                 self.bytes += data.len() as u64;
                 self.ended = last;
+                if let Some(copy) = &mut self.copy {
+                    copy.take(&data);
+                }
                 to.write(data, last)
             }
             Piece::Trailers(list) => {

@@ -1,6 +1,6 @@
 //! String and header matchers as Envoy defines them, compiled once.
 
-use tulle_core::{RequestView, Str};
+use tulle_core::{Headers, RequestView, Str};
 
 /// A compiled regular expression of the linear-time engine that matches a whole value, as Envoy's `RegexMatcher`.
 #[derive(Clone, Debug)]
@@ -140,8 +140,13 @@ impl HeaderMatcher {
         if self.name.starts_with(':') || &*self.name == "host" {
             return self.evaluate(request.field(&self.name));
         }
+        self.matches_all(request)
+    }
+
+    /// The same of a head without pseudo-headers, such as a response's.
+    pub fn matches_all<H: Headers + ?Sized>(&self, head: &H) -> bool {
         let (mut present, mut hit) = (false, false);
-        request.visit_values(&self.name, &mut |value| {
+        head.visit_values(&self.name, &mut |value| {
             present = true;
             hit |= self.evaluate(Some(value)) != self.invert;
         });

@@ -1,5 +1,7 @@
 //! What one attempt ended with, as retries and outlier detection need to know it.
 
+use std::time::Duration;
+
 /// Why an attempt gave no complete response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ResetReason {
@@ -30,8 +32,8 @@ pub enum Outcome {
         status: u16,
         /// From `grpc-status` of a trailers-only response.
         grpc_status: Option<u16>,
-        /// From `Retry-After` or `X-RateLimit-Reset`, as a duration from now in seconds.
-        retry_after_secs: Option<u32>,
+        /// How long the response asks to wait, where the policy looks at that (`Retry-After`, `X-RateLimit-Reset`).
+        come_back_in: Option<Duration>,
         /// One of the policy's retriable response headers matched.
         retriable_header: bool,
         /// `x-envoy-ratelimited` was present: such a response is not retried unless asked for.
@@ -46,7 +48,7 @@ impl Outcome {
         Outcome::Response {
             status,
             grpc_status: None,
-            retry_after_secs: None,
+            come_back_in: None,
             retriable_header: false,
             rate_limited: false,
         }

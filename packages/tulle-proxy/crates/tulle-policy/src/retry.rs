@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tulle_core::{Nanos, RequestView, Rng};
+use tulle_core::{Headers, Nanos, RequestView, Rng, Str, UnixNanos};
 
 use crate::backoff::Backoff;
 use crate::matcher::HeaderMatcher;
@@ -85,8 +85,8 @@ pub struct RetryPolicy {
     pub per_try_timeout: Option<Duration>,
     pub per_try_idle_timeout: Option<Duration>,
     pub backoff: Backoff,
-    /// Wait as `Retry-After` says, up to this long, when the response has it.
-    pub rate_limited_backoff_max: Option<Duration>,
+    /// Wait as the response says, where it does.
+    pub rate_limited: Option<RateLimitedBackoff>,
     pub retriable_status_codes: Box<[u16]>,
     /// Response headers that make a response retriable.
     pub retriable_headers: Box<[HeaderMatcher]>,
@@ -96,6 +96,48 @@ pub struct RetryPolicy {
     pub host_selection_attempts: u32,
     /// Prefer hosts not tried before.
     pub avoid_previous_hosts: bool,
+    /// Prefer hosts that have none of these sets of labels (canaries, `omit_host_metadata`).
+    pub avoid_labels: Box<[Box<[(Str, Str)]>]>,
+    /// After so many attempts each, leave the priorities that were tried out (`previous_priorities`).
+    pub leave_priorities_after: Option<u32>,
+}
+
+/// `RateLimitedRetryBackOff`: a response may say when to come back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateLimitedBackoff {
+    /// Looked at in turn; the first with a wait that is not longer than `max` counts.
+    pub headers: Box<[ResetHeader]>,
+    pub max: Duration,
+}
+
+/// A response header that says when to come back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResetHeader {
+    /// Lower case.
+    pub name: Str,
+    pub format: ResetFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetFormat {
+    /// From now.
+    Seconds,
+    /// Seconds since 1970.
+    UnixTimestamp,
+}
+
+impl RateLimitedBackoff {
+    /// How long the response asks to wait.
+    pub fn asked<H: Headers + ?Sized>(&self, response: &H, wall: UnixNanos) -> Option<Duration> {
+        self.headers.iter().find_map(|header| {
+            let number: u64 = std::str::from_utf8(response.header(&header.name)?).ok()?.trim().parse().ok()?;
+            let seconds = match header.format {
+                ResetFormat::Seconds => number,
+                ResetFormat::UnixTimestamp => number.checked_sub(wall.secs())?,
+            };
+            Some(Duration::from_secs(seconds)).filter(|wait| !wait.is_zero() && *wait <= self.max)
+        })
+    }
 }
 
 impl Default for RetryPolicy {
@@ -107,12 +149,14 @@ impl Default for RetryPolicy {
             per_try_timeout: None,
             per_try_idle_timeout: None,
             backoff: Backoff::default(),
-            rate_limited_backoff_max: None,
+            rate_limited: None,
             retriable_status_codes: Box::default(),
             retriable_headers: Box::default(),
             retriable_request_headers: Box::default(),
             host_selection_attempts: 1,
             avoid_previous_hosts: false,
+            avoid_labels: Box::default(),
+            leave_priorities_after: None,
         }
     }
 }
@@ -136,15 +180,23 @@ pub struct RetryState {
     done: u32,
     /// From `x-envoy-retriable-status-codes`.
     asked_codes: Vec<u16>,
+    /// From `x-envoy-retriable-header-names`.
+    asked_headers: Vec<String>,
 }
 
 impl RetryState {
     pub fn new(policy: &RetryPolicy) -> Self {
-        RetryState { on: policy.on, remaining: policy.num_retries, done: 0, asked_codes: Vec::new() }
+        RetryState {
+            on: policy.on,
+            remaining: policy.num_retries,
+            done: 0,
+            asked_codes: Vec::new(),
+            asked_headers: Vec::new(),
+        }
     }
 
-    /// With what a trusted caller asks for in `x-envoy-retry-on`, `-retry-grpc-on`, `-max-retries` and
-    /// `-retriable-status-codes`; no retries when the policy's request-header condition does not hold.
+    /// With what a trusted caller asks for in `x-envoy-retry-on`, `-retry-grpc-on`, `-max-retries`,
+    /// `-retriable-status-codes` and `-retriable-header-names`; no retries when the policy's request-header condition does not hold.
     pub fn for_request<R: RequestView + ?Sized>(policy: &RetryPolicy, request: &R) -> Self {
         let mut state = RetryState::new(policy);
         let conditions = &policy.retriable_request_headers;
@@ -162,7 +214,18 @@ impl RetryState {
         if let Some(codes) = text("x-envoy-retriable-status-codes") {
             state.asked_codes = codes.split(',').filter_map(|code| code.trim().parse().ok()).collect();
         }
+        if let Some(names) = text("x-envoy-retriable-header-names") {
+            let names = names.split(',').map(|name| name.trim().to_ascii_lowercase());
+            state.asked_headers = names.filter(|name| !name.is_empty()).collect();
+        }
         state
+    }
+
+    /// Whether a response has a header that makes it retriable.
+    pub fn has_retriable_header<H: Headers + ?Sized>(&self, policy: &RetryPolicy, response: &H) -> bool {
+        self.on.contains(RetryOn::RETRIABLE_HEADERS)
+            && (policy.retriable_headers.iter().any(|matcher| matcher.matches_all(response))
+                || self.asked_headers.iter().any(|name| response.header(name).is_some()))
     }
 
     /// Whether any outcome could lead to a retry, so that the request's body has to be kept.
@@ -241,14 +304,9 @@ impl RetryState {
 
 impl RetryPolicy {
     fn wait(&self, outcome: &Outcome, retry: u32, rng: &mut Rng) -> Duration {
-        if let (Some(max), Outcome::Response { retry_after_secs: Some(secs), .. }) =
-            (self.rate_limited_backoff_max, outcome)
-        {
-            let asked = Duration::from_secs(u64::from(*secs));
-            if asked <= max {
-                // Envoy adds up to half again, so that clients told the same second do not return together.
-                return asked + asked.mul_f64(rng.unit() / 2.0);
-            }
+        if let Outcome::Response { come_back_in: Some(asked), .. } = outcome {
+            // Envoy adds up to half again, so that clients told the same second do not return together.
+            return *asked + asked.mul_f64(rng.unit() / 2.0);
         }
         self.backoff.wait(retry, rng)
     }

@@ -9,7 +9,10 @@ use tulle_policy::local_rate_limit::{
     Allowance, DefaultBucket, DescriptorLimit, GrpcRefusal, LocalRateLimit, RateLimitAction, RateLimitSlot, Report,
     Source, WhenAbsent,
 };
-use tulle_policy::{SharedBucket, StringMatcher, TokenBucketConfig};
+use tulle_policy::{
+    HeaderMatcher, HeaderTest, RetryOn, RetryPolicy, RetryState, SharedBucket, StringMatcher, StringTest,
+    TokenBucketConfig,
+};
 
 struct Request<'a>(&'a str, &'a [(&'a str, &'a str)]);
 
@@ -211,4 +214,20 @@ fn a_limit_that_is_not_enforced_lets_pass() {
     assert!(matches!(take(&limit, &[]), Allowance::NotEnforced(_)));
     let off = LocalRateLimit { enabled: FractionalPercent::NEVER, ..limit };
     assert_eq!(take(&off, &[]), Allowance::Unlimited);
+}
+
+#[test]
+fn every_value_of_a_response_header_counts() {
+    let (on, _) = RetryOn::parse("retriable-headers");
+    let test = HeaderTest::String(StringMatcher { test: StringTest::Contains("b".into()), ignore_case: false });
+    let matcher = HeaderMatcher { name: "x-h".into(), test, invert: false, treat_missing_as_empty: false };
+    let policy = RetryPolicy { on, retriable_headers: [matcher].into(), ..RetryPolicy::default() };
+    let asks: &[(&str, &str)] = &[("x-envoy-retriable-header-names", "X-Other, x-more")];
+    let none: &[(&str, &str)] = &[];
+    let has = |request: &[(&str, &str)], response: &[(&str, &str)]| {
+        RetryState::for_request(&policy, &Request("/", request)).has_retriable_header(&policy, response)
+    };
+    assert!(has(none, &[("x-h", "a"), ("x-h", "b")]));
+    assert!(!has(none, &[("x-h", "a"), ("x-other", "1")]));
+    assert!(has(asks, &[("x-other", "1")]));
 }

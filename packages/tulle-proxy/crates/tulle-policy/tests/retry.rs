@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use tulle_core::{Nanos, Rng};
-use tulle_policy::{Decision, Outcome, ResetReason, RetryOn, RetryPolicy, RetryState};
+use tulle_core::{Nanos, Rng, UnixNanos};
+use tulle_policy::{
+    Decision, Outcome, RateLimitedBackoff, ResetFormat, ResetHeader, ResetReason, RetryOn, RetryPolicy, RetryState,
+};
 
 fn policy(on: &str, num_retries: u32) -> RetryPolicy {
     let (on, unknown) = RetryOn::parse(on);
@@ -20,7 +22,7 @@ fn grpc(code: u16) -> Outcome {
     Outcome::Response {
         status: 200,
         grpc_status: Some(code),
-        retry_after_secs: None,
+        come_back_in: None,
         retriable_header: false,
         rate_limited: false,
     }
@@ -70,21 +72,31 @@ fn retries_run_out() {
 }
 
 #[test]
-fn retry_after_is_kept_within_its_limit() {
-    let mut policy = policy("retriable-status-codes", 2);
-    policy.rate_limited_backoff_max = Some(Duration::from_secs(10));
-    let ask = |secs| Outcome::Response {
+fn a_response_says_when_to_come_back_within_limits() {
+    let header = |name: &str, format| ResetHeader { name: name.into(), format };
+    let backoff = RateLimitedBackoff {
+        headers: [header("retry-after", ResetFormat::Seconds), header("x-reset", ResetFormat::UnixTimestamp)].into(),
+        max: Duration::from_secs(10),
+    };
+    let asked = |headers: &[(&str, &str)]| backoff.asked(headers, UnixNanos(1_000_000_000_000));
+    assert_eq!(asked(&[("retry-after", "4")]), Some(Duration::from_secs(4)));
+    assert_eq!(asked(&[("retry-after", "60"), ("x-reset", "1003")]), Some(Duration::from_secs(3)));
+    for nothing in ["0", "-1", "soon", "11", "Wed, 21 Oct 2015 07:28:00 GMT"] {
+        assert_eq!(asked(&[("retry-after", nothing)]), None, "{nothing}");
+    }
+    assert_eq!(asked(&[("x-reset", "999")]), None, "a time that has passed");
+    let (policy, mut rng) = (policy("retriable-status-codes", 2), Rng::seeded(1));
+    let outcome = Outcome::Response {
         status: 418,
         grpc_status: None,
-        retry_after_secs: Some(secs),
+        come_back_in: Some(Duration::from_secs(4)),
         retriable_header: false,
         rate_limited: false,
     };
-    let mut state = RetryState::new(&policy);
-    let Decision::RetryAt(at) = state.after(&policy, &ask(4), Nanos::ZERO, &mut Rng::seeded(1)) else { panic!() };
+    let Decision::RetryAt(at) = RetryState::new(&policy).after(&policy, &outcome, Nanos::ZERO, &mut rng) else {
+        panic!()
+    };
     assert!((4_000..6_000).contains(&at.since(Nanos::ZERO).as_millis()));
-    let Decision::RetryAt(at) = state.after(&policy, &ask(60), Nanos::ZERO, &mut Rng::seeded(1)) else { panic!() };
-    assert!(at.since(Nanos::ZERO) < Duration::from_millis(50));
 }
 
 #[test]

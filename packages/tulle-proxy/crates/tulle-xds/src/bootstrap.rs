@@ -101,6 +101,9 @@ fn bootstrap(cx: &mut Cx, message: boot_pb::Bootstrap) -> Option<Bootstrap> {
         },
         resources,
         ads,
+        local_cluster: message
+            .cluster_manager
+            .and_then(|manager| cx.field("cluster_manager", |cx| local_cluster(cx, manager))),
         warnings: Vec::new(),
     })
 }
@@ -118,8 +121,8 @@ fn unique<'a>(cx: &mut Cx, field: &str, names: impl Iterator<Item = &'a Str>) {
 #[rustfmt::skip]
 fn supported(cx: &mut Cx, message: boot_pb::Bootstrap) -> boot_pb::Bootstrap {
     let boot_pb::Bootstrap {
-        node: _, static_resources: _, dynamic_resources: _, admin: _,
-        node_context_params, cluster_manager, hds_config, flags_path, stats_sinks, deferred_stat_options,
+        node: _, static_resources: _, dynamic_resources: _, admin: _, cluster_manager: _,
+        node_context_params, hds_config, flags_path, stats_sinks, deferred_stat_options,
         stats_config, stats_flush_interval, watchdog, watchdogs, tracing, layered_runtime, overload_manager,
         enable_dispatcher_stats, header_prefix, stats_server_version_override, use_tcp_for_dns_lookups,
         dns_resolution_config, typed_dns_resolver_config, bootstrap_extensions, fatal_actions, config_sources,
@@ -131,13 +134,26 @@ fn supported(cx: &mut Cx, message: boot_pb::Bootstrap) -> boot_pb::Bootstrap {
     let stats_server_version_override = stats_server_version_override.as_ref();
     refuse!(cx; hds_config, tracing, header_prefix, config_sources, default_config_source,
         certificate_provider_instances, xds_delegate_extension, default_socket_interface);
-    without_effect!(cx; node_context_params, cluster_manager, flags_path, stats_sinks, deferred_stat_options, stats_config,
+    without_effect!(cx; node_context_params, flags_path, stats_sinks, deferred_stat_options, stats_config,
         stats_flush_interval, watchdog, watchdogs, layered_runtime, overload_manager, enable_dispatcher_stats,
         stats_server_version_override, use_tcp_for_dns_lookups, dns_resolution_config, typed_dns_resolver_config,
         bootstrap_extensions, fatal_actions, inline_headers, perf_tracing_file_path, default_regex_engine,
         xds_config_tracker_extension, listener_manager, application_log_config, grpc_async_client_manager_config,
         memory_allocator_manager, enable_worker_cpu_affinity, stats_flush, stats_eviction);
     message
+}
+
+fn local_cluster(cx: &mut Cx, message: boot_pb::ClusterManager) -> Option<Str> {
+    let boot_pb::ClusterManager {
+        local_cluster_name,
+        outlier_detection,
+        upstream_bind_config,
+        load_stats_config,
+        enable_deferred_cluster_creation,
+    } = message;
+    refuse!(cx; upstream_bind_config);
+    without_effect!(cx; outlier_detection, load_stats_config, enable_deferred_cluster_creation);
+    (!local_cluster_name.is_empty()).then(|| cx.intern(&local_cluster_name))
 }
 
 fn node(cx: &mut Cx, message: core_pb::Node) -> Node {

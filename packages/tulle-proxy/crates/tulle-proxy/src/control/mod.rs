@@ -74,6 +74,7 @@ fn launch(options: &Options, identity: Arc<IdentityCell>) -> Launch {
         contexts: Arc::new(TlsContexts::new(identity)),
         node: bootstrap.node.clone(),
         hosts: Arc::default(),
+        local_cluster: bootstrap.local_cluster.clone(),
         principal: principal(bootstrap, options.identity.as_ref()),
         started: Instant::now(),
         seed: wall().0 ^ u64::from(std::process::id()) << 40,

@@ -20,7 +20,7 @@ use crate::worker::alarm::earlier;
 pub async fn deliver(
     x: &mut Exchange<'_>,
     down: &mut Side,
-    plan: &Plan<'_>,
+    plan: &mut Plan<'_>,
     mut answered: Answered,
     mut upload: Upload,
 ) -> Result<Ending, Failed> {
@@ -29,6 +29,8 @@ pub async fn deliver(
     x.record.status = x.heads.response.status;
     let fate = head(x, down, plan, &upload);
     let mut pump = if x.heads.response.framing.is_empty() { Pump::finished() } else { Pump::default() };
+    let keeping = plan.keeping.take();
+    pump.copy = keeping.as_ref().and_then(|keeping| keeping.copy(x));
     let respond = down.respond(&x.heads.response, fate);
     x.record.mark(TimePoint::DownstreamTxStart, x.worker.now());
     let result = match respond {
@@ -42,6 +44,9 @@ pub async fn deliver(
     x.record.mark(TimePoint::DownstreamTxEnd, x.worker.now());
     if let Err(stopped) = result {
         return Err(note(x, stopped, down, &answered.up));
+    }
+    if let (Some(keeping), Some(copy)) = (keeping, pump.copy.take()) {
+        keeping.keep(x, &plan.target, copy);
     }
     give_back(x, answered, &upload, clean);
     if upload.read_all() {

@@ -6,15 +6,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tulle_balance::{HostId, PickContext};
 use tulle_connect::Admission;
-use tulle_core::{ResponseFlags, Str};
+use tulle_core::{Address, ResponseFlags, Str};
 use tulle_http::{Known, Side, Tunnel};
 use tulle_policy::{Decision, Outcome, ResetReason, RetryPolicy, RetryState, Timeouts};
 use tulle_route::{Forward, Selected};
+use tulle_telemetry::TimePoint;
 
 use super::attempt::{self, Answered, Reset, Tried};
+use super::guarded::{Due, Entry, Keeping};
 use super::reply::Reply;
 use super::upload::{Keep, Upload};
-use super::{Ending, Exchange, Failed, LastOnConnection, deliver, mirror, outgoing, tunnel};
+use super::{Ending, Exchange, Failed, LastOnConnection, answer_routed, deliver, guarded, mirror, outgoing, tunnel};
 use crate::worker::Target;
 use crate::worker::alarm::earlier;
 
@@ -31,12 +33,24 @@ pub struct Plan<'c> {
     pub deadline: Option<Instant>,
     /// When the stream must have ended, whatever is still missing.
     pub ends: Option<Instant>,
+    /// The deadline that travels with the request.
+    pub due_by: Option<Due>,
+    /// Where the answer is kept for when the destination fails.
+    pub keeping: Option<Box<Keeping>>,
 }
 
 impl Plan<'_> {
     /// The next moment at which time is up.
     pub fn due(&self) -> Option<Instant> {
         earlier(self.deadline, self.ends)
+    }
+
+    /// The endpoint that the request asks for, where the cluster lets it (`override_host`).
+    fn named_host(&self, request: &tulle_http::RequestHead) -> Option<Address> {
+        let config = self.target.upstream.config_ref();
+        let value = config.lb.override_headers.iter().find_map(|name| request.headers.get(name.as_bytes()))?;
+        let first = std::str::from_utf8(value).ok()?.split(',').next()?.trim();
+        first.parse().ok().map(Address::Ip)
     }
 
     pub fn has_ended(&self) -> bool {
@@ -58,15 +72,31 @@ pub async fn forward(
     action: &Forward,
 ) -> Result<Ending, Failed> {
     let name = selected.cluster(&x.heads.request).ok_or_else(|| Reply::no_cluster(action.cluster_not_found_status))?;
-    let target = x.worker.target(name).ok_or_else(|| Reply::no_cluster(action.cluster_not_found_status))?;
+    let mut target = x.worker.target(name).ok_or_else(|| Reply::no_cluster(action.cluster_not_found_status))?;
+    let mut passed = match guarded::enter(x, &target) {
+        Entry::Go(passed) => passed,
+        Entry::Elsewhere(other) => {
+            target = other;
+            None
+        }
+        Entry::Answer(reply) => {
+            x.record.cluster = Some(target.upstream.config_ref().name.clone());
+            return answer_routed(x, down, selected, reply).await;
+        }
+    };
     x.record.cluster = Some(target.upstream.config_ref().name.clone());
     x.record.target = Some(target.clone());
+    if let Some(share) = target.upstream.drops(|| x.worker.random()) {
+        return Err(Reply::dropped(share, outgoing::envoy_headers(x)).into());
+    }
     if !target.is_settled() {
         Box::pin(target.settled()).await;
     }
     let retry = action.retry.as_ref().or(selected.host.retry.as_ref());
     let timeouts = Timeouts::resolve(&action.timeouts, retry, &x.heads.request.headers);
+    let due_by = guarded::due(x, &target, &timeouts)?;
     let mut plan = Plan {
+        keeping: guarded::keeping(x, passed.as_ref()),
         target,
         action,
         selected: *selected,
@@ -75,7 +105,8 @@ pub async fn forward(
         hash: tulle_route::hash_of(action, &x.heads.request, x.client.peer.ip()),
         subset: subset(selected, action),
         deadline: None,
-        ends: stream_end(x, action),
+        ends: earlier(stream_end(x, action), due_by.and_then(Due::end)),
+        due_by,
     };
     let mut retrying = retry.map(|policy| (policy, RetryState::for_request(policy, &x.heads.request)));
     let possible = retrying.as_ref().is_some_and(|(_, state)| state.possible());
@@ -86,7 +117,8 @@ pub async fn forward(
     }
     let answered = attempts(x, down, &mut plan, &mut retrying, &mut upload).await;
     x.record.request_bytes = upload.bytes;
-    let answered = answered?;
+    guarded::leave(x, &mut passed, &answered);
+    let answered = answered.map_err(|failed| guarded::reword(&plan, failed))?;
     if x.heads.request.tunnel != Tunnel::No {
         if tunnel::accepted(&answered.up, x.heads.response.status) {
             return tunnel::tunnel(x, down, &plan, answered).await;
@@ -96,7 +128,7 @@ pub async fn forward(
         // Nor may another request meet an upstream that takes its connection for a tunnel all the same.
         x.heads.response.close = true;
     }
-    deliver::deliver(x, down, &plan, answered, upload).await
+    deliver::deliver(x, down, &mut plan, answered, upload).await
 }
 
 /// Looks at the body's beginning, so that nothing of a malformed request reaches an upstream.
@@ -139,14 +171,15 @@ async fn attempts(
     retrying: &mut Retrying<'_>,
     upload: &mut Upload,
 ) -> Result<Answered, Failed> {
-    let mut tried: Vec<HostId> = Vec::new();
+    let mut tried = Avoided::default();
     let mut repeated = 0;
     // Counts against the breaker for as long as the retry runs.
     let mut counted: Option<Admission> = None;
     loop {
         x.record.attempts += 1;
-        let host = pick(x, plan, &tried, retrying)?;
+        let host = pick(x, plan, &mut tried, retrying)?;
         outgoing::name_host(x, plan, &host);
+        guarded::tell(x, plan)?;
         count_attempt(x, plan);
         let result = attempt::attempt(x, down, plan, &host, upload).await?;
         if let Tried::Reset(reset) = &result
@@ -167,7 +200,7 @@ async fn attempts(
                 if let Tried::Answered(answered) = result {
                     deliver::discard(x, answered, upload);
                 }
-                tried.push(host.id);
+                tried.note(plan, &host, retrying);
                 pause(x, plan, down, at).await?;
                 upload.rewind();
             }
@@ -201,18 +234,51 @@ fn is_idempotent(x: &Exchange<'_>) -> bool {
     matches!(x.heads.request.method(), b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE" | b"TRACE")
 }
 
+/// What a retry leaves out: tried hosts, and the priorities that were tried often enough.
+#[derive(Default)]
+struct Avoided {
+    hosts: Vec<HostId>,
+    /// Of the attempts since the last time that every priority had been left out.
+    attempted: Vec<u32>,
+    priorities: Vec<u32>,
+}
+
+impl Avoided {
+    /// An attempt on `host` has failed.
+    fn note(&mut self, plan: &Plan<'_>, host: &tulle_balance::Host, retrying: &Retrying<'_>) {
+        self.hosts.push(host.id);
+        let Some(every) = retrying.as_ref().and_then(|(policy, _)| policy.leave_priorities_after) else { return };
+        let balancer = plan.target.upstream.balancer.borrow();
+        self.attempted.extend(balancer.priority_of(host.id));
+        if !self.attempted.len().is_multiple_of(every as usize) {
+            return;
+        }
+        self.priorities.extend_from_slice(&self.attempted);
+        if !balancer.has_others(&self.priorities) {
+            // All have been tried: begin again with the first.
+            self.attempted.clear();
+            self.priorities.clear();
+        }
+    }
+}
+
 fn pick(
     x: &Exchange<'_>,
     plan: &Plan<'_>,
-    tried: &[HostId],
+    tried: &mut Avoided,
     retrying: &Retrying<'_>,
 ) -> Result<Rc<tulle_balance::Host>, Reply> {
-    let avoid = retrying.as_ref().filter(|(policy, _)| policy.avoid_previous_hosts);
+    let again = retrying.as_ref().filter(|_| x.record.attempts > 1).map(|(policy, _)| *policy);
+    let avoid = again.filter(|policy| policy.avoid_previous_hosts || !policy.avoid_labels.is_empty());
+    let named = plan.named_host(&x.heads.request);
     let context = PickContext {
         hash: plan.hash,
         subset: &plan.subset,
-        tried: if avoid.is_some() { tried } else { &[] },
-        attempts: avoid.map_or(0, |(policy, _)| policy.host_selection_attempts),
+        tried: if avoid.is_some_and(|policy| policy.avoid_previous_hosts) { &tried.hosts } else { &[] },
+        unwanted: avoid.map_or(&[], |policy| &policy.avoid_labels),
+        attempts: avoid.map_or(0, |policy| policy.host_selection_attempts),
+        without: &tried.priorities,
+        named: named.as_ref().filter(|_| again.is_none()),
     };
     let picked = plan.target.upstream.pick(&context, &mut x.worker.rng.borrow_mut());
     picked.map_err(|_| {
@@ -239,14 +305,15 @@ fn outcome(x: &Exchange<'_>, result: &Tried, retrying: &Retrying<'_>) -> Outcome
         Tried::Reset(reset) => Outcome::Reset { reason: reset.reason, request_sent: reset.sent },
         Tried::Answered(_) => {
             let headers = &x.heads.response.headers;
-            let matched = |policy: &RetryPolicy| {
-                policy.retriable_headers.iter().any(|m| m.evaluate(headers.get(m.name.as_bytes())))
+            let retrying = retrying.as_ref();
+            let asked = |policy: &RetryPolicy| {
+                policy.rate_limited.as_ref().and_then(|limited| limited.asked(headers, x.worker.clock.wall()))
             };
             Outcome::Response {
                 status: x.heads.response.status,
                 grpc_status: headers.known(Known::GrpcStatus).and_then(super::number),
-                retry_after_secs: headers.get(b"retry-after").and_then(super::number).map(u32::from),
-                retriable_header: retrying.as_ref().is_some_and(|(policy, _)| matched(policy)),
+                come_back_in: retrying.and_then(|(policy, _)| asked(policy)),
+                retriable_header: retrying.is_some_and(|(policy, state)| state.has_retriable_header(policy, headers)),
                 rate_limited: headers.contains(b"x-envoy-ratelimited"),
             }
         }
@@ -269,8 +336,8 @@ fn decide(
     let decision = state.after(policy, outcome, x.worker.now(), &mut x.worker.rng.borrow_mut());
     match decision {
         Decision::RetryAt(_) => match plan.target.upstream.admit_retry(plan.action.priority) {
-            Ok(admission) => (decision, Some(admission)),
-            Err(_) => {
+            Ok(admission) if within_budget(x, plan) => (decision, Some(admission)),
+            _ => {
                 x.worker.metrics.sheet.inc(stats.upstream_rq_retry_overflow);
                 x.record.flags.insert(ResponseFlags::UPSTREAM_OVERFLOW);
                 (Decision::Final, None)
@@ -282,6 +349,10 @@ fn decide(
         }
         Decision::Final => (decision, None),
     }
+}
+
+fn within_budget(x: &Exchange<'_>, plan: &Plan<'_>) -> bool {
+    plan.target.guard().is_none_or(|guard| guard.may_retry(x.worker.now()))
 }
 
 /// Waits before a retry, unless the client leaves or the time is up.
@@ -316,6 +387,11 @@ fn report(x: &Exchange<'_>, plan: &Plan<'_>, host: &tulle_balance::Host, result:
     let told = match result {
         Tried::Answered(_) => {
             withdraw(x, plan, host);
+            if let (Some(begun), Some(answered)) =
+                (x.record.at(TimePoint::UpstreamTxStart), x.record.at(TimePoint::UpstreamRxStart))
+            {
+                plan.target.upstream.observe(host, answered - begun);
+            }
             HostResult::Status(x.heads.response.status)
         }
         Tried::Reset(reset) => match reset.reason {

@@ -5,6 +5,7 @@ pub mod deliver;
 pub mod filters;
 pub mod finish;
 pub mod forward;
+pub mod guarded;
 pub mod mirror;
 pub mod outgoing;
 pub mod prepare;

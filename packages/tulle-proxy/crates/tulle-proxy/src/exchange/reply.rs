@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use tulle_core::ResponseFlags;
+use tulle_core::{FractionalPercent, ResponseFlags};
 use tulle_http::{Framing, Headers, RequestHead, ResponseHead};
 use tulle_policy::ResetReason;
 use tulle_route::DirectResponse;
@@ -25,6 +25,8 @@ pub struct Reply {
     pub grpc_status: Option<u32>,
     /// Says that a limit was reached, for callers that retry.
     pub overloaded: bool,
+    /// Further fields, names in lower case.
+    pub headers: Vec<(Vec<u8>, Vec<u8>)>,
     /// The downstream connection is in no state to go on.
     pub close: bool,
 }
@@ -39,6 +41,7 @@ impl Reply {
             location: None,
             grpc_status: None,
             overloaded: false,
+            headers: Vec::new(),
             close: false,
         }
     }
@@ -62,6 +65,23 @@ impl Reply {
 
     pub fn no_healthy_upstream() -> Reply {
         Reply::new(503, "no healthy upstream", "no_healthy_upstream", ResponseFlags::NO_HEALTHY_UPSTREAM)
+    }
+
+    /// One of the share that the control plane has dropped (`drop_overloads`).
+    pub fn dropped(share: FractionalPercent, envoy_headers: bool) -> Reply {
+        let all = share == FractionalPercent::ALWAYS;
+        let (mut reply, header) = if all {
+            let flags = ResponseFlags::UNCONDITIONAL_DROP_OVERLOAD;
+            let reply = Reply::new(503, "unconditional drop overload", "unconditional_drop_overload", flags);
+            (reply, &b"x-envoy-unconditional-drop-overload"[..])
+        } else {
+            let reply = Reply::new(503, "drop overload", "drop_overload", ResponseFlags::DROP_OVERLOAD);
+            (reply, &b"x-envoy-drop-overload"[..])
+        };
+        if envoy_headers {
+            reply.headers.push((header.to_vec(), b"true".to_vec()));
+        }
+        reply
     }
 
     pub fn request_timeout() -> Reply {
@@ -144,6 +164,9 @@ impl Reply {
     /// Writes the head into `out`; gRPC clients get a trailers-only response (gRPC over HTTP/2, "Responses").
     pub fn write_head(&self, request: &RequestHead, out: &mut ResponseHead) {
         out.clear();
+        for (name, value) in &self.headers {
+            out.headers.push(name, value);
+        }
         if request.is_grpc() {
             out.status = 200;
             out.headers.push(b"content-type", b"application/grpc");
@@ -165,7 +188,7 @@ impl Reply {
         if self.status != 204 {
             declare_length(&mut out.headers, self.body.len());
         }
-        if !self.body.is_empty() {
+        if !self.body.is_empty() && !self.headers.iter().any(|(name, _)| name == b"content-type") {
             out.headers.push(b"content-type", b"text/plain");
         }
         if self.overloaded {

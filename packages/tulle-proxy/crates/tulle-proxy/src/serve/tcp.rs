@@ -72,7 +72,7 @@ async fn connect(worker: &Rc<Worker>, client: &Client, proxy: &TcpProxy, record:
     let subset: Box<[(Str, Str)]> = Box::default();
     let hash = proxy.hash_source_ip.then(|| tulle_core::xxh64(client.peer.ip().to_string().as_bytes(), 0));
     for _ in 0..proxy.max_connect_attempts {
-        let context = PickContext { hash, subset: &subset, tried: &[], attempts: 0 };
+        let context = PickContext { hash, subset: &subset, ..PickContext::default() };
         let picked = target.upstream.pick(&context, &mut worker.rng.borrow_mut());
         let Ok(host) = picked else {
             record.flags.insert(ResponseFlags::NO_HEALTHY_UPSTREAM);

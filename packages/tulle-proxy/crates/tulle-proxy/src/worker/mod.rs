@@ -3,6 +3,7 @@
 pub mod alarm;
 pub mod clock;
 pub mod drain;
+pub mod guard;
 pub mod hosts;
 pub mod logs;
 pub mod metrics;
@@ -16,7 +17,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tulle_config::{Config, RouteSource};
+use tulle_balance::{LocalCluster, Locality, LocalityMode};
+use tulle_config::{Cluster, Config, RouteSource};
 use tulle_connect::{Shared, Upstream};
 use tulle_core::{Nanos, Rng, Str};
 use tulle_route::RouteConfig;
@@ -46,6 +48,8 @@ pub struct Worker {
     config: RefCell<Arc<Config>>,
     targets: RefCell<HashMap<Str, Rc<Target>>>,
     shared: Shared,
+    /// This proxy's place, and the cluster of the proxies like it.
+    home: Option<(Locality, Str)>,
     connection_ids: Cell<u64>,
     /// Counts configurations taken over.
     applied: Cell<u64>,
@@ -72,6 +76,7 @@ impl Worker {
             config: RefCell::new(config),
             targets: RefCell::default(),
             shared,
+            home: launch.local_cluster.clone().map(|name| (launch.node.locality.clone(), name)),
             applied: Cell::new(0),
             connection_ids: Cell::new(seed << 32 & 0xffff_0000_0000),
         })
@@ -118,8 +123,10 @@ impl Worker {
         let known = self.known.borrow().get(name).cloned();
         let endpoints = endpoints_of(&config, &cluster, known.as_deref()).unwrap_or_default();
         let upstream = Upstream::new(cluster.clone(), endpoints, self.shared.clone(), self.random());
+        upstream.set_local(self.local(&config, &cluster));
         let metrics = self.metrics.target(&cluster);
         let target = Rc::new(Target::new(upstream, metrics, known));
+        target.watch_over(self.now());
         self.targets.borrow_mut().insert(cluster.name.clone(), target.clone());
         Some(target)
     }
@@ -132,6 +139,8 @@ impl Worker {
         self.targets.borrow_mut().retain(|name, target| match config.clusters.get(name) {
             Some(cluster) => {
                 target.apply(&config, cluster, self.known.borrow().get(name).cloned());
+                target.upstream.set_local(self.local(&config, cluster));
+                target.watch_over(self.now());
                 true
             }
             None => {
@@ -139,6 +148,14 @@ impl Worker {
                 false
             }
         });
+    }
+
+    /// Where the proxies like this one are, for a cluster that routes by zones.
+    fn local(&self, config: &Config, cluster: &Cluster) -> Option<Arc<LocalCluster>> {
+        let (own, name) = self.home.as_ref().filter(|_| matches!(cluster.lb.locality, LocalityMode::ZoneAware(_)))?;
+        let home = config.clusters.get(name)?;
+        let set = endpoints_of(config, home, self.known.borrow().get(name).map(|known| &**known))?;
+        Some(Arc::new(LocalCluster::new(own.clone(), &set)))
     }
 
     /// Takes over what the control thread has newly found out about hosts.

@@ -1,14 +1,16 @@
 //! A cluster as requests on one worker use it.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 use tulle_balance::EndpointSet;
 use tulle_config::{Cluster, Config, Discovery};
 use tulle_connect::Upstream;
-use tulle_core::Address;
+use tulle_core::{Address, Nanos};
 
+use super::guard::Guard;
 use super::hosts::{Check, ClusterHosts, needs_watching};
 use super::metrics::TargetMetrics;
 
@@ -18,6 +20,7 @@ pub struct Target {
     pub metrics: TargetMetrics,
     /// From the control thread; `None` while that is nothing, or nothing is needed.
     known: RefCell<Option<Arc<ClusterHosts>>>,
+    guard: RefCell<Option<Rc<Guard>>>,
     settled: Cell<bool>,
     settling: Notify,
 }
@@ -25,9 +28,26 @@ pub struct Target {
 impl Target {
     pub fn new(upstream: Upstream, metrics: TargetMetrics, known: Option<Arc<ClusterHosts>>) -> Target {
         let (known_yet, settled, settling) = (RefCell::default(), Cell::new(true), Notify::new());
-        let target = Target { upstream, metrics, known: known_yet, settled, settling };
+        let target = Target { upstream, metrics, known: known_yet, guard: RefCell::default(), settled, settling };
         target.judge(known);
         target
+    }
+
+    /// The state of its own extensions; `None` where it has none.
+    #[inline]
+    pub fn guard(&self) -> Option<Rc<Guard>> {
+        self.guard.borrow().clone()
+    }
+
+    /// Brings that state in step with the configuration. What is known stays while the settings do.
+    pub fn watch_over(&self, now: Nanos) {
+        let config = self.upstream.config();
+        let mut guard = self.guard.borrow_mut();
+        match &config.own {
+            None => *guard = None,
+            Some(own) if guard.as_ref().is_some_and(|guard| guard.is_for(own)) => {}
+            Some(own) => *guard = Some(Rc::new(Guard::new(own, now))),
+        }
     }
 
     /// Whether its names have been looked up and its hosts' health has been checked, where that is needed.

@@ -34,6 +34,8 @@ pub struct Launch {
     pub contexts: Arc<TlsContexts>,
     pub node: Node,
     pub hosts: Arc<HostBook>,
+    /// The cluster of the proxies like this one, for zone-aware routing.
+    pub local_cluster: Option<Str>,
     /// This workload's SPIFFE id, for metrics.
     pub principal: Option<Str>,
     pub started: Instant,

@@ -20,6 +20,7 @@ impl Proxy {
     pub async fn start(bootstrap: &str) -> Proxy {
         let loaded = tulle_xds::bootstrap::load(bootstrap).unwrap();
         let launch = Launch {
+            local_cluster: None,
             store: Arc::new(ConfigStore::new()),
             registry: Registry::new(),
             contexts: Arc::new(TlsContexts::new(Arc::default())),

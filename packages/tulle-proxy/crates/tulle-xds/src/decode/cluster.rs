@@ -22,6 +22,7 @@ use super::endpoint::assignment;
 use super::health::health_check;
 use super::lb::{Parts, lb_config};
 use super::outlier::{circuit_breakers, outlier_detection};
+use super::own::own;
 use super::protocol::{Protocol, protocol};
 use super::tls::upstream;
 
@@ -52,27 +53,39 @@ pub fn cluster(cx: &mut Cx, message: cluster_pb::Cluster) -> Option<Cluster> {
         },
     );
     let health_checks = cx.each("health_checks", std::mem::take(&mut message.health_checks), health_check);
+    let metadata = metadata(cx, message.metadata.take());
+    let (mut own, own_policy) = own(cx, &metadata);
+    let mut lb = lb?;
+    if let Some(policy) = own_policy {
+        lb.policy = policy;
+    }
     let outlier = message.outlier_detection.take();
     let breakers = message.circuit_breakers.take().unwrap_or_default();
+    let breakers = cx.field("circuit_breakers", |cx| circuit_breakers(cx, breakers));
+    if breakers.default.max_retries == u32::MAX && breakers.default.retry_budget.is_none() {
+        // Retries without a limit would multiply the load of a destination that fails: a budget is on by default.
+        own.retry_rate.get_or_insert_default();
+    }
     Some(Cluster {
         stat_name: if message.alt_stat_name.is_empty() { name.clone() } else { cx.intern(&message.alt_stat_name) },
         name,
         discovery: discovery?,
-        lb: lb?,
+        lb,
         connect_timeout: connect_timeout(cx, &message)?,
         protocol,
         limits,
-        circuit_breakers: cx.field("circuit_breakers", |cx| circuit_breakers(cx, breakers)),
+        circuit_breakers: breakers,
         outlier: outlier.map(|outlier| cx.field("outlier_detection", |cx| outlier_detection(cx, outlier))),
         health_checks,
         transport: transport?,
         transport_matches,
-        metadata: metadata(cx, message.metadata.take()),
+        metadata,
         bind: bind(cx, message.upstream_bind_config.take())?,
         tcp_keepalive: keepalive(cx, message.upstream_connection_options.take()),
         buffer_limit: uint(message.per_connection_buffer_limit_bytes).unwrap_or(BUFFER_LIMIT),
         close_connections_on_host_health_failure: message.close_connections_on_host_health_failure,
         ignore_health_on_host_removal: message.ignore_health_on_host_removal,
+        own: (!own.is_empty()).then(|| Box::new(own)),
     })
 }
 

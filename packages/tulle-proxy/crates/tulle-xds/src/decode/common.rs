@@ -64,6 +64,22 @@ pub fn subset(cx: &mut Cx, message: Option<core_pb::Metadata>) -> Box<[(Str, Str
     cx.field("envoy.lb", |cx| labels(cx, fields)).iter().cloned().collect()
 }
 
+type Lists = Box<[(Str, Box<[Str]>)]>;
+
+/// An endpoint's labels, single values and lists apart.
+fn lb_labels(cx: &mut Cx, fields: &Struct) -> (Labels, Lists) {
+    let mut single = fields.clone();
+    single.retain(|_, value| !matches!(value, Value::List(_)));
+    let mut lists = Vec::new();
+    for (key, value) in fields {
+        if let Value::List(values) = value {
+            let texts = values.iter().filter_map(Value::as_str).map(|text| cx.intern(text)).collect();
+            lists.push((key.clone(), texts));
+        }
+    }
+    (labels(cx, &single), lists.into())
+}
+
 /// The parts of an endpoint's metadata that anything reads.
 pub fn endpoint_metadata(cx: &mut Cx, message: Option<core_pb::Metadata>) -> EndpointMetadata {
     let metadata = metadata(cx, message);
@@ -71,8 +87,13 @@ pub fn endpoint_metadata(cx: &mut Cx, message: Option<core_pb::Metadata>) -> End
         Some(fields) => cx.field(filter, |cx| labels(cx, fields)),
         None => Labels::default(),
     };
+    let (lb, lb_lists) = match metadata.filter("envoy.lb") {
+        Some(fields) => cx.field("envoy.lb", |cx| lb_labels(cx, fields)),
+        None => <(Labels, Lists)>::default(),
+    };
     EndpointMetadata {
-        lb: pick(cx, "envoy.lb"),
+        lb,
+        lb_lists,
         transport: pick(cx, "envoy.transport_socket_match"),
         workload: metadata
             .filter("istio")

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use envoy_types::pb::envoy::config::endpoint::v3 as endpoint_pb;
 use tulle_balance::{Endpoint, EndpointMetadata, EndpointSet, Health, LocalityEndpoints};
-use tulle_core::Str;
+use tulle_core::{FractionalPercent, Str};
 
 use super::address::{Names, address};
-use super::common::{endpoint_metadata, locality, optional, uint};
+use super::common::{endpoint_metadata, fraction, locality, optional, uint};
 use super::cx::{Cx, refuse, without_effect};
 
 /// As many priorities as Envoy has.
@@ -27,23 +27,35 @@ pub fn assignment(cx: &mut Cx, message: endpoint_pb::ClusterLoadAssignment, name
     // Equal metadata is shared: a thousand endpoints of one service cost one copy.
     let shared = std::cell::RefCell::new(HashMap::new());
     let localities = cx.each("endpoints", endpoints, |cx, group| group_of(cx, group, names, &shared));
-    let overprovisioning = match policy {
-        Some(policy) => cx.field("policy", |cx| overprovisioning(cx, policy)),
-        None => EndpointSet::DEFAULT_OVERPROVISIONING,
+    let (overprovisioning, drop) = match policy {
+        Some(policy) => cx.field("policy", |cx| policy_of(cx, policy)),
+        None => (EndpointSet::DEFAULT_OVERPROVISIONING, FractionalPercent::NEVER),
     };
-    Some(EndpointSet { localities: localities.into(), overprovisioning })
+    Some(EndpointSet { localities: localities.into(), overprovisioning, drop })
 }
 
-fn overprovisioning(cx: &mut Cx, message: endpoint_pb::cluster_load_assignment::Policy) -> u32 {
+/// The overprovisioning factor, and the share of requests to drop.
+fn policy_of(cx: &mut Cx, message: endpoint_pb::cluster_load_assignment::Policy) -> (u32, FractionalPercent) {
     let endpoint_pb::cluster_load_assignment::Policy {
         drop_overloads,
         overprovisioning_factor,
         endpoint_stale_after,
         weighted_priority_health,
     } = message;
-    refuse!(cx; drop_overloads, weighted_priority_health);
+    refuse!(cx; weighted_priority_health);
     without_effect!(cx; endpoint_stale_after);
-    uint(overprovisioning_factor).unwrap_or(EndpointSet::DEFAULT_OVERPROVISIONING).max(100)
+    if drop_overloads.len() > 1 {
+        // As Envoy: which of several would drop a request could not be told.
+        cx.error_at("drop_overloads", "may hold one category only");
+    }
+    let drop = cx.each("drop_overloads", drop_overloads, |cx, overload| {
+        let endpoint_pb::cluster_load_assignment::policy::DropOverload { category, drop_percentage } = overload;
+        cx.name("category", &category)?;
+        let share = cx.required("drop_percentage", drop_percentage)?;
+        cx.field("drop_percentage", |cx| fraction(cx, share))
+    });
+    let factor = uint(overprovisioning_factor).unwrap_or(EndpointSet::DEFAULT_OVERPROVISIONING).max(100);
+    (factor, drop.first().copied().unwrap_or(FractionalPercent::NEVER))
 }
 
 type Shared = std::cell::RefCell<HashMap<EndpointMetadata, Arc<EndpointMetadata>>>;

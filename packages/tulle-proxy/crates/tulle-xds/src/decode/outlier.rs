@@ -39,8 +39,7 @@ pub fn outlier_detection(cx: &mut Cx, message: cluster_pb::OutlierDetection) -> 
         detect_degraded_hosts,
     } = message;
     refuse!(cx; monitors);
-    without_effect!(cx; enforcing_local_origin_success_rate, enforcing_failure_percentage_local_origin,
-        successful_active_health_check_uneject_host, detect_degraded_hosts);
+    without_effect!(cx; detect_degraded_hosts);
     let defaults = OutlierConfig::default();
     let share = |cx: &mut Cx, name: &str, value: Option<protobuf::UInt32Value>, default: u32| {
         let value = uint(value).unwrap_or(default);
@@ -98,6 +97,19 @@ pub fn outlier_detection(cx: &mut Cx, message: cluster_pb::OutlierDetection) -> 
             enforcing_success_rate,
             defaults.enforcing_success_rate,
         ),
+        enforcing_local_origin_success_rate: share(
+            cx,
+            "enforcing_local_origin_success_rate",
+            enforcing_local_origin_success_rate,
+            defaults.enforcing_local_origin_success_rate,
+        ),
+        enforcing_failure_percentage_local_origin: share(
+            cx,
+            "enforcing_failure_percentage_local_origin",
+            enforcing_failure_percentage_local_origin,
+            defaults.enforcing_failure_percentage_local_origin,
+        ),
+        returned_by_health_check: truth(successful_active_health_check_uneject_host, defaults.returned_by_health_check),
         failure_percentage_threshold: share(
             cx,
             "failure_percentage_threshold",
