@@ -6,6 +6,7 @@ pub mod budget;
 pub mod circuit;
 pub mod cors;
 pub mod deadline;
+pub mod descriptors;
 pub mod fault;
 pub mod limits;
 pub mod local_rate_limit;

@@ -1,11 +1,13 @@
 //! The local rate limit (`envoy.extensions.filters.http.local_ratelimit.v3`): buckets by descriptor, and one for the rest.
 
-use std::net::IpAddr;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tulle_core::{FractionalPercent, Nanos, RequestView, Str};
 
-use crate::matcher::HeaderMatcher;
+use crate::bucket::TokenBucketConfig;
+use crate::descriptors::{Descriptor, HostSlots, RateLimitSlot, Slots, Source};
 use crate::shared_bucket::SharedBucket;
 
 /// One filter's settings and the state of its buckets, which all workers share.
@@ -21,13 +23,17 @@ pub struct LocalRateLimit {
     /// Share of those without a token that are refused.
     pub enforced: FractionalPercent,
     pub descriptors: Box<[DescriptorLimit]>,
-    /// Which descriptors a request has.
+    /// Which descriptors a request has; when empty, those of the route and its virtual host say it.
     pub slots: Box<[RateLimitSlot]>,
+    /// Of the route's slots only those of this stage count.
+    pub stage: u32,
+    pub host_slots: HostSlots,
     /// Added to the response of a refused request.
     pub response_headers: Box<[(Str, Str)]>,
     /// Added to a request that would have been refused, were the limit enforced.
     pub request_headers: Box<[(Str, Str)]>,
     pub report: Report,
+    pub retry_after: RetryAfter,
     pub grpc: GrpcRefusal,
 }
 
@@ -47,6 +53,14 @@ pub enum Report {
     XRateLimit,
 }
 
+/// Whether a refusal says when to come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryAfter {
+    Unsaid,
+    /// `retry-after`, in seconds.
+    Said,
+}
+
 /// The gRPC status of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GrpcRefusal {
@@ -56,43 +70,82 @@ pub enum GrpcRefusal {
     ResourceExhausted,
 }
 
-/// A bucket for one descriptor.
+/// Buckets for the descriptors of one shape.
 #[derive(Debug)]
 pub struct DescriptorLimit {
-    pub entries: Box<[(Str, Str)]>,
-    pub bucket: SharedBucket,
+    /// A value of `None` stands for any, each with a bucket of its own.
+    pub entries: Box<[(Str, Option<Str>)]>,
+    pub buckets: Buckets,
+    pub enforcement: Enforcement,
 }
 
-/// One entry of `rate_limits`: which descriptor a request yields.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RateLimitSlot {
-    pub actions: Box<[RateLimitAction]>,
-}
-
-/// One action of a rate-limit entry: one entry of the descriptor.
-#[derive(Clone, Debug, PartialEq)]
-pub enum RateLimitAction {
-    DestinationCluster,
-    RequestHeader { name: Str, key: Str, when_absent: WhenAbsent },
-    RemoteAddress,
-    Generic { key: Str, value: Str },
-    HeaderValueMatch { key: Str, value: Str, expected: bool, headers: Box<[HeaderMatcher]> },
-}
-
-/// What an absent header does to the descriptor.
+/// What a descriptor's limit does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhenAbsent {
-    /// There is none.
-    NoDescriptor,
-    /// It goes without this entry.
-    SkipEntry,
+pub enum Enforcement {
+    Enforced,
+    /// Only counted (`shadow_mode`).
+    Shadow,
 }
 
-/// What a request's descriptors are made from.
-pub struct Source<'a, R: ?Sized> {
-    pub request: &'a R,
-    pub cluster: Option<&'a str>,
-    pub remote: IpAddr,
+#[derive(Debug)]
+pub enum Buckets {
+    One(SharedBucket),
+    ByValue(ByValue),
+}
+
+/// A bucket for each combination of values; the one that was not used for longest makes room.
+#[derive(Debug)]
+pub struct ByValue {
+    config: TokenBucketConfig,
+    most: usize,
+    known: Mutex<HashMap<Vec<u8>, (Arc<SharedBucket>, Nanos)>>,
+}
+
+impl ByValue {
+    pub fn new(config: TokenBucketConfig, most: usize) -> Self {
+        ByValue { config, most: most.max(1), known: Mutex::default() }
+    }
+
+    fn bucket(&self, values: Vec<u8>, now: Nanos) -> Arc<SharedBucket> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((bucket, used)) = known.get_mut(&values) {
+            *used = now;
+            return bucket.clone();
+        }
+        if known.len() >= self.most {
+            let oldest = known.iter().min_by_key(|(_, (_, used))| *used).map(|(values, _)| values.clone());
+            oldest.and_then(|values| known.remove(&values));
+        }
+        let bucket = Arc::new(SharedBucket::new(self.config));
+        known.insert(values, (bucket.clone(), now));
+        bucket
+    }
+}
+
+impl DescriptorLimit {
+    fn fits(&self, descriptor: &Descriptor<'_>) -> bool {
+        let same = |((key, value), (name, text)): (&(Str, Option<Str>), &(&str, std::borrow::Cow<'_, [u8]>))| {
+            &**key == *name && value.as_ref().is_none_or(|value| value.as_bytes() == &**text)
+        };
+        self.entries.len() == descriptor.len() && self.entries.iter().zip(descriptor).all(same)
+    }
+
+    /// Whether a token was there, and what is left.
+    fn take(&self, descriptor: &Descriptor<'_>, now: Nanos) -> (bool, Quota) {
+        let take = |bucket: &SharedBucket| (bucket.take(1, now), Quota::of(bucket, now));
+        match &self.buckets {
+            Buckets::One(bucket) => take(bucket),
+            Buckets::ByValue(buckets) => {
+                // Lengths keep values apart.
+                let mut values = Vec::new();
+                for (_, value) in descriptor {
+                    values.extend_from_slice(&(value.len() as u32).to_le_bytes());
+                    values.extend_from_slice(value);
+                }
+                take(&buckets.bucket(values, now))
+            }
+        }
+    }
 }
 
 /// The outcome for one request.
@@ -115,35 +168,59 @@ pub struct Quota {
 }
 
 impl LocalRateLimit {
-    /// Takes a token for the request from every bucket that counts it; `random` are 64 uniform bits.
-    pub fn take<R: RequestView + ?Sized>(&self, source: &Source<'_, R>, now: Nanos, random: u64) -> Allowance {
+    /// Takes a token for the request from every bucket that counts it; `random` are 64 uniform bits. `slots`
+    /// are those of the request's route and virtual host.
+    pub fn take<R: RequestView + ?Sized>(
+        &self,
+        source: &Source<'_, R>,
+        slots: Slots<'_>,
+        now: Nanos,
+        random: u64,
+    ) -> Allowance {
         if !self.enabled.hits(random) {
             return Allowance::Unlimited;
         }
-        let described =
-            self.descriptors.iter().filter(|limit| self.slots.iter().any(|slot| slot.yields(limit, source)));
         let mut last = None;
-        for limit in described {
-            last = Some(&limit.bucket);
-            if !limit.bucket.take(1, now) {
-                return self.refused(&limit.bucket, now, random);
+        if !self.descriptors.is_empty() {
+            let descriptors = self.descriptors_of(source, slots);
+            let fitting = self.descriptors.iter().filter_map(|limit| {
+                descriptors.iter().find(|descriptor| limit.fits(descriptor)).map(|descriptor| (limit, descriptor))
+            });
+            for (limit, descriptor) in fitting {
+                let (granted, quota) = limit.take(descriptor, now);
+                last = Some(quota);
+                if !granted {
+                    return self.refused(quota, limit.enforcement, random);
+                }
             }
         }
         if let Some(bucket) = &self.bucket
             && (last.is_none() || self.default_bucket == DefaultBucket::Always)
         {
-            if !bucket.take(1, now) {
-                return self.refused(bucket, now, random);
+            let granted = bucket.take(1, now);
+            let quota = Quota::of(bucket, now);
+            if !granted {
+                return self.refused(quota, Enforcement::Enforced, random);
             }
-            last = last.or(Some(bucket));
+            last = last.or(Some(quota));
         }
-        last.map_or(Allowance::Unlimited, |bucket| Allowance::Granted(Quota::of(bucket, now)))
+        last.map_or(Allowance::Unlimited, Allowance::Granted)
     }
 
-    fn refused(&self, bucket: &SharedBucket, now: Nanos, random: u64) -> Allowance {
-        let quota = Quota::of(bucket, now);
+    fn descriptors_of<'a, R: RequestView + ?Sized>(
+        &'a self,
+        source: &Source<'a, R>,
+        slots: Slots<'a>,
+    ) -> Vec<Descriptor<'a>> {
+        if !self.slots.is_empty() {
+            return self.slots.iter().filter_map(|slot| slot.descriptor(source)).collect();
+        }
+        slots.of(self.stage, self.host_slots).filter_map(|slot| slot.descriptor(source)).collect()
+    }
+
+    fn refused(&self, quota: Quota, enforcement: Enforcement, random: u64) -> Allowance {
         // Other bits than those that drew whether the filter is on.
-        if self.enforced.hits(random.rotate_left(32)) {
+        if enforcement == Enforcement::Enforced && self.enforced.hits(random.rotate_left(32)) {
             Allowance::Refused(quota)
         } else {
             Allowance::NotEnforced(quota)
@@ -154,57 +231,5 @@ impl LocalRateLimit {
 impl Quota {
     fn of(bucket: &SharedBucket, now: Nanos) -> Quota {
         Quota { limit: bucket.config().max_tokens, remaining: bucket.remaining(now), reset: bucket.next_token(now) }
-    }
-}
-
-impl RateLimitSlot {
-    /// Whether the request's descriptor by this slot is the one that `limit` is for.
-    fn yields<R: RequestView + ?Sized>(&self, limit: &DescriptorLimit, source: &Source<'_, R>) -> bool {
-        let mut wanted = limit.entries.iter();
-        for action in &self.actions {
-            match action.compare(source, wanted.as_slice().first()) {
-                Compared::Same => {
-                    wanted.next();
-                }
-                Compared::Skipped => {}
-                Compared::Other => return false,
-            }
-        }
-        wanted.as_slice().is_empty()
-    }
-}
-
-/// An action's entry beside the one that is wanted at its place.
-enum Compared {
-    Same,
-    Other,
-    Skipped,
-}
-
-impl RateLimitAction {
-    fn compare<R: RequestView + ?Sized>(&self, source: &Source<'_, R>, wanted: Option<&(Str, Str)>) -> Compared {
-        let same = |key: &str, value: &[u8]| match wanted {
-            Some((k, v)) if &**k == key && v.as_bytes() == value => Compared::Same,
-            _ => Compared::Other,
-        };
-        match self {
-            RateLimitAction::DestinationCluster => match source.cluster {
-                Some(cluster) => same("destination_cluster", cluster.as_bytes()),
-                None => Compared::Other,
-            },
-            RateLimitAction::RequestHeader { name, key, when_absent } => match source.request.field(name) {
-                Some(value) => same(key, value),
-                None if *when_absent == WhenAbsent::SkipEntry => Compared::Skipped,
-                None => Compared::Other,
-            },
-            RateLimitAction::RemoteAddress => {
-                same("remote_address", source.remote.to_canonical().to_string().as_bytes())
-            }
-            RateLimitAction::Generic { key, value } => same(key, value.as_bytes()),
-            RateLimitAction::HeaderValueMatch { key, value, expected, headers } => {
-                let all = headers.iter().all(|matcher| matcher.matches(source.request));
-                if all == *expected { same(key, value.as_bytes()) } else { Compared::Other }
-            }
-        }
     }
 }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use tulle_core::{FractionalPercent, Headers, Nanos, RequestView};
 use tulle_policy::cors::{CorsPolicy, CorsRequest, Preflights};
+use tulle_policy::descriptors::{HostSlots, RateLimitAction, RateLimitSlot, Slots, Source, WhenAbsent};
 use tulle_policy::fault::{Abort, AbortWith, Aborted, Delay, DelayLength, Fault};
 use tulle_policy::local_rate_limit::{
-    Allowance, DefaultBucket, DescriptorLimit, GrpcRefusal, LocalRateLimit, RateLimitAction, RateLimitSlot, Report,
-    Source, WhenAbsent,
+    Allowance, Buckets, ByValue, DefaultBucket, DescriptorLimit, Enforcement, GrpcRefusal, LocalRateLimit, Report,
+    RetryAfter,
 };
 use tulle_policy::{
     HeaderMatcher, HeaderTest, RetryOn, RetryPolicy, RetryState, SharedBucket, StringMatcher, StringTest,
@@ -163,10 +164,12 @@ fn limit(default_bucket: DefaultBucket, enforced: FractionalPercent) -> LocalRat
         enabled: FractionalPercent::ALWAYS,
         enforced,
         descriptors: Box::new([DescriptorLimit {
-            entries: Box::new([("user".into(), "a".into())]),
-            bucket: bucket(1),
+            entries: Box::new([("user".into(), Some("a".into()))]),
+            buckets: Buckets::One(bucket(1)),
+            enforcement: Enforcement::Enforced,
         }]),
         slots: Box::new([RateLimitSlot {
+            stage: 0,
             actions: Box::new([RateLimitAction::RequestHeader {
                 name: "x-user".into(),
                 key: "user".into(),
@@ -175,7 +178,10 @@ fn limit(default_bucket: DefaultBucket, enforced: FractionalPercent) -> LocalRat
         }]),
         response_headers: Box::default(),
         request_headers: Box::default(),
+        stage: 0,
+        host_slots: HostSlots::Override,
         report: Report::Nothing,
+        retry_after: RetryAfter::Unsaid,
         grpc: GrpcRefusal::Unavailable,
     }
 }
@@ -183,7 +189,7 @@ fn limit(default_bucket: DefaultBucket, enforced: FractionalPercent) -> LocalRat
 fn take(limit: &LocalRateLimit, headers: &[(&str, &str)]) -> Allowance {
     let request = Request("GET", headers);
     let source = Source { request: &request, cluster: Some("one"), remote: "10.0.0.1".parse().unwrap() };
-    limit.take(&source, Nanos::from_secs(1), 0)
+    limit.take(&source, Slots::default(), Nanos::from_secs(1), 0)
 }
 
 #[test]
@@ -196,6 +202,34 @@ fn descriptors_have_buckets_of_their_own() {
         assert!(matches!(take(&limit, &b), Allowance::Granted(quota) if quota.limit == 3));
     }
     assert!(matches!(take(&limit, &[]), Allowance::Refused(quota) if quota.limit == 3));
+}
+
+#[test]
+fn every_value_of_a_wildcard_has_its_bucket_and_the_oldest_makes_room() {
+    let config = TokenBucketConfig { max_tokens: 1, tokens_per_fill: 1, fill_interval: Duration::from_secs(60) };
+    let limit = LocalRateLimit {
+        bucket: None,
+        descriptors: Box::new([DescriptorLimit {
+            entries: Box::new([("user".into(), None)]),
+            buckets: Buckets::ByValue(ByValue::new(config, 2)),
+            enforcement: Enforcement::Enforced,
+        }]),
+        ..limit(DefaultBucket::Always, FractionalPercent::ALWAYS)
+    };
+    for user in ["a", "b"] {
+        assert!(matches!(take(&limit, &[("x-user", user)]), Allowance::Granted(_)));
+        assert!(matches!(take(&limit, &[("x-user", user)]), Allowance::Refused(_)));
+    }
+    assert!(matches!(take(&limit, &[("x-user", "c")]), Allowance::Granted(_)));
+    assert_eq!(take(&limit, &[]), Allowance::Unlimited);
+    let shadow = DescriptorLimit {
+        entries: Box::new([("user".into(), Some("a".into()))]),
+        buckets: Buckets::One(bucket(1)),
+        enforcement: Enforcement::Shadow,
+    };
+    let limit = LocalRateLimit { descriptors: Box::new([shadow]), ..limit };
+    assert!(matches!(take(&limit, &[("x-user", "a")]), Allowance::Granted(_)));
+    assert!(matches!(take(&limit, &[("x-user", "a")]), Allowance::NotEnforced(_)));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tulle_core::{FractionalPercent, Str};
+use tulle_policy::descriptors::{HostSlots, RateLimitSlot};
 use tulle_policy::limits::Priority;
 use tulle_policy::{FilterOverrides, RetryPolicy, TimeoutPolicy};
 
@@ -35,6 +36,9 @@ pub struct Forward {
     pub priority: Priority,
     /// Label requirements for subset load balancing (`metadata_match` under `envoy.lb`), sorted by key.
     pub subset: Box<[(Str, Str)]>,
+    /// Which rate-limit descriptors a request has, and what those of the virtual host are beside them.
+    pub rate_limits: Box<[RateLimitSlot]>,
+    pub host_rate_limits: HostSlots,
 }
 
 impl Forward {
@@ -53,6 +57,8 @@ impl Forward {
             upgrades: Box::default(),
             priority: Priority::Default,
             subset: Box::default(),
+            rate_limits: Box::default(),
+            host_rate_limits: HostSlots::default(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The compiled route table: `envoy.config.route.v3.RouteConfiguration` without its protobufs.
 
 use tulle_core::Str;
+use tulle_policy::descriptors::RateLimitSlot;
 use tulle_policy::{FilterOverrides, RetryPolicy};
 
 use crate::action::{Mirror, RouteAction};
@@ -39,6 +40,7 @@ pub struct VirtualHost {
     pub mirrors: Box<[Mirror]>,
     pub filters: FilterOverrides,
     pub include_attempt_count: AttemptCount,
+    pub rate_limits: Box<[RateLimitSlot]>,
 }
 
 /// `VirtualHost.require_tls`.
@@ -109,6 +111,7 @@ impl VirtualHost {
             mirrors: Box::default(),
             filters: FilterOverrides::default(),
             include_attempt_count: AttemptCount::default(),
+            rate_limits: Box::default(),
         }
     }
 }

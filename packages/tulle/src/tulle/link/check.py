@@ -12,6 +12,7 @@ from tulle.model.diagnostics import Diagnostic, Severity
 from tulle.model.hosts import pattern_covers, patterns_of
 from tulle.model.mesh import BoundRule, HostRoutes, LinkedPolicy, LinkedService
 from tulle.model.policies import DestinationPolicy, TrafficPolicy
+from tulle.model.resilience import OtherService
 from tulle.model.routes import Destination, Forward
 from tulle.model.source import SourceRef
 
@@ -107,6 +108,18 @@ def _unreachable(host: HostRoutes) -> Iterator[Diagnostic]:
                 hint="put the more specific rule first",
                 related=(earlier.rule.source,),
             )
+
+
+def check_fallbacks(policies: Iterable[LinkedPolicy], references: References) -> list[Diagnostic]:
+    """Fallback services that nobody declares."""
+    findings: list[Diagnostic] = []
+    for policy in policies:
+        breaker = policy.policy.resilience and policy.policy.resilience.breaker
+        if breaker and isinstance(breaker.fallback, OtherService):
+            other = breaker.fallback
+            destination = Destination(other.source, other.host, other.port)
+            findings += references.check(destination, f"the fallback of {policy.host}")
+    return findings
 
 
 def check_policies(policies: Iterable[DestinationPolicy], hosts: Hosts) -> list[Diagnostic]:

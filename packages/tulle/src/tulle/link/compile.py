@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from tulle.link.access import SecurityFragments, link_security
-from tulle.link.check import References, check_policies, check_routes
+from tulle.link.check import References, check_fallbacks, check_policies, check_routes
 from tulle.link.endpoints import Assembly, Declared, assemble
 from tulle.link.grants import Ownership
 from tulle.link.groups import resolve_groups
@@ -66,6 +66,8 @@ def link(
     workloads = _oldest_first(every, Workload)
     findings += check_routes(routes.values(), References(services, policies))
     findings += check_policies(written, hosts)
+    linked = [each for found in policies.values() for each in found]
+    findings += check_fallbacks(linked, References(services, policies))
     findings += _check_upstreams(workloads, hosts, services)
     security, found = link_security(_security(every), hosts, services, chosen)
     findings += found

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tulle.link.hosts import Hosts
 from tulle.model.diagnostics import Diagnostic, Severity
 from tulle.model.mesh import LinkedPolicy
 from tulle.model.meta import Labels, Meta, Visibility
 from tulle.model.policies import DestinationPolicy, Subset, TrafficPolicy
+from tulle.model.resilience import OtherService
 
 _NOTHING = TrafficPolicy()
 
@@ -32,17 +33,29 @@ def link_policies(
     """
     merging: dict[tuple[str, str, Labels, Visibility], _Merging] = {}
     findings: list[Diagnostic] = []
-    for policy in policies:
+    for policy in (_resolved(each, hosts) for each in policies):
         host = hosts.resolve(policy.host, policy.meta.namespace)
         key = (host, policy.meta.namespace, policy.workload_selector, policy.visibility)
         into = merging.get(key)
         if into is None:
             into = merging[key] = _Merging(policy.meta, policy.policy, policy.meta)
         else:
-            findings.append(_merged(host, into.first, policy.meta))
+            if (into.policy.resilience is None) is (policy.policy.resilience is None):
+                findings.append(_merged(host, into.first, policy.meta))
             findings += _merge_policy(into, policy)
         findings += _merge_subsets(into, policy)
     return _by_host(merging), findings
+
+
+def _resolved(policy: DestinationPolicy, hosts: Hosts) -> DestinationPolicy:
+    """The policy with its fallback's host in full."""
+    said = policy.policy.resilience
+    if said is None or said.breaker is None or not isinstance(said.breaker.fallback, OtherService):
+        return policy
+    fallback = said.breaker.fallback
+    other = replace(fallback, host=hosts.resolve(fallback.host, policy.meta.namespace))
+    breaker = replace(said.breaker, fallback=other)
+    return replace(policy, policy=replace(policy.policy, resilience=replace(said, breaker=breaker)))
 
 
 def _by_host(
@@ -59,6 +72,15 @@ def _by_host(
 def _merge_policy(into: _Merging, policy: DestinationPolicy) -> list[Diagnostic]:
     if policy.policy == _NOTHING:
         return []
+    if into.policy.resilience is None or policy.policy.resilience is None:
+        # Two kinds of objects say the two halves.
+        said = into.policy.resilience or policy.policy.resilience
+        halves = (replace(into.policy, resilience=None), replace(policy.policy, resilience=None))
+        if _NOTHING in halves:
+            whole = halves[1] if halves[0] == _NOTHING else halves[0]
+            into.policy_from = policy.meta if halves[0] == _NOTHING else into.policy_from
+            into.policy = replace(whole, resilience=said)
+            return []
     if into.policy == _NOTHING:
         into.policy, into.policy_from = policy.policy, policy.meta
         return []

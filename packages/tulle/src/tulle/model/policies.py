@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from tulle.model.meta import PUBLIC, Labels, Meta, Visibility
+from tulle.model.resilience import Resilience
 from tulle.model.source import SourceRef
 
 
@@ -171,6 +172,7 @@ class TrafficPolicy:
     """None inherits (subset from destination, port from its enclosing policy); then the default.
 
     `ports` are port-level settings; as in Istio they replace, not extend, the enclosing settings they name.
+    `resilience` is of the host as a whole, whatever its ports and subsets say.
     """
 
     load_balancer: LoadBalancer | None = None
@@ -179,6 +181,7 @@ class TrafficPolicy:
     tls: ClientTls | None = None
     locality: LocalityPolicy | None = None
     ports: tuple[PortPolicy, ...] = ()
+    resilience: Resilience | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from tulle.xds.cluster_policies import (
 )
 from tulle.xds.effective import at_port
 from tulle.xds.endpoints import load_assignment, subset_endpoints
+from tulle.xds.extensions import extend
 from tulle.xds.scope import OutboundService
 from tulle.xds.wire import ADS, NO_TIMEOUT, socket_address, struct, struct_list
 
@@ -82,6 +83,7 @@ def outbound_cluster(target: Target, endpoints: ServiceEndpoints, settings: Mesh
     service, policy = target.service, target.policy
     cluster = message(CLUSTER)(name=target.name, metadata=service_metadata([service]))
     apply_policy(cluster, policy)
+    extend(cluster, policy.resilience)
     _discovery(cluster, target, endpoints)
     if service.external or service.resolution not in _EDS:
         egress.guard(cluster, settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from tulle.model.hosts import patterns_of
 from tulle.model.mesh import LinkedPolicy, LinkedService, Mesh
@@ -43,6 +44,8 @@ def _applies(policy: LinkedPolicy, namespace: str, labels: Labels) -> bool:
 def at_port(policy: TrafficPolicy, subset: Subset | None, port: int) -> TrafficPolicy:
     """The settings for a subset and port. Subsets inherit what they leave out; port settings replace all."""
     base = _level(policy, port)
+    if policy.resilience is not None and base is not policy:
+        base = replace(base, resilience=policy.resilience)
     if subset is None:
         return base
     over = _level(subset.policy, port)
@@ -52,6 +55,7 @@ def at_port(policy: TrafficPolicy, subset: Subset | None, port: int) -> TrafficP
         outlier=over.outlier or base.outlier,
         tls=over.tls or base.tls,
         locality=over.locality or base.locality,
+        resilience=base.resilience,
     )
 
 

@@ -14,8 +14,9 @@ use tulle_config::HttpFilter;
 use tulle_core::ResponseFlags;
 use tulle_http::Side;
 use tulle_policy::cors::CorsRequest;
+use tulle_policy::descriptors::{Slots, Source};
 use tulle_policy::fault::Aborted;
-use tulle_policy::local_rate_limit::{Allowance, GrpcRefusal, Quota, Report, Source};
+use tulle_policy::local_rate_limit::{Allowance, GrpcRefusal, Quota, Report, RetryAfter};
 use tulle_policy::rbac::Facts;
 use tulle_policy::{CorsPolicy, Fault, FilterOverride, LocalRateLimit, Rbac};
 use tulle_route::{RouteAction, Selected};
@@ -48,6 +49,7 @@ pub struct Edits {
     quota: Option<Quota>,
     /// The limit that refused the request.
     refused_by: Option<Arc<LocalRateLimit>>,
+    come_back: Option<Duration>,
 }
 
 struct CorsAnswer {
@@ -161,8 +163,8 @@ fn fault(
 fn rate_limit(x: &mut Exchange<'_>, settings: &Arc<LocalRateLimit>, selected: Option<&Selected<'_>>) -> Option<Step> {
     let request = &x.heads.request;
     let cluster = selected.and_then(|selected| selected.cluster(request));
-    let allowance =
-        settings.take(&Source { request, cluster, remote: client_ip(x) }, x.worker.now(), x.worker.random());
+    let source = Source { request, cluster, remote: client_ip(x) };
+    let allowance = settings.take(&source, slots(selected), x.worker.now(), x.worker.random());
     let (sheet, stats) = (&x.worker.metrics.sheet, &x.client.http);
     let quota = match allowance {
         Allowance::Unlimited => return None,
@@ -191,6 +193,7 @@ fn rate_limit(x: &mut Exchange<'_>, settings: &Arc<LocalRateLimit>, selected: Op
         return None;
     }
     edits.refused_by = Some(settings.clone());
+    edits.come_back = (settings.retry_after == RetryAfter::Said).then_some(quota.reset);
     let flags = ResponseFlags::RATE_LIMITED;
     let mut reply = Reply::new(settings.status, "local_rate_limited", "local_rate_limited", flags);
     reply.grpc_status = match settings.grpc {
@@ -198,6 +201,16 @@ fn rate_limit(x: &mut Exchange<'_>, settings: &Arc<LocalRateLimit>, selected: Op
         GrpcRefusal::ResourceExhausted => Some(8),
     };
     Some(Step::Answer(reply))
+}
+
+/// The rate-limit slots of the request's route and virtual host.
+fn slots<'r>(selected: Option<&Selected<'r>>) -> Slots<'r> {
+    match selected.map(|selected| (&selected.route.action, selected.host)) {
+        Some((RouteAction::Forward(action), host)) => {
+            Slots { route: &action.rate_limits, host: &host.rate_limits, mode: action.host_rate_limits }
+        }
+        _ => Slots::default(),
+    }
 }
 
 fn cors(x: &mut Exchange<'_>, policy: &Arc<CorsPolicy>) -> Option<Step> {
@@ -252,6 +265,9 @@ pub fn edit_response(x: &mut Exchange<'_>) {
         for (name, value) in &limit.response_headers {
             headers.push(name.as_bytes(), value.as_bytes());
         }
+    }
+    if let Some(wait) = edits.come_back {
+        headers.set(b"retry-after", (wait.as_secs_f64().ceil() as u64).to_string().as_bytes());
     }
     if let Some(quota) = &edits.quota {
         let seconds = quota.reset.as_secs_f64().ceil() as u64;

@@ -4,6 +4,7 @@ use envoy_types::pb::envoy::config::core::v3::RoutingPriority;
 use envoy_types::pb::envoy::config::route::v3 as route_pb;
 use route_pb::route_action as action_pb;
 use tulle_core::FractionalPercent;
+use tulle_policy::descriptors::HostSlots;
 use tulle_policy::{Priority, StreamLimits, TimeoutPolicy};
 use tulle_route::action::MirrorTarget;
 use tulle_route::{
@@ -12,7 +13,7 @@ use tulle_route::{
 
 use super::common::{optional, runtime_fraction, subset, truth, uint};
 use super::cx::{Cx, refuse, without_effect};
-use super::filters::{Level, overrides};
+use super::filters::{Level, overrides, slot};
 use super::matchers::regex_rewrite;
 use super::mutation::{Lists, mutations};
 use super::retry::retry_policy;
@@ -50,7 +51,7 @@ pub fn forward(cx: &mut Cx, message: route_pb::RouteAction) -> Option<Forward> {
         cluster_specifier,
         host_rewrite_specifier,
     } = message;
-    refuse!(cx; path_rewrite_policy, path_rewrite, retry_policy_typed_config, rate_limits, include_vh_rate_limits,
+    refuse!(cx; path_rewrite_policy, path_rewrite, retry_policy_typed_config,
         internal_redirect_policy, internal_redirect_action, max_internal_redirects, hedge_policy);
     without_effect!(cx; flush_timeout, early_data_policy);
     let specifier = cx.required("cluster_specifier", cluster_specifier)?;
@@ -91,6 +92,9 @@ pub fn forward(cx: &mut Cx, message: route_pb::RouteAction) -> Option<Forward> {
     forward.hash = cx.each("hash_policy", hash, hash_policy).into();
     forward.mirrors = cx.each("request_mirror_policies", request_mirror_policies, mirror).into();
     forward.upgrades = cx.each("upgrade_configs", upgrade_configs, upgrade).into();
+    forward.rate_limits = cx.each("rate_limits", rate_limits, slot).into();
+    forward.host_rate_limits =
+        if truth(include_vh_rate_limits, false) { HostSlots::Include } else { HostSlots::Override };
     forward.subset = cx.field("metadata_match", |cx| subset(cx, metadata_match));
     Some(forward)
 }

@@ -7,7 +7,7 @@ use tulle_route::{ClusterTarget, Route, RouteAction, RouteConfig, VirtualHost};
 
 use super::common::optional;
 use super::cx::{Cx, refuse, without_effect};
-use super::filters::{CORS, Level, overrides};
+use super::filters::{CORS, Level, overrides, slot};
 use super::forward::{forward, mirror};
 use super::mutation::{Lists, mutations};
 use super::redirect::{direct_response, redirect};
@@ -94,7 +94,7 @@ fn virtual_host(cx: &mut Cx, message: route_pb::VirtualHost) -> Option<VirtualHo
         metadata,
         route_specifiers,
     } = message;
-    refuse!(cx; matcher, rate_limits, retry_policy_typed_config, hedge_policy, route_specifiers);
+    refuse!(cx; matcher, retry_policy_typed_config, hedge_policy, route_specifiers);
     without_effect!(cx; virtual_clusters, include_is_timeout_retry_header, per_request_buffer_limit_bytes,
         request_body_buffer_limit, metadata);
     let name = cx.name("name", &name)?;
@@ -114,6 +114,7 @@ fn virtual_host(cx: &mut Cx, message: route_pb::VirtualHost) -> Option<VirtualHo
         Requirement::All => TlsRequirement::All,
     };
     host.retry = retry.and_then(|retry| cx.field("retry_policy", |cx| retry_policy(cx, retry)));
+    host.rate_limits = cx.each("rate_limits", rate_limits, slot).into();
     host.mirrors = cx.each("request_mirror_policies", request_mirror_policies, mirror).into();
     host.include_attempt_count =
         AttemptCount { in_request: include_request_attempt_count, in_response: include_attempt_count_in_response };

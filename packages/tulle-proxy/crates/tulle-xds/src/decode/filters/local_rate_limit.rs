@@ -1,20 +1,19 @@
 //! The local rate limit, with descriptors made by the filter's own `rate_limits`.
 
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
-use envoy_types::pb::envoy::config::route::v3 as route_pb;
 use envoy_types::pb::envoy::extensions::common::ratelimit::v3 as common_pb;
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3 as limit_pb;
 use envoy_types::pb::envoy::r#type::v3 as type_pb;
-use route_pb::rate_limit as slot_pb;
 use tulle_core::{FractionalPercent, Str};
+use tulle_policy::descriptors::HostSlots;
 use tulle_policy::local_rate_limit::{
-    DefaultBucket, DescriptorLimit, GrpcRefusal, LocalRateLimit, RateLimitAction, RateLimitSlot, Report, WhenAbsent,
+    Buckets, ByValue, DefaultBucket, DescriptorLimit, Enforcement, GrpcRefusal, LocalRateLimit, Report, RetryAfter,
 };
 use tulle_policy::{SharedBucket, TokenBucketConfig};
 
-use super::super::common::{runtime_fraction, truth, uint};
+use super::super::common::{optional, runtime_fraction, truth, uint};
 use super::super::cx::{Cx, refuse, without_effect};
-use super::super::matchers::header_matcher;
+use super::rate_slots::slot;
 
 pub fn limit(cx: &mut Cx, message: limit_pb::LocalRateLimit) -> Option<LocalRateLimit> {
     let limit_pb::LocalRateLimit {
@@ -37,9 +36,9 @@ pub fn limit(cx: &mut Cx, message: limit_pb::LocalRateLimit) -> Option<LocalRate
         max_dynamic_descriptors,
         enable_retry_after_header,
     } = message;
-    refuse!(cx; local_rate_limit_per_downstream_connection, local_cluster_rate_limit, enable_retry_after_header);
-    // Stages and virtual hosts select among rate limits of routes, which are refused where they stand.
-    without_effect!(cx; stage, vh_rate_limits, max_dynamic_descriptors);
+    refuse!(cx; local_rate_limit_per_downstream_connection, local_cluster_rate_limit);
+    // Envoy's default for how many values of a wildcard have a bucket.
+    let most = uint(max_dynamic_descriptors).unwrap_or(20) as usize;
     cx.name("stat_prefix", &stat_prefix)?;
     let report = match cx.enumeration::<common_pb::XRateLimitHeadersRfcVersion>(
         "enable_x_ratelimit_headers",
@@ -60,8 +59,14 @@ pub fn limit(cx: &mut Cx, message: limit_pb::LocalRateLimit) -> Option<LocalRate
         },
         enabled: share(cx, "filter_enabled", filter_enabled)?,
         enforced: share(cx, "filter_enforced", filter_enforced)?,
-        descriptors: cx.each("descriptors", descriptors, descriptor).into(),
+        descriptors: cx.each("descriptors", descriptors, |cx, one| descriptor(cx, one, most)).into(),
         slots: cx.each("rate_limits", rate_limits, slot).into(),
+        stage,
+        host_slots: match cx.enumeration::<common_pb::VhRateLimitsOptions>("vh_rate_limits", vh_rate_limits)? {
+            common_pb::VhRateLimitsOptions::Override => HostSlots::Override,
+            common_pb::VhRateLimitsOptions::Include => HostSlots::Include,
+            common_pb::VhRateLimitsOptions::Ignore => HostSlots::Ignore,
+        },
         response_headers: headers(cx, "response_headers_to_add", response_headers_to_add),
         request_headers: headers(
             cx,
@@ -69,6 +74,7 @@ pub fn limit(cx: &mut Cx, message: limit_pb::LocalRateLimit) -> Option<LocalRate
             request_headers_to_add_when_not_enforced,
         ),
         report,
+        retry_after: if enable_retry_after_header { RetryAfter::Said } else { RetryAfter::Unsaid },
         grpc: match rate_limited_as_resource_exhausted {
             true => GrpcRefusal::ResourceExhausted,
             false => GrpcRefusal::Unavailable,
@@ -137,84 +143,26 @@ fn headers(cx: &mut Cx, name: &str, list: Vec<core_pb::HeaderValueOption>) -> Bo
     made.into()
 }
 
-fn descriptor(cx: &mut Cx, message: common_pb::LocalRateLimitDescriptor) -> Option<DescriptorLimit> {
+fn descriptor(cx: &mut Cx, message: common_pb::LocalRateLimitDescriptor, most: usize) -> Option<DescriptorLimit> {
     let common_pb::LocalRateLimitDescriptor { entries, token_bucket, shadow_mode } = message;
-    refuse!(cx; shadow_mode);
     if entries.is_empty() {
         cx.error_at("entries", "must not be empty");
         return None;
     }
     let entries = cx.each("entries", entries, |cx, entry| {
         let common_pb::rate_limit_descriptor::Entry { key, value } = entry;
-        if value.is_empty() {
-            cx.error_at("value", "is required: a bucket for each value is not supported");
-        }
-        Some((cx.name("key", &key)?, cx.intern(&value)))
+        Some((cx.name("key", &key)?, optional(cx, &value)))
     });
     let bucket = cx.required("token_bucket", token_bucket)?;
-    let bucket = SharedBucket::new(cx.field("token_bucket", |cx| bucket_config(cx, bucket))?);
-    Some(DescriptorLimit { entries: entries.into(), bucket })
-}
-
-fn slot(cx: &mut Cx, message: route_pb::RateLimit) -> Option<RateLimitSlot> {
-    let route_pb::RateLimit {
-        stage,
-        disable_key,
-        actions,
-        limit,
-        hits_addend,
-        apply_on_stream_done,
-        x_ratelimit_option,
-    } = message;
-    refuse!(cx; limit, hits_addend, apply_on_stream_done, x_ratelimit_option);
-    without_effect!(cx; stage, disable_key);
-    if actions.is_empty() {
-        cx.error_at("actions", "must not be empty");
-    }
-    let wanted = actions.len();
-    let actions = cx.each("actions", actions, action);
-    (actions.len() == wanted).then(|| RateLimitSlot { actions: actions.into() })
-}
-
-fn action(cx: &mut Cx, message: slot_pb::Action) -> Option<RateLimitAction> {
-    use slot_pb::action::ActionSpecifier as Kind;
-    let slot_pb::Action { action_specifier } = message;
-    Some(match cx.required("action_specifier", action_specifier)? {
-        Kind::DestinationCluster(_) => RateLimitAction::DestinationCluster,
-        Kind::RemoteAddress(_) => RateLimitAction::RemoteAddress,
-        Kind::RequestHeaders(slot_pb::action::RequestHeaders { header_name, descriptor_key, skip_if_absent }) => {
-            RateLimitAction::RequestHeader {
-                name: cx.name("request_headers.header_name", &header_name.to_ascii_lowercase())?,
-                key: cx.name("request_headers.descriptor_key", &descriptor_key)?,
-                when_absent: if skip_if_absent { WhenAbsent::SkipEntry } else { WhenAbsent::NoDescriptor },
-            }
-        }
-        Kind::GenericKey(slot_pb::action::GenericKey { descriptor_value, default_value, descriptor_key }) => {
-            refuse!(cx; default_value);
-            RateLimitAction::Generic {
-                key: cx.intern(if descriptor_key.is_empty() { "generic_key" } else { &descriptor_key }),
-                value: cx.name("generic_key.descriptor_value", &descriptor_value)?,
-            }
-        }
-        Kind::HeaderValueMatch(matching) => {
-            let slot_pb::action::HeaderValueMatch {
-                descriptor_value,
-                default_value,
-                descriptor_key,
-                expect_match,
-                headers,
-            } = matching;
-            refuse!(cx; default_value);
-            RateLimitAction::HeaderValueMatch {
-                key: cx.intern(if descriptor_key.is_empty() { "header_match" } else { &descriptor_key }),
-                value: cx.name("header_value_match.descriptor_value", &descriptor_value)?,
-                expected: truth(expect_match, true),
-                headers: cx.each("header_value_match.headers", headers, header_matcher).into(),
-            }
-        }
-        _ => {
-            cx.error("this action is not supported");
-            return None;
-        }
+    let bucket = cx.field("token_bucket", |cx| bucket_config(cx, bucket))?;
+    let wildcard = entries.iter().any(|(_, value)| value.is_none());
+    Some(DescriptorLimit {
+        entries: entries.into(),
+        buckets: if wildcard {
+            Buckets::ByValue(ByValue::new(bucket, most))
+        } else {
+            Buckets::One(SharedBucket::new(bucket))
+        },
+        enforcement: if shadow_mode { Enforcement::Shadow } else { Enforcement::Enforced },
     })
 }

@@ -4,6 +4,7 @@ mod cors;
 mod fault;
 mod local_rate_limit;
 mod overrides;
+mod rate_slots;
 mod rbac;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use super::cx::{Cx, refuse, type_name, without_effect};
 
 pub use cors::CORS;
 pub use overrides::{Level, overrides};
+pub use rate_slots::slot;
 pub use rbac::network_rbac;
 
 /// The chain; it must end with the router and have no other router.
