@@ -76,6 +76,9 @@ class Assembler:
         for chain in chains:
             for each in chain.get("filters", ()):
                 config = each.get("typed_config", {})
+                if "sni_dynamic_forward_proxy" in config.get("@type", ""):
+                    named = chain["filter_chain_match"]["server_names"][0].replace("*", "a")
+                    config["port_value"] = self.add_endpoint(named, self.identities.server(named))
                 if "rds" in config:
                     config["route_config"] = routes[config.pop("rds")["route_config_name"]]
                 if config.get("@type", "").endswith("HttpConnectionManager"):

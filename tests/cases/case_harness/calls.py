@@ -17,6 +17,8 @@ A call is a request (method, host, path, headers, body) and what to expect of it
 
 `caller` is the workload whose proxy is used, `listener` which of its listeners. To an inbound listener a call
 comes as `identity` (`NAMESPACE/ACCOUNT`, by mutual TLS) or without one in plaintext; `alpn` "" is a TCP caller's.
+With `sni` the caller speaks TLS of its own to the server of that name. `servers` (beside `calls`) are hosts outside the
+mesh; `{NAME}` in a host is the port of one.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ import socket
 import ssl
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,7 @@ class Call:
     repeat: int = 1
     identity: str | None = None
     alpn: str = "http/1.1"
+    sni: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +66,14 @@ class Way:
 
     port: int
     identities: Identities
+    servers: Mapping[str, int] = field(default_factory=dict)
 
     def connect(self, call: Call) -> socket.socket:
         """A connection of the caller."""
         plain = socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        if call.sni is not None:
+            context = ssl.create_default_context(cadata=self.identities.root)
+            return context.wrap_socket(plain, server_hostname=call.sni)
         if call.identity is None:
             return plain
         namespace, _, account = call.identity.partition("/")
@@ -101,23 +108,30 @@ def read_calls(path: Path) -> list[Call]:
     return [Call(**entry) for entry in yaml.safe_load(path.read_text(encoding="utf-8"))["calls"]]
 
 
+def read_servers(path: Path) -> list[str]:
+    """The names of the servers outside the mesh that a case's calls go to."""
+    return list(yaml.safe_load(path.read_text(encoding="utf-8")).get("servers", ()))
+
+
 def send(call: Call, way: Way, call_id: str) -> Outcome:
     """One request, with its id in `x-call`; status 0 when the connection is closed instead of an answer."""
     connection = http.client.HTTPConnection("127.0.0.1", way.port, timeout=30)
     try:
         connection.sock = way.connect(call)
-        return _exchange(call, connection, call_id)
+        return _exchange(call, connection, call_id, way.servers)
     except (http.client.RemoteDisconnected, ConnectionError, ssl.SSLError):
         return Outcome(0, {}, b"")
     finally:
         connection.close()
 
 
-def _exchange(call: Call, connection: http.client.HTTPConnection, call_id: str) -> Outcome:
+def _exchange(
+    call: Call, connection: http.client.HTTPConnection, call_id: str, servers: Mapping[str, int]
+) -> Outcome:
     request = call.request
     method = request.get("method", "GET")
     connection.putrequest(method, request.get("path", "/"), skip_host=True, skip_accept_encoding=True)
-    connection.putheader("host", request.get("host", "backend-service"))
+    connection.putheader("host", _placed(request.get("host", "backend-service"), servers))
     connection.putheader("x-call", call_id)
     body = request.get("body", "").encode()
     for name, value in request.get("headers", {}).items():
@@ -129,6 +143,12 @@ def _exchange(call: Call, connection: http.client.HTTPConnection, call_id: str) 
     answer = connection.getresponse()
     headers = {name.lower(): value for name, value in answer.getheaders()}
     return Outcome(answer.status, headers, answer.read())
+
+
+def _placed(host: str, servers: Mapping[str, int]) -> str:
+    for name, port in servers.items():
+        host = host.replace(f"{{{name}}}", str(port))
+    return host
 
 
 def differences(call: Call, outcome: Outcome) -> Iterator[str]:

@@ -15,6 +15,7 @@ from case_harness.calls import (
     differences,
     read_calls,
     read_log,
+    read_servers,
     send,
     share_differences,
     sticky_differences,
@@ -46,10 +47,13 @@ def run_case(case: Path, plane: DataPlane, directory: Path) -> list[str]:
             place.mkdir()
             stack.enter_context(running(plane, assembled.bootstrap, assembled.ports.values(), place))
             ports[caller] = assembled.ports
+        servers = {name: upstreams.add(name) for name in read_servers(case / "calls.yaml")}
         sent: list[tuple[Call, str, Outcome]] = []
         for index, call in enumerate(calls):
             found.extend(
-                _send_all(call, index, Way(ports[call.caller][call.listener], identities), upstreams, sent)
+                _send_all(
+                    call, index, Way(ports[call.caller][call.listener], identities, servers), upstreams, sent
+                )
             )
         logged = read_log(log, {call_id for call, call_id, _ in sent if LOGGED & call.expect.keys()})
         for call, call_id, outcome in sent:

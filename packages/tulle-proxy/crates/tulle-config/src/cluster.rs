@@ -9,6 +9,7 @@ use tulle_core::metadata::Metadata;
 use tulle_core::{Address, Str};
 use tulle_policy::CircuitBreakers;
 
+use crate::egress::EgressGuard;
 use crate::hcm::{Http1Options, Http2Options};
 use crate::own::Own;
 use crate::tls::UpstreamTls;
@@ -41,6 +42,8 @@ pub struct Cluster {
     pub ignore_health_on_host_removal: bool,
     /// What Tulle adds to Envoy; `None` where nothing is.
     pub own: Option<Box<Own>>,
+    /// Of clusters with hosts outside the mesh: which addresses these must not have.
+    pub egress: Option<Arc<EgressGuard>>,
 }
 
 /// Where endpoints come from.
@@ -55,6 +58,8 @@ pub enum Discovery {
     LogicalDns(Arc<DnsDiscovery>),
     /// The connection's own original destination.
     OriginalDst,
+    /// Whichever host a request's authority or a connection's server name says.
+    Dynamic,
 }
 
 #[derive(Clone, Debug)]

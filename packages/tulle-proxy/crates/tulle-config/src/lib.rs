@@ -7,6 +7,7 @@
 pub mod access_log;
 pub mod bootstrap;
 pub mod cluster;
+pub mod egress;
 pub mod filters;
 pub mod hcm;
 pub mod listener;

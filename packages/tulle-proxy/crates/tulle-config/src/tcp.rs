@@ -21,6 +21,8 @@ pub struct TcpProxy {
     /// Endpoint choice follows a hash of the source address (Envoy's only TCP hash policy).
     pub hash_source_ip: bool,
     pub access_logs: Vec<AccessLog>,
+    /// The port to call on the host that the client's server name says, where a cluster asks for one.
+    pub sni_port: Option<u16>,
 }
 
 #[derive(Clone, Debug)]
@@ -65,6 +67,7 @@ mod tests {
             max_connect_attempts: 1,
             hash_source_ip: false,
             access_logs: vec![],
+            sni_port: None,
         };
         let to_b = (0..10).filter(|ticket| &*proxy.choose(*ticket).name == "b").count();
         let to_zero = (0..10).filter(|ticket| &*proxy.choose(*ticket).name == "zero").count();

@@ -28,6 +28,11 @@ pub trait Dialer {
     /// # Errors
     /// [`DialError::NoIdentity`] while a referenced secret has not arrived.
     fn tls(&self, settings: &Arc<UpstreamTls>, endpoint: &Endpoint, alpn: &[&[u8]]) -> Result<TlsDial, DialError>;
+
+    /// Where the control plane listens, which is nobody's upstream.
+    fn own_servers(&self) -> &[SocketAddr] {
+        &[]
+    }
 }
 
 /// The transport for an endpoint: the first match whose criteria its metadata holds, else the cluster's own.
@@ -49,6 +54,9 @@ pub async fn dial(
     alpn: &[&[u8]],
 ) -> Result<Stream, DialError> {
     let address = endpoint.address.socket().ok_or(DialError::Address)?;
+    if cluster.egress.as_ref().is_some_and(|guard| guard.refuses(address, dialer.own_servers())) {
+        return Err(DialError::Forbidden);
+    }
     let tls = match transport(cluster, endpoint) {
         UpstreamTransport::Plaintext => None,
         UpstreamTransport::Tls(settings) => Some(dialer.tls(settings, endpoint, alpn)?),

@@ -18,6 +18,8 @@ pub enum DialError {
     NoIdentity(String),
     /// The endpoint's address cannot be dialed (an unresolved name).
     Address,
+    /// Nobody may go to the endpoint's address through a proxy.
+    Forbidden,
 }
 
 impl DialError {
@@ -26,6 +28,7 @@ impl DialError {
         match self {
             DialError::Connect(e) => format!("delayed connect error: {}", plain(e)),
             DialError::Tls(reason) => format!("TLS_error:{reason}:TLS_error_end"),
+            DialError::Forbidden => "forbidden address".to_owned(),
             DialError::NoIdentity(_) => "TLS error: Secret is not supplied by SDS".to_owned(),
             _ => String::new(),
         }
@@ -47,6 +50,7 @@ impl fmt::Display for DialError {
             DialError::Tls(reason) => write!(out, "TLS: {reason}"),
             DialError::NoIdentity(reason) => write!(out, "TLS material: {reason}"),
             DialError::Address => out.write_str("the address is not resolved"),
+            DialError::Forbidden => out.write_str("the address is forbidden"),
         }
     }
 }

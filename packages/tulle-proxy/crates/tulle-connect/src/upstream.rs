@@ -328,6 +328,7 @@ fn same_connections(old: &Cluster, new: &Cluster) -> bool {
     };
     old.transport == new.transport
         && old.protocol == new.protocol
+        && old.egress == new.egress
         && old.bind == new.bind
         && matches(old) == matches(new)
 }

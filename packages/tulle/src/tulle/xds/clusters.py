@@ -88,12 +88,12 @@ def outbound_cluster(target: Target, endpoints: ServiceEndpoints, settings: Mesh
     if service.external or service.resolution not in _EDS:
         egress.guard(cluster, settings)
     _transport(cluster, target, endpoints, settings)
-    if target.port.protocol.is_http or target.port.protocol is Protocol.UNKNOWN:
-        pool = policy.connection_pool or UNSET_POOL
-        speak = upstream_http(target, endpoints)
-        names_itself = egress.is_dynamic(service) and cluster.HasField("transport_socket")
-        made = auto_named(speak, pool) if names_itself else http_options(speak, pool)
-        cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(made)
+    pool = policy.connection_pool or UNSET_POOL
+    options = cluster.typed_extension_protocol_options
+    if egress.is_dynamic(service):
+        options[HTTP_OPTIONS].CopyFrom(auto_named(upstream_http(target, endpoints), pool))
+    elif target.port.protocol.is_http or target.port.protocol is Protocol.UNKNOWN:
+        options[HTTP_OPTIONS].CopyFrom(http_options(upstream_http(target, endpoints), pool))
     return cluster
 
 

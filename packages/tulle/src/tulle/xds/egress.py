@@ -13,7 +13,7 @@ from tulle.model.settings import MeshSettings, OutboundPolicy
 from tulle.protos import message
 from tulle.xds import names
 from tulle.xds.client import ClientKind
-from tulle.xds.cluster_policies import HTTP_OPTIONS, UpstreamHttp, apply_policy, http_options
+from tulle.xds.cluster_policies import HTTP_OPTIONS, UNSET_POOL, UpstreamHttp, apply_policy, auto_named
 from tulle.xds.wire import extension, typed
 
 GUARD = "tulle.dev/egress"
@@ -57,7 +57,7 @@ def passthrough_cluster(settings: MeshSettings) -> Any:
     make_dynamic(cluster)
     apply_policy(cluster, TrafficPolicy())
     cluster.lb_policy = cluster.LbPolicy.Value("CLUSTER_PROVIDED")
-    cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(http_options(UpstreamHttp.AS_CALLER))
+    cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(auto_named(UpstreamHttp.AS_CALLER, UNSET_POOL))
     guard(cluster, settings)
     return cluster
 

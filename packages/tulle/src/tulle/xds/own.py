@@ -12,6 +12,7 @@ from tulle.model.settings import MeshSettings
 from tulle.xds import names, routes
 from tulle.xds.client import ClientKind
 from tulle.xds.clusters import inbound_cluster
+from tulle.xds.egress import is_dynamic
 from tulle.xds.listeners.inbound import inbound_listener
 from tulle.xds.listeners.outbound import outbound_listener, upstream_listener
 from tulle.xds.memo import Memo
@@ -57,12 +58,15 @@ def _upstream_listener(
 
 
 def upstream_tables(scope: Scope, memo: Memo) -> list[Resource]:
-    """The route tables of upstream listeners that speak HTTP: every authority is the service."""
+    """The route tables of upstream listeners that speak HTTP: every authority is the service; of a wildcard that is
+    called as named, those that it covers.
+    """
     made: dict[str, Resource] = {}
     for upstream, service, port in _known_upstreams(scope):
         if port.protocol.is_http or port.protocol is Protocol.UNKNOWN:
             name = names.upstream_routes(upstream.host, upstream.port)
-            host = virtual_host(scope.outbound, service, port.number, ("*",), memo)
+            domains = (upstream.host, f"{upstream.host}:{port.number}") if is_dynamic(service.service) else ("*",)
+            host = virtual_host(scope.outbound, service, port.number, domains, memo)
             made[name] = memo.get(("upstream table", name), (host,), partial(_table, name, host))
     return list(made.values())
 

@@ -83,7 +83,7 @@ fn first_endpoint(cluster: &Cluster) -> Option<Target> {
             let first = names.endpoints.first()?;
             Some(Target { hostname: Some(first.hostname.clone()), ..Target::new(first.address.clone()) })
         }
-        Discovery::Eds(_) | Discovery::OriginalDst => None,
+        Discovery::Eds(_) | Discovery::OriginalDst | Discovery::Dynamic => None,
     }
 }
 

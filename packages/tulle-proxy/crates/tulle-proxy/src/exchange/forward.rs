@@ -19,6 +19,7 @@ use super::upload::{Keep, Upload};
 use super::{Ending, Exchange, Failed, LastOnConnection, answer_routed, deliver, guarded, mirror, outgoing, tunnel};
 use crate::worker::Target;
 use crate::worker::alarm::earlier;
+use crate::worker::dynamic::Named;
 
 /// What is fixed for all attempts of a request.
 pub struct Plan<'c> {
@@ -85,6 +86,9 @@ pub async fn forward(
         }
     };
     x.record.cluster = Some(target.upstream.config_ref().name.clone());
+    if target.is_dynamic() {
+        target = Box::pin(named_host(x, &target)).await?;
+    }
     x.record.target = Some(target.clone());
     if let Some(share) = target.upstream.drops(|| x.worker.random()) {
         return Err(Reply::dropped(share, outgoing::envoy_headers(x)).into());
@@ -129,6 +133,15 @@ pub async fn forward(
         x.heads.response.close = true;
     }
     deliver::deliver(x, down, &mut plan, answered, upload).await
+}
+
+/// The target for the host that the request names.
+async fn named_host(x: &mut Exchange<'_>, target: &Target) -> Result<Rc<Target>, Failed> {
+    let cluster = target.upstream.config();
+    let named = Named::of_authority(x.heads.request.authority(), &cluster);
+    let named = named.ok_or_else(|| Reply::bad_request("invalid_authority"))?;
+    let found = x.worker.dynamic.target(x.worker, &cluster, named).await;
+    found.map_err(|why| Failed::from(Reply::unreachable(why)))
 }
 
 /// Looks at the body's beginning, so that nothing of a malformed request reaches an upstream.

@@ -8,6 +8,7 @@ use tulle_policy::ResetReason;
 use tulle_route::DirectResponse;
 
 use super::attempt::Reset;
+use crate::worker::dynamic::Unreachable;
 
 /// The gRPC status for what took too long.
 const DEADLINE_EXCEEDED: u32 = 4;
@@ -82,6 +83,24 @@ impl Reply {
             reply.headers.push((header.to_vec(), b"true".to_vec()));
         }
         reply
+    }
+
+    /// The host that a request names is not called, worded as Envoy's dynamic forward proxy and RBAC do.
+    pub fn unreachable(why: Unreachable) -> Reply {
+        match why {
+            Unreachable::Unknown => {
+                Reply::new(503, "DNS resolution failure", "dns_resolution_failure", ResponseFlags::DNS_RESOLUTION_FAILED)
+            }
+            Unreachable::Forbidden => Reply::new(
+                403,
+                "RBAC: access denied",
+                "rbac_access_denied_matched_policy[forbidden-address]",
+                ResponseFlags::NONE,
+            ),
+            Unreachable::TooMany => {
+                Reply::new(503, "DNS cache overflow", "dns_cache_overflow", ResponseFlags::UPSTREAM_OVERFLOW)
+            }
+        }
     }
 
     pub fn request_timeout() -> Reply {

@@ -33,6 +33,8 @@ pub struct Client {
     pub listener: Arc<Listener>,
     pub chain: Str,
     pub tls: Option<TlsFacts>,
+    /// What inspection found the client to ask for by SNI.
+    pub server_name: Option<Str>,
     /// Metric labels of whoever is at the other end.
     pub source: PeerRef,
     pub http: HttpStats,
@@ -158,6 +160,7 @@ impl Arrival {
             chain: chain.name.clone(),
             listener: listener.clone(),
             tls: accepted_tls,
+            server_name: inspected.server_name.as_deref().map(Str::from),
             source,
             http,
             present: self.present,

@@ -22,6 +22,7 @@ use super::Client;
 use crate::exchange::attempt::Quiet;
 use crate::exchange::record::{Record, View};
 use crate::worker::alarm::{Alarm, earlier};
+use crate::worker::dynamic::{Named, Unreachable};
 use crate::worker::{Target, Worker};
 
 pub async fn serve(worker: &Rc<Worker>, client: &Client, proxy: &TcpProxy, mut conn: Connection) {
@@ -65,6 +66,10 @@ async fn connect(worker: &Rc<Worker>, client: &Client, proxy: &TcpProxy, record:
         return None;
     };
     record.cluster = Some(chosen.name.clone());
+    let target = match proxy.sni_port {
+        Some(port) if target.is_dynamic() => named_host(worker, client, &target, port).await.ok()?,
+        _ => target,
+    };
     record.target = Some(target.clone());
     if !target.is_settled() {
         Box::pin(target.settled()).await;
@@ -100,6 +105,18 @@ async fn connect(worker: &Rc<Worker>, client: &Client, proxy: &TcpProxy, record:
     }
     record.flags.insert(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
     None
+}
+
+/// The target for the host that the client's server name says.
+async fn named_host(
+    worker: &Rc<Worker>,
+    client: &Client,
+    target: &Target,
+    port: u16,
+) -> Result<Rc<Target>, Unreachable> {
+    let host = client.server_name.as_deref().filter(|name| !name.is_empty()).ok_or(Unreachable::Unknown)?;
+    let named = Named { host: host.to_ascii_lowercase(), port };
+    Box::pin(worker.dynamic.target(worker, &target.upstream.config(), named)).await
 }
 
 /// Copies until both directions have ended, one fails, or nothing has moved for too long. An end in one direction is

@@ -3,6 +3,7 @@
 pub mod alarm;
 pub mod clock;
 pub mod drain;
+pub mod dynamic;
 pub mod guard;
 pub mod hosts;
 pub mod logs;
@@ -14,17 +15,20 @@ pub mod tls;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tulle_balance::{LocalCluster, Locality, LocalityMode};
+use tulle_balance::{EndpointSet, LocalCluster, Locality, LocalityMode};
 use tulle_config::{Cluster, Config, RouteSource};
+use tulle_connect::Dialer as _;
 use tulle_connect::{Shared, Upstream};
 use tulle_core::{Nanos, Rng, Str};
 use tulle_route::RouteConfig;
 
 use clock::Clock;
 use drain::Drain;
+use dynamic::Dynamic;
 use hosts::{HostBook, Known};
 use logs::Logs;
 use metrics::Metrics;
@@ -47,6 +51,7 @@ pub struct Worker {
     known: RefCell<Known>,
     config: RefCell<Arc<Config>>,
     targets: RefCell<HashMap<Str, Rc<Target>>>,
+    pub dynamic: Dynamic,
     shared: Shared,
     /// This proxy's place, and the cluster of the proxies like it.
     home: Option<(Locality, Str)>,
@@ -60,7 +65,7 @@ impl Worker {
     pub fn new(launch: &Launch, seed: u64) -> Rc<Worker> {
         let clock = Rc::new(Clock::new(launch.started));
         let config = launch.store.load();
-        let tls = Rc::new(TlsCache::new(launch.contexts.clone(), config.secrets.clone()));
+        let tls = Rc::new(TlsCache::new(launch.contexts.clone(), &config));
         let ticking = clock.clone();
         let shared = Shared { dialer: tls.clone(), clock: Rc::new(move || ticking.now()) };
         Rc::new(Worker {
@@ -75,6 +80,7 @@ impl Worker {
             known: RefCell::new(launch.hosts.known()),
             config: RefCell::new(config),
             targets: RefCell::default(),
+            dynamic: Dynamic::default(),
             shared,
             home: launch.local_cluster.clone().map(|name| (launch.node.locality.clone(), name)),
             applied: Cell::new(0),
@@ -131,11 +137,23 @@ impl Worker {
         Some(target)
     }
 
+    /// A target that is kept elsewhere than by its cluster's name.
+    pub fn new_target(&self, cluster: &Arc<Cluster>, endpoints: Arc<EndpointSet>) -> Target {
+        let upstream = Upstream::new(cluster.clone(), endpoints, self.shared.clone(), self.random());
+        Target::new(upstream, self.metrics.target(cluster), None)
+    }
+
+    /// Where the control plane listens.
+    pub fn own_servers(&self) -> &[SocketAddr] {
+        self.tls.own_servers()
+    }
+
     /// Takes over a newer configuration. Exchanges in flight finish on what they began with.
     pub fn apply(&self, config: Arc<Config>) {
         self.tls.secrets_changed(&config.secrets);
         self.config.replace(config.clone());
         self.applied.set(self.applied.get() + 1);
+        self.dynamic.keep(|name| config.clusters.get(name).cloned());
         self.targets.borrow_mut().retain(|name, target| match config.clusters.get(name) {
             Some(cluster) => {
                 target.apply(&config, cluster, self.known.borrow().get(name).cloned());
@@ -174,5 +192,6 @@ impl Worker {
             target.upstream.sweep();
             target.upstream.tick(&mut self.rng.borrow_mut());
         }
+        self.dynamic.sweep(self);
     }
 }

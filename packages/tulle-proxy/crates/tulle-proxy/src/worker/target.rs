@@ -55,6 +55,11 @@ impl Target {
         self.settled.get()
     }
 
+    /// Whether each call says which host it is for.
+    pub fn is_dynamic(&self) -> bool {
+        matches!(self.upstream.config_ref().discovery, Discovery::Dynamic)
+    }
+
     /// Waits for that, not longer than connecting may take.
     pub async fn settled(&self) {
         let limit = self.upstream.config_ref().connect_timeout;
@@ -106,6 +111,6 @@ pub fn endpoints_of(config: &Config, cluster: &Cluster, known: Option<&ClusterHo
         Discovery::Static(set) => Some(set.clone()),
         Discovery::Eds(name) => Some(config.endpoints.get(name).cloned().unwrap_or_default()),
         Discovery::StrictDns(_) | Discovery::LogicalDns(_) => known?.resolved.clone(),
-        Discovery::OriginalDst => None,
+        Discovery::OriginalDst | Discovery::Dynamic => None,
     }
 }

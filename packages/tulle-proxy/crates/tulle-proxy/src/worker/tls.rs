@@ -2,12 +2,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
 use rustls_pki_types::{DnsName, ServerName};
 use tulle_balance::Endpoint;
 use tulle_config::store::Resources;
-use tulle_config::{DownstreamTls, Secret, UpstreamTls};
+use tulle_config::{Config, Discovery, DownstreamTls, Secret, UpstreamTls};
 use tulle_connect::{DialError, Dialer, TlsDial};
 use tulle_core::Str;
 use tulle_identity::{MaterialError, TlsContexts};
@@ -30,6 +31,7 @@ type Clients = HashMap<(usize, Vec<u8>), Made<UpstreamTls, Arc<rustls::ClientCon
 /// One worker's rustls configurations.
 pub struct TlsCache {
     contexts: Arc<TlsContexts>,
+    own_servers: Vec<SocketAddr>,
     secrets: RefCell<Resources<Secret>>,
     generation: Cell<u64>,
     servers: RefCell<Servers>,
@@ -37,11 +39,12 @@ pub struct TlsCache {
 }
 
 impl TlsCache {
-    pub fn new(contexts: Arc<TlsContexts>, secrets: Resources<Secret>) -> TlsCache {
+    pub fn new(contexts: Arc<TlsContexts>, config: &Config) -> TlsCache {
         TlsCache {
+            own_servers: own_servers(config),
             generation: Cell::new(contexts.generation()),
             contexts,
-            secrets: RefCell::new(secrets),
+            secrets: RefCell::new(config.secrets.clone()),
             servers: RefCell::default(),
             clients: RefCell::default(),
         }
@@ -112,6 +115,20 @@ impl Dialer for TlsCache {
         let config = self.client(settings, alpn).map_err(|e| DialError::NoIdentity(e.to_string()))?;
         Ok(TlsDial { config, server_name: server_name(settings, endpoint)? })
     }
+
+    fn own_servers(&self) -> &[SocketAddr] {
+        &self.own_servers
+    }
+}
+
+/// The bootstrap's cluster for the control plane.
+const CONTROL_PLANE: &str = "xds-grpc";
+
+fn own_servers(config: &Config) -> Vec<SocketAddr> {
+    let Some(cluster) = config.clusters.get(CONTROL_PLANE) else { return Vec::new() };
+    let Discovery::Static(endpoints) = &cluster.discovery else { return Vec::new() };
+    let each = endpoints.localities.iter().flat_map(|locality| locality.endpoints.iter());
+    each.filter_map(|endpoint| endpoint.address.socket()).collect()
 }
 
 /// What goes into SNI. Istio's names (`outbound_.80_._.host`) are DNS names as far as TLS is concerned. Without one

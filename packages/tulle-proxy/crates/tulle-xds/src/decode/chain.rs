@@ -6,6 +6,8 @@ use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use envoy_types::pb::envoy::config::listener::v3 as listener_pb;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac as NetworkRbac;
+use envoy_types::pb::envoy::extensions::filters::network::sni_dynamic_forward_proxy::v3::FilterConfig as SniForward;
+use envoy_types::pb::envoy::extensions::filters::network::sni_dynamic_forward_proxy::v3::filter_config::PortSpecifier as SniPort;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use envoy_types::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::DownstreamTlsContext;
@@ -16,6 +18,7 @@ use tulle_config::{DownstreamTls, FilterChain, NetworkFilter};
 use tulle_policy::Rbac;
 
 use super::address::{cidr, lower_case};
+use super::cluster::dns_cache;
 use super::common::{metadata, truth, uint};
 use super::cx::{Cx, refuse, type_name};
 use super::filters::network_rbac;
@@ -138,27 +141,59 @@ fn transport(cx: &mut Cx, message: core_pb::TransportSocket) -> Option<Option<Ar
     })
 }
 
-/// Access rules, if any, and then the filter that speaks the protocol.
+/// Access rules and what names the host, if any, and then the filter that speaks the protocol.
 fn network_filters(cx: &mut Cx, mut filters: Vec<listener_pb::Filter>) -> Option<(Vec<Arc<Rbac>>, NetworkFilter)> {
     let Some(last) = filters.pop() else {
         cx.error_at("filters", "is required");
         return None;
     };
     let before = filters.len();
-    let access = cx.each("filters", filters, access_filter);
+    let first = cx.each("filters", filters, first_filter);
     let filter = cx.field(&format!("filters[{before}]"), |cx| network_filter(cx, last));
-    (access.len() == before).then_some((access, filter?))
+    let mut filter = filter?;
+    if first.len() != before {
+        return None;
+    }
+    let mut access = Vec::new();
+    for (index, each) in first.into_iter().enumerate() {
+        match (each, &mut filter) {
+            (First::Access(rbac), _) => access.push(rbac),
+            (First::SniPort(port), NetworkFilter::Tcp(proxy)) => Arc::make_mut(proxy).sni_port = Some(port),
+            (First::SniPort(_), NetworkFilter::Http(_)) => {
+                cx.error_at(&format!("filters[{index}]"), "goes with the TCP proxy only");
+                return None;
+            }
+        }
+    }
+    Some((access, filter))
 }
 
-fn access_filter(cx: &mut Cx, message: listener_pb::Filter) -> Option<Arc<Rbac>> {
+/// What may stand before the last filter.
+enum First {
+    Access(Arc<Rbac>),
+    /// The host is the one that the client's server name says.
+    SniPort(u16),
+}
+
+fn first_filter(cx: &mut Cx, message: listener_pb::Filter) -> Option<First> {
     let any = typed_config(cx, message)?;
+    let typed = type_name(&any.type_url);
     cx.field("typed_config", |cx| {
-        if type_name(&any.type_url) != NetworkRbac::full_name() {
-            cx.error(format!("the network filter {} is not supported here", type_name(&any.type_url)));
-            return None;
+        if typed == NetworkRbac::full_name() {
+            let message = cx.unpack::<NetworkRbac>(&any)?;
+            network_rbac(cx, message).map(|rbac| First::Access(Arc::new(rbac)))
+        } else if typed == SniForward::full_name() {
+            let SniForward { dns_cache_config, save_upstream_address: _, port_specifier } = cx.unpack::<SniForward>(&any)?;
+            let cache = cx.required("dns_cache_config", dns_cache_config)?;
+            cx.field("dns_cache_config", |cx| dns_cache(cx, cache));
+            match port_specifier {
+                Some(SniPort::PortValue(number)) => cx.field("port_value", |cx| port(cx, number)).map(First::SniPort),
+                None => Some(First::SniPort(443)),
+            }
+        } else {
+            cx.error(format!("the network filter {typed} is not supported here"));
+            None
         }
-        let message = cx.unpack::<NetworkRbac>(&any)?;
-        network_rbac(cx, message).map(Arc::new)
     })
 }
 

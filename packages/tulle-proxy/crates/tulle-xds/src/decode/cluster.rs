@@ -7,13 +7,18 @@ use cluster_pb::cluster as inner_pb;
 use envoy_types::pb::envoy::config::cluster::v3 as cluster_pb;
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use envoy_types::pb::envoy::extensions::clusters::dynamic_forward_proxy::v3::ClusterConfig as DynamicCluster;
+use envoy_types::pb::envoy::extensions::clusters::dynamic_forward_proxy::v3::cluster_config::ClusterImplementationSpecifier as Specifier;
+use envoy_types::pb::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCacheConfig;
 use envoy_types::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext;
 use prost::Name as _;
 use tulle_balance::{EndpointSet, Labels};
 use tulle_config::cluster::{DnsDiscovery, DnsEndpoint, DnsFamily, TcpKeepAlive, TransportMatch, UpstreamTransport};
+use tulle_config::egress::EgressGuard;
 use tulle_config::{Cluster, Discovery};
-use tulle_core::Address;
+use tulle_core::metadata::{Metadata, Value};
+use tulle_core::{Address, Cidr};
 
 use super::address::{Names, address};
 use super::common::{labels, metadata, struct_to_map, uint};
@@ -79,6 +84,7 @@ pub fn cluster(cx: &mut Cx, message: cluster_pb::Cluster) -> Option<Cluster> {
         health_checks,
         transport: transport?,
         transport_matches,
+        egress: egress(cx, &metadata),
         metadata,
         bind: bind(cx, message.upstream_bind_config.take())?,
         tcp_keepalive: keepalive(cx, message.upstream_connection_options.take()),
@@ -138,8 +144,10 @@ fn discovery(cx: &mut Cx, message: &mut cluster_pb::Cluster) -> Option<Discovery
         None => DiscoveryType::Static,
         Some(ClusterDiscoveryType::Type(kind)) => cx.enumeration::<DiscoveryType>("type", kind)?,
         Some(ClusterDiscoveryType::ClusterType(custom)) => {
-            cx.error_at("cluster_type", format!("{:?} is not supported", custom.name));
-            return None;
+            if message.load_assignment.is_some() {
+                cx.error_at("load_assignment", "has no place in a cluster of this type");
+            }
+            return cx.field("cluster_type", |cx| custom_type(cx, custom));
         }
     };
     let endpoints = message.load_assignment.take();
@@ -167,6 +175,75 @@ fn discovery(cx: &mut Cx, message: &mut cluster_pb::Cluster) -> Option<Discovery
         }
         DiscoveryType::OriginalDst => Some(Discovery::OriginalDst),
     }
+}
+
+/// A dynamic forward proxy; no other type of cluster is known by name.
+fn custom_type(cx: &mut Cx, message: inner_pb::CustomClusterType) -> Option<Discovery> {
+    let inner_pb::CustomClusterType { name, typed_config } = message;
+    let any = cx.required("typed_config", typed_config)?;
+    if type_name(&any.type_url) != DynamicCluster::full_name() {
+        cx.error(format!("{name:?} is not supported"));
+        return None;
+    }
+    cx.field("typed_config", |cx| {
+        let DynamicCluster { allow_insecure_cluster_options, allow_coalesced_connections, cluster_implementation_specifier } =
+            cx.unpack::<DynamicCluster>(&any)?;
+        without_effect!(cx; allow_insecure_cluster_options);
+        refuse!(cx; allow_coalesced_connections);
+        match cluster_implementation_specifier {
+            Some(Specifier::DnsCacheConfig(cache)) => cx.field("dns_cache_config", |cx| dns_cache(cx, cache)),
+            Some(Specifier::SubClustersConfig(_)) => cx.refuse("sub_clusters_config"),
+            None => cx.error_at("dns_cache_config", "is required"),
+        }
+        Some(Discovery::Dynamic)
+    })
+}
+
+/// Names are looked up by the system; what would change how is refused.
+pub fn dns_cache(cx: &mut Cx, message: DnsCacheConfig) {
+    let DnsCacheConfig {
+        name,
+        dns_lookup_family: _,
+        dns_refresh_rate,
+        dns_min_refresh_rate,
+        host_ttl,
+        max_hosts,
+        disable_dns_refresh_on_failure,
+        dns_failure_refresh_rate,
+        dns_cache_circuit_breaker,
+        use_tcp_for_dns_lookups,
+        dns_resolution_config,
+        typed_dns_resolver_config,
+        preresolve_hostnames,
+        dns_query_timeout,
+        key_value_config,
+        resolved_address_filter,
+    } = message;
+    let _named = cx.name("name", &name);
+    refuse!(cx; use_tcp_for_dns_lookups, dns_resolution_config, typed_dns_resolver_config, key_value_config,
+        resolved_address_filter);
+    without_effect!(cx; dns_refresh_rate, dns_min_refresh_rate, host_ttl, max_hosts, disable_dns_refresh_on_failure,
+        dns_failure_refresh_rate, dns_cache_circuit_breaker, preresolve_hostnames, dns_query_timeout);
+}
+
+/// Under this name, a cluster's metadata says that its hosts are outside the mesh, and which networks are granted.
+const EGRESS: &str = "tulle.dev/egress";
+
+fn egress(cx: &mut Cx, metadata: &Metadata) -> Option<Arc<EgressGuard>> {
+    let said = metadata.filter(EGRESS)?;
+    let listed = said.get("allow").and_then(Value::as_list).unwrap_or_default();
+    let mut allowed = Vec::with_capacity(listed.len());
+    for value in listed {
+        let network = value.as_str().and_then(|text| {
+            let (address, bits) = text.split_once('/')?;
+            Cidr::new(address.parse().ok()?, bits.parse().ok()?)
+        });
+        match network {
+            Some(network) => allowed.push(network),
+            None => cx.error_at("metadata", format!("{EGRESS}: allow must be a list of networks")),
+        }
+    }
+    Some(Arc::new(EgressGuard { allowed }))
 }
 
 fn static_endpoints(cx: &mut Cx, message: Option<ClusterLoadAssignment>, names: Names) -> Option<EndpointSet> {

@@ -1,7 +1,7 @@
 //! The names of a DNS cluster: looked up again and again, each on its own, keeping the last good answer.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,7 +81,7 @@ fn endpoint(entry: &DnsEndpoint, address: Address) -> Endpoint {
 
 /// The addresses of the family that configuration wants; of one family only, except with `ALL` (Envoy's
 /// `DnsLookupFamily`).
-fn of_family(found: Vec<SocketAddr>, family: DnsFamily) -> Vec<SocketAddr> {
+pub fn of_family(found: Vec<SocketAddr>, family: DnsFamily) -> Vec<SocketAddr> {
     let (v4, v6): (Vec<SocketAddr>, Vec<SocketAddr>) = found.iter().partition(|address| address.is_ipv4());
     match family {
         DnsFamily::All => found,
@@ -94,8 +94,12 @@ fn of_family(found: Vec<SocketAddr>, family: DnsFamily) -> Vec<SocketAddr> {
     }
 }
 
-/// Asks the system's resolver, on a thread that may block.
+/// Asks the system's resolver, on a thread that may block. What is below `localhost` is nobody else's to answer for
+/// (RFC 6761 §6.3).
 pub async fn system(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if host.ends_with(".localhost") {
+        return Ok(vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]);
+    }
     Ok(tokio::net::lookup_host((host, port)).await?.collect())
 }
 

@@ -24,6 +24,7 @@ use crate::worker::hosts::{ClusterHosts, HostBook, needs_watching};
 use crate::worker::tls::TlsCache;
 use checks::{Checks, Means};
 use dns::{Answers, Taken};
+pub use dns::{of_family as answers_of_family, system as look_up};
 
 /// A task that ends with its owner.
 struct Task(JoinHandle<()>);
@@ -62,7 +63,7 @@ pub async fn run(launch: &Launch) {
     let published = Arc::new(Notify::new());
     let wake = published.clone();
     launch.store.on_publish(move || wake.notify_one());
-    let tls = Rc::new(TlsCache::new(launch.contexts.clone(), launch.store.load().secrets.clone()));
+    let tls = Rc::new(TlsCache::new(launch.contexts.clone(), &launch.store.load()));
     let overseer = Rc::new(Overseer {
         book: launch.hosts.clone(),
         means: Means { dialer: tls.clone(), registry: launch.registry.clone() },
@@ -106,7 +107,7 @@ impl Overseer {
         let configured = match &cluster.discovery {
             Discovery::Static(set) => Some(set.clone()),
             Discovery::Eds(name) => Some(config.endpoints.get(name).cloned().unwrap_or_default()),
-            Discovery::StrictDns(_) | Discovery::LogicalDns(_) | Discovery::OriginalDst => None,
+            Discovery::StrictDns(_) | Discovery::LogicalDns(_) | Discovery::OriginalDst | Discovery::Dynamic => None,
         };
         let mut watched = self.watched.borrow_mut();
         let entry = watched.entry(cluster.name.clone()).or_insert_with(|| Watched {
@@ -134,7 +135,7 @@ impl Overseer {
         let (names, taken) = match &cluster.discovery {
             Discovery::StrictDns(names) => (names, Taken::All),
             Discovery::LogicalDns(names) => (names, Taken::One),
-            Discovery::Static(_) | Discovery::Eds(_) | Discovery::OriginalDst => return None,
+            Discovery::Static(_) | Discovery::Eds(_) | Discovery::OriginalDst | Discovery::Dynamic => return None,
         };
         let lookup = |index| {
             let (overseer, names, name) = (self.clone(), names.clone(), cluster.name.clone());

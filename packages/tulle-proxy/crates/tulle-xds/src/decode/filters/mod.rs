@@ -10,6 +10,8 @@ mod rbac;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3::Cors;
+use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3::FilterConfig as DynamicForward;
+use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3::filter_config::ImplementationSpecifier as Forwarding;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
@@ -22,6 +24,7 @@ use tulle_config::HttpFilter;
 use tulle_config::filters::{Named, RouterOptions};
 use tulle_core::Str;
 
+use super::cluster::dns_cache;
 use super::common::truth;
 use super::cx::{Cx, refuse, type_name, without_effect};
 
@@ -56,6 +59,7 @@ fn http_filter(cx: &mut Cx, message: hcm_pb::HttpFilter) -> Option<Option<HttpFi
     let name = cx.name("name", &name)?;
     cx.field("typed_config", |cx| match known(cx, name, &any) {
         Known::Filter(filter) => filter.map(Some),
+        Known::Elsewhere => Some(None),
         Known::WithoutEffect => {
             // The standard metrics carry gRPC statuses already.
             cx.warn("has no effect: the standard metrics count gRPC statuses");
@@ -77,6 +81,8 @@ enum Known {
     /// Decoded, unless an error was reported.
     Filter(Option<HttpFilter>),
     WithoutEffect,
+    /// What it asks for is done without a filter.
+    Elsewhere,
     No,
 }
 
@@ -95,6 +101,12 @@ fn known(cx: &mut Cx, name: Str, any: &Any) -> Known {
     } else if typed == LocalRateLimit::full_name() {
         let settings = cx.unpack::<LocalRateLimit>(any).and_then(|message| local_rate_limit::limit(cx, message));
         settings.map(|settings| HttpFilter::LocalRateLimit(Named { name, settings: Arc::new(settings) }))
+    } else if typed == DynamicForward::full_name() {
+        // Hosts are looked up where a request is routed to such a cluster; the filter only has to be sensible.
+        if let Some(message) = cx.unpack::<DynamicForward>(any) {
+            dynamic_forward(cx, message);
+        }
+        return Known::Elsewhere;
     } else if typed == GrpcStats::full_name() {
         return Known::WithoutEffect;
     } else {
@@ -115,6 +127,17 @@ fn by_name(cx: &mut Cx, name: &str, is_optional: bool) -> Option<Option<HttpFilt
             cx.error(format!("the HTTP filter {name:?} is not supported"));
             None
         }
+    }
+}
+
+fn dynamic_forward(cx: &mut Cx, message: DynamicForward) {
+    let DynamicForward { save_upstream_address: _, allow_dynamic_host_from_filter_state, implementation_specifier } =
+        message;
+    refuse!(cx; allow_dynamic_host_from_filter_state);
+    match implementation_specifier {
+        Some(Forwarding::DnsCacheConfig(cache)) => cx.field("dns_cache_config", |cx| dns_cache(cx, cache)),
+        Some(Forwarding::SubClusterConfig(_)) => cx.refuse("sub_cluster_config"),
+        None => cx.error_at("dns_cache_config", "is required"),
     }
 }
 
