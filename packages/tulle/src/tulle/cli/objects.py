@@ -12,7 +12,7 @@ import click
 from tulle.cli.client import Client, diagnostic_line
 from tulle.cli.failure import REFUSED, Failure
 
-SUFFIXES = (".yaml", ".yml", ".json")
+SUFFIXES = (".yaml", ".yml", ".json", ".hcl")
 
 api_option = click.option("--api", metavar="URL", help="The control plane (default: TULLE_API, then the local one).")
 namespace_option = click.option("-n", "--namespace", metavar="NS", help="The namespace (default: default).")

@@ -5,13 +5,20 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
-from tulle.dialects import gateway, istio, kubernetes, smi, tulle
+from tulle.dialects import consul, gateway, istio, kubernetes, smi, tulle
 from tulle.dialects.base import Dialect, KindInfo, Lowered
 from tulle.dialects.status import Condition
 from tulle.model.diagnostics import Diagnostic, Severity
 from tulle.objects import RawObject
 
-DIALECTS: tuple[Dialect, ...] = (kubernetes.DIALECT, istio.DIALECT, smi.DIALECT, tulle.DIALECT, gateway.DIALECT)
+DIALECTS: tuple[Dialect, ...] = (
+    kubernetes.DIALECT,
+    istio.DIALECT,
+    smi.DIALECT,
+    consul.DIALECT,
+    tulle.DIALECT,
+    gateway.DIALECT,
+)
 
 _BY_TYPE = {key: info for dialect in DIALECTS for key, info in dialect.by_type().items()}
 

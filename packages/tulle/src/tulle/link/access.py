@@ -87,6 +87,7 @@ def _is_for(target: AccessTarget, port: Guarded) -> bool:
         selects(target.labels, port.labels)
         and target.account in (None, port.account)
         and (not target.services or not set(target.services).isdisjoint(port.services))
+        and set(target.except_services).isdisjoint(port.services)
     )
 
 

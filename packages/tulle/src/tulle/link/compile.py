@@ -12,6 +12,7 @@ from tulle.link.endpoints import Assembly, Declared, assemble
 from tulle.link.grants import Ownership
 from tulle.link.groups import resolve_groups
 from tulle.link.hosts import Hosts
+from tulle.link.intentions import link_intentions
 from tulle.link.policies import link_policies
 from tulle.link.routes import link_routes
 from tulle.link.services import link_services
@@ -20,6 +21,7 @@ from tulle.model.access import AccessPolicy, OperationSet, PeerPolicy, TokenPoli
 from tulle.model.diagnostics import Diagnostic
 from tulle.model.fragments import Fragment
 from tulle.model.grants import Grant
+from tulle.model.intentions import IntentionSet
 from tulle.model.mesh import LinkedPolicy, LinkedService, Mesh
 from tulle.model.policies import DestinationPolicy
 from tulle.model.routes import Destination, RouteSet
@@ -69,7 +71,9 @@ def link(
     linked = [each for found in policies.values() for each in found]
     findings += check_fallbacks(linked, References(services, policies))
     findings += _check_upstreams(workloads, hosts, services)
-    security, found = link_security(_security(every), hosts, services, chosen)
+    intended, found = link_intentions(_oldest_first(every, IntentionSet), hosts, chosen)
+    findings += found
+    security, found = link_security(_security(every, intended), hosts, services, chosen)
     findings += found
     declared = Declared(chosen, hosts, services, declarations, security)
     assembly = assemble(declared, workloads, _oldest_first(every, EndpointSet), placements)
@@ -77,9 +81,9 @@ def link(
     return _linked(mesh, declared, findings, assembly)
 
 
-def _security(every: list[Fragment]) -> SecurityFragments:
+def _security(every: list[Fragment], intended: Iterable[AccessPolicy]) -> SecurityFragments:
     return SecurityFragments(
-        _oldest_first(every, AccessPolicy),
+        _oldest_first((*every, *intended), AccessPolicy),
         _oldest_first(every, OperationSet),
         _oldest_first(every, PeerPolicy),
         _oldest_first(every, TokenPolicy),
@@ -130,6 +134,7 @@ _F = TypeVar(
     SettingsPatch,
     CallerPolicy,
     Grant,
+    IntentionSet,
 )
 
 

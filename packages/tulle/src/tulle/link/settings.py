@@ -52,6 +52,7 @@ def _settings(base: MeshSettings, said: Mapping[str, Any]) -> MeshSettings:
         path_normalization=said.get("path_normalization", base.path_normalization),
         auto_mtls=said.get("auto_mtls", base.auto_mtls),
         allowed_addresses=said.get("allowed_addresses", base.allowed_addresses),
+        default_intention=said.get("default_intention", base.default_intention),
     )
 
 

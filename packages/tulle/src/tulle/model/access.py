@@ -132,12 +132,13 @@ class AccessTarget:
     """Which workloads of the policy's namespace (in the root namespace: of every one) it is for.
 
     `labels` select; `account` is a service account (`NS/SA`); `services` are host names as written, of which
-    one must lead to the port. What is empty does not restrict.
+    one must lead to the port, and `except_services` those of which none may. What is empty does not restrict.
     """
 
     labels: Labels = ()
     account: str | None = None
     services: tuple[str, ...] = ()
+    except_services: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

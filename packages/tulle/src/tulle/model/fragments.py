@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from tulle.model.access import AccessPolicy, OperationSet, PeerPolicy, TokenPolicy
 from tulle.model.grants import Grant
+from tulle.model.intentions import IntentionSet
 from tulle.model.policies import DestinationPolicy
 from tulle.model.routes import RouteSet
 from tulle.model.services import EndpointSet, Service
@@ -26,4 +27,5 @@ Fragment: TypeAlias = (
     | SettingsPatch
     | CallerPolicy
     | Grant
+    | IntentionSet
 )

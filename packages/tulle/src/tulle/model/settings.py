@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from tulle.model.intentions import DefaultIntention
 from tulle.model.meta import Labels, Meta
 from tulle.model.routes import Percent
 from tulle.model.source import SourceRef
@@ -84,6 +85,7 @@ class MeshSettings:
     tls: TlsDefaults = TlsDefaults()
     auto_mtls: bool = True
     allowed_addresses: tuple[str, ...] = ()
+    default_intention: DefaultIntention | None = None
 
     @property
     def trust_domains(self) -> tuple[str, ...]:
@@ -110,6 +112,7 @@ class SettingsPatch:
     tls_curves: tuple[str, ...] | None = None
     auto_mtls: bool | None = None
     allowed_addresses: tuple[str, ...] | None = None
+    default_intention: DefaultIntention | None = None
     places: tuple[tuple[str, SourceRef], ...] = ()
 
     def place(self, field: str) -> SourceRef:

@@ -1,4 +1,4 @@
-"""Reads configuration objects from YAML and JSON text, keeping the line and column of every value.
+"""Reads configuration objects from YAML, JSON and HCL text, keeping the line and column of every value.
 
 The text is hostile until proven otherwise: size, depth, number of values (aliases counted as often as they
 are used), tags and duplicate keys are checked while the parser runs, so a refusal comes before the cost.
@@ -14,13 +14,15 @@ from typing import Any
 from tulle.model.diagnostics import Diagnostic, Severity
 from tulle.model.source import SourceRef
 from tulle.objects import MarkNode, Marks, ObjectError, RawObject, show
+from tulle.sources.consul_entry import is_entry, wrapped
 from tulle.sources.embedded import opened
+from tulle.sources.hcl_compose import compose_hcl
 from tulle.sources.yaml_compose import Composed, RefusedError, compose_documents
 
 MAX_BYTES = 8 * 1024 * 1024
 """Largest text read, in bytes (UTF-8)."""
 
-SUFFIXES = frozenset({".yaml", ".yml", ".json"})
+SUFFIXES = frozenset({".yaml", ".yml", ".json", ".hcl"})
 
 Read = tuple[tuple[RawObject, ...], tuple[Diagnostic, ...]]
 
@@ -28,7 +30,7 @@ _SURROGATES = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-
 
 
 def read_yaml(text: str, file: str, first: int = 0) -> Read:
-    """The objects of a YAML stream or JSON text, and what was wrong with the rest of it.
+    """The objects of a YAML stream or JSON text (HCL by the file's name), and what was wrong with the rest of it.
 
     ``file`` is the name used in positions; ``first`` the sequence number of the first object (see
     ``RawObject.created``). ``kind: List`` documents are replaced by their items; empty documents are skipped.
@@ -41,9 +43,9 @@ def read_yaml(text: str, file: str, first: int = 0) -> Read:
     objects: list[RawObject] = []
     diagnostics: list[Diagnostic] = []
     try:
-        for document in compose_documents(text):
+        for document in [compose_hcl(text)] if file.endswith(".hcl") else compose_documents(text):
             for written, at in _expand_lists(document):
-                body, marks = opened(written, at, text)
+                body, marks = wrapped(written, at) if is_entry(written) else opened(written, at, text)
                 found = _object(body, marks, file, first + len(objects))
                 if isinstance(found, RawObject):
                     objects.append(found)
@@ -55,7 +57,7 @@ def read_yaml(text: str, file: str, first: int = 0) -> Read:
 
 
 def read_path(path: Path | str, first: int = 0) -> Read:
-    """The objects of a file, or of a directory's own ``*.yaml``, ``*.yml`` and ``*.json`` files by name.
+    """The objects of a file, or of a directory's own files with one of ``SUFFIXES`` by name.
 
     Subdirectories and hidden files are not read. A path that cannot be read is a diagnostic.
     """

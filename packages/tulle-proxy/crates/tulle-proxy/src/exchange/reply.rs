@@ -88,9 +88,12 @@ impl Reply {
     /// The host that a request names is not called, worded as Envoy's dynamic forward proxy and RBAC do.
     pub fn unreachable(why: Unreachable) -> Reply {
         match why {
-            Unreachable::Unknown => {
-                Reply::new(503, "DNS resolution failure", "dns_resolution_failure", ResponseFlags::DNS_RESOLUTION_FAILED)
-            }
+            Unreachable::Unknown => Reply::new(
+                503,
+                "DNS resolution failure",
+                "dns_resolution_failure",
+                ResponseFlags::DNS_RESOLUTION_FAILED,
+            ),
             Unreachable::Forbidden => Reply::new(
                 403,
                 "RBAC: access denied",

@@ -89,7 +89,9 @@ impl Dynamic {
             }
         }
         let answer = match self.look_up(worker, cluster, &key.1).await {
-            Err(Unreachable::Unknown) if known.is_some() => known.as_ref().map(|known| known.address).into_iter().collect(),
+            Err(Unreachable::Unknown) if known.is_some() => {
+                known.as_ref().map(|known| known.address).into_iter().collect()
+            }
             answer => answer?,
         };
         // Another request may have been quicker.
@@ -102,12 +104,7 @@ impl Dynamic {
     }
 
     /// At least one address, none of them forbidden.
-    async fn look_up(
-        &self,
-        worker: &Worker,
-        cluster: &Cluster,
-        named: &Named,
-    ) -> Result<Vec<SocketAddr>, Unreachable> {
+    async fn look_up(&self, worker: &Worker, cluster: &Cluster, named: &Named) -> Result<Vec<SocketAddr>, Unreachable> {
         let asking = look_up(named.host.clone(), named.port);
         let answer = tokio::time::timeout(cluster.connect_timeout, asking).await;
         let mut found = answers_of_family(answer.ok().and_then(Result::ok).unwrap_or_default(), DnsFamily::V4Preferred);

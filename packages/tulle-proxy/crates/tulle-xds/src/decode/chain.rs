@@ -183,7 +183,8 @@ fn first_filter(cx: &mut Cx, message: listener_pb::Filter) -> Option<First> {
             let message = cx.unpack::<NetworkRbac>(&any)?;
             network_rbac(cx, message).map(|rbac| First::Access(Arc::new(rbac)))
         } else if typed == SniForward::full_name() {
-            let SniForward { dns_cache_config, save_upstream_address: _, port_specifier } = cx.unpack::<SniForward>(&any)?;
+            let SniForward { dns_cache_config, save_upstream_address: _, port_specifier } =
+                cx.unpack::<SniForward>(&any)?;
             let cache = cx.required("dns_cache_config", dns_cache_config)?;
             cx.field("dns_cache_config", |cx| dns_cache(cx, cache));
             match port_specifier {

@@ -186,8 +186,11 @@ fn custom_type(cx: &mut Cx, message: inner_pb::CustomClusterType) -> Option<Disc
         return None;
     }
     cx.field("typed_config", |cx| {
-        let DynamicCluster { allow_insecure_cluster_options, allow_coalesced_connections, cluster_implementation_specifier } =
-            cx.unpack::<DynamicCluster>(&any)?;
+        let DynamicCluster {
+            allow_insecure_cluster_options,
+            allow_coalesced_connections,
+            cluster_implementation_specifier,
+        } = cx.unpack::<DynamicCluster>(&any)?;
         without_effect!(cx; allow_insecure_cluster_options);
         refuse!(cx; allow_coalesced_connections);
         match cluster_implementation_specifier {

@@ -6,6 +6,7 @@ from tulle.dialects.base import Lowered
 from tulle.dialects.findings import Findings, meta_of
 from tulle.dialects.tulle import schema
 from tulle.dialects.validate import validate
+from tulle.model.intentions import DefaultIntention
 from tulle.model.settings import OutboundPolicy, PathNormalization, SettingsPatch
 from tulle.objects import RawObject
 
@@ -30,6 +31,7 @@ def mesh_settings(obj: RawObject) -> Lowered:
         "outbound": ("spec", "egress", "unknownHosts"),
         "allowed_addresses": ("spec", "egress", "allowedAddresses"),
         "path_normalization": ("spec", "pathNormalization"),
+        "default_intention": ("spec", "defaultIntention"),
         "trust_domain_aliases": ("spec", "trustDomainAliases"),
     }
     said = SettingsPatch(
@@ -38,6 +40,7 @@ def mesh_settings(obj: RawObject) -> Lowered:
         allowed_addresses=None if allowed is None else tuple(allowed),
         path_normalization=_PATHS[spec.path_normalization] if spec.path_normalization else None,
         trust_domain_aliases=None if spec.trust_domain_aliases is None else tuple(spec.trust_domain_aliases),
+        default_intention=DefaultIntention(spec.default_intention.lower()) if spec.default_intention else None,
         places=tuple((name, findings.place(path)) for name, path in sorted(names.items())),
     )
     return findings.lowered((said,))

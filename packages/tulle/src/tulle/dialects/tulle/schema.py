@@ -90,6 +90,7 @@ class MeshSettingsSpec(Schema):
     egress: Egress = Egress()
     path_normalization: Literal["None", "Base", "MergeSlashes", "DecodeAndMergeSlashes"] | None = None
     trust_domain_aliases: list[Subdomain] | None = None
+    default_intention: Literal["Allow", "Deny"] | None = None
 
 
 class MeshSettings(Envelope):
