@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from tulle.dialects import known_kinds, lower, lower_all
 from tulle.dialects.base import KindInfo
+from tulle.dialects.consul import schema as consul
 from tulle.dialects.gateway import schema as grants
 from tulle.dialects.istio.schema import (
     destination_rule,
@@ -27,6 +28,7 @@ from tulle.dialects.istio.schema import (
 )
 from tulle.dialects.istio.schema.common import OneOf
 from tulle.dialects.kubernetes import schema as kubernetes
+from tulle.dialects.linkerd import schema as linkerd
 from tulle.dialects.metadata import ObjectMeta
 from tulle.dialects.smi import schema as smi
 from tulle.dialects.tulle import schema as own
@@ -63,7 +65,21 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "Sidecar": sidecar.Sidecar,
     "ConfigMap": mesh_config.MeshConfigMap,
     "IstioOperator": mesh_config.IstioOperator,
+    "consul.hashicorp.com/ServiceIntentions": consul.ServiceIntentions,
+    "consul.hashicorp.com/service-intentions": consul.ConfigEntry,
+    "policy.linkerd.io/Server": linkerd.Server,
+    "policy.linkerd.io/ServerAuthorization": linkerd.ServerAuthorization,
+    "policy.linkerd.io/AuthorizationPolicy": linkerd.AuthorizationPolicy,
+    "policy.linkerd.io/MeshTLSAuthentication": linkerd.MeshTlsAuthentication,
+    "policy.linkerd.io/NetworkAuthentication": linkerd.NetworkAuthentication,
+    "policy.linkerd.io/HTTPRoute": linkerd.HttpRoute,
 }
+
+
+def schema_of(info: KindInfo) -> type[BaseModel]:
+    """By kind, or where several dialects have the kind by group too."""
+    return SCHEMAS.get(f"{info.group}/{info.kind}") or SCHEMAS[info.kind]
+
 
 POOL: tuple[Any, ...] = (
     "a", "b", "v1", "http", "web-1", "10.0.0.1", "::1", "*.example.com", "a.example.com", "*", ".", "/", "5xx", "x,y",
@@ -192,14 +208,15 @@ def _body(info: KindInfo) -> st.SearchStrategy[dict[str, Any]]:
         field.alias or name: _value(
             typing.Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
         )
-        for name, field in SCHEMAS[info.kind].model_fields.items()
+        for name, field in schema_of(info).model_fields.items()
         if name not in ("api_version", "kind", "metadata", "status")
     }
     return st.fixed_dictionaries(fields)
 
 
 def test_every_kind_is_covered() -> None:
-    assert {info.kind for info in known_kinds()} == set(SCHEMAS)
+    assert {schema_of(info) for info in known_kinds()} == set(SCHEMAS.values())
+    assert len(known_kinds()) == len(SCHEMAS)
     assert "name" in ObjectMeta.model_fields
 
 

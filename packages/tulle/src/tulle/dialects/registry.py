@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
-from tulle.dialects import consul, gateway, istio, kubernetes, smi, tulle
+from tulle.dialects import consul, gateway, istio, kubernetes, linkerd, smi, tulle
 from tulle.dialects.base import Dialect, KindInfo, Lowered
 from tulle.dialects.status import Condition
 from tulle.model.diagnostics import Diagnostic, Severity
@@ -16,6 +16,7 @@ DIALECTS: tuple[Dialect, ...] = (
     istio.DIALECT,
     smi.DIALECT,
     consul.DIALECT,
+    linkerd.DIALECT,
     tulle.DIALECT,
     gateway.DIALECT,
 )

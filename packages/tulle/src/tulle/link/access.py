@@ -8,6 +8,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from tulle.link.hosts import Hosts
+from tulle.link.servers import NOTHING_SERVED, Served, default_policies, lets_anybody_in, placed_default
 from tulle.model.access import (
     AccessPolicy,
     AccessRule,
@@ -27,7 +28,8 @@ from tulle.model.access import (
 )
 from tulle.model.diagnostics import Diagnostic, Severity
 from tulle.model.mesh import LinkedService
-from tulle.model.meta import Labels, selects
+from tulle.model.meta import Labels, Meta, selects
+from tulle.model.servers import InboundDefault
 from tulle.model.settings import MeshSettings
 
 DEFAULT_TRUST_DOMAIN = "cluster.local"
@@ -36,13 +38,18 @@ DEFAULT_TRUST_DOMAIN = "cluster.local"
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """What a policy's target is compared with: one application port of one workload; `account` is `NS/SA`."""
+    """What a policy's target is compared with: one application port (and its name) of one workload; `account` is
+    `NS/SA`; `default` is what the workload itself says of ports without Server.
+    """
 
     namespace: str
     labels: Labels
     account: str
     port: int
     services: tuple[str, ...] = ()
+    name: str = ""
+    workload: Meta | None = None
+    default: InboundDefault | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +60,42 @@ class Security:
     access: Mapping[str, tuple[AccessPolicy, ...]]
     peers: Mapping[str, tuple[PeerPolicy, ...]]
     tokens: Mapping[str, tuple[TokenPolicy, ...]]
+    served: Served = NOTHING_SERVED
 
     def guard(self, port: Guarded) -> Guard:
         """Everything that guards one port: the mesh's policies, then the namespace's."""
         spaces = dict.fromkeys((self.root, port.namespace))
         access = (each for space in spaces for each in self.access.get(space, ()))
         tokens = (each for space in spaces for each in self.tokens.get(space, ()))
+        default = self._default(port)
+        own = default_policies(*default) if default is not None else ()
         return Guard(
-            self.mode(port.namespace, port.labels, port.port),
-            tuple(each for each in access if _is_for(each.target, port)),
+            self._mode(port, None if default is None else default[0]),
+            (*(each for each in access if _is_for(each.target, port)), *own),
             tuple(each for each in tokens if _is_for(each.target, port)),
         )
 
+    def _default(self, port: Guarded) -> tuple[InboundDefault, Meta] | None:
+        """What is said of ports without Server, where this is one."""
+        said = port.default or self.served.defaults.get(port.namespace)
+        if said is None or port.workload is None or _among(self.served.ports, port):
+            return None
+        return said, placed_default(said, port.workload)
+
+    def _mode(self, port: Guarded, default: InboundDefault | None) -> PeerMode:
+        """As written; where nothing is, a port that callers without identity may reach takes plaintext too."""
+        said = self._said(port.namespace, port.labels, port.port)
+        if said is not None:
+            return said
+        anybody = default is not None and lets_anybody_in(default)
+        return PeerMode.PERMISSIVE if anybody or _among(self.served.open, port) else PeerMode.STRICT
+
     def mode(self, namespace: str, labels: Labels, port: int) -> PeerMode:
-        """Which connections a port takes: port, workload, namespace, mesh; the oldest says; else STRICT.
+        """Which connections a port takes by PeerAuthentication; else STRICT."""
+        return self._said(namespace, labels, port) or PeerMode.STRICT
+
+    def _said(self, namespace: str, labels: Labels, port: int) -> PeerMode | None:
+        """By port, workload, namespace, mesh; of several the oldest says.
 
         As in Istio, a selector in the root namespace is for workloads of that namespace only.
         """
@@ -79,7 +108,11 @@ class Security:
         wide = [each for each in own if not each.selector]
         mesh = [each for each in self.peers.get(self.root, ()) if not each.selector]
         said = (each[0].mode for each in (selecting, wide, mesh) if each)
-        return next((mode for mode in said if mode is not None), PeerMode.STRICT)
+        return next((mode for mode in said if mode is not None), None)
+
+
+def _among(targets: Mapping[str, tuple[AccessTarget, ...]], port: Guarded) -> bool:
+    return any(_is_for(each, port) for each in targets.get(port.namespace, ()))
 
 
 def _is_for(target: AccessTarget, port: Guarded) -> bool:
@@ -88,6 +121,7 @@ def _is_for(target: AccessTarget, port: Guarded) -> bool:
         and target.account in (None, port.account)
         and (not target.services or not set(target.services).isdisjoint(port.services))
         and set(target.except_services).isdisjoint(port.services)
+        and (not target.ports or port.port in target.ports or (port.name != "" and port.name in target.ports))
     )
 
 
@@ -99,6 +133,7 @@ class SecurityFragments:
     operations: Iterable[OperationSet]
     peers: Iterable[PeerPolicy]
     tokens: Iterable[TokenPolicy]
+    served: Served = NOTHING_SERVED
 
 
 def link_security(
@@ -121,7 +156,9 @@ def link_security(
         issuers = tuple(_with_keys(issuer, token, hosts, services, findings) for issuer in token.issuers)
         target = _target(token.target, token.meta.namespace, hosts)
         tokens.setdefault(token.meta.namespace, []).append(replace(token, issuers=issuers, target=target))
-    security = Security(settings.root_namespace, _frozen(access), _frozen(peers), _frozen(tokens))
+    security = Security(
+        settings.root_namespace, _frozen(access), _frozen(peers), _frozen(tokens), written.served
+    )
     return security, findings
 
 

@@ -15,6 +15,7 @@ from tulle.link.hosts import Hosts
 from tulle.link.intentions import link_intentions
 from tulle.link.policies import link_policies
 from tulle.link.routes import link_routes
+from tulle.link.servers import Served, ServerFragments, link_servers
 from tulle.link.services import link_services
 from tulle.link.settings import link_callers, link_settings
 from tulle.model.access import AccessPolicy, OperationSet, PeerPolicy, TokenPolicy
@@ -25,6 +26,7 @@ from tulle.model.intentions import IntentionSet
 from tulle.model.mesh import LinkedPolicy, LinkedService, Mesh
 from tulle.model.policies import DestinationPolicy
 from tulle.model.routes import Destination, RouteSet
+from tulle.model.servers import CallerSet, NamespaceDefault, ServerGrant, ServerPort, ServerRoute
 from tulle.model.services import EndpointSet, Service
 from tulle.model.settings import CallerPolicy, MeshSettings, SettingsPatch
 from tulle.model.source import SourceRef
@@ -73,7 +75,9 @@ def link(
     findings += _check_upstreams(workloads, hosts, services)
     intended, found = link_intentions(_oldest_first(every, IntentionSet), hosts, chosen)
     findings += found
-    security, found = link_security(_security(every, intended), hosts, services, chosen)
+    served, found = link_servers(_servers(every))
+    findings += found
+    security, found = link_security(_security(every, intended, served), hosts, services, chosen)
     findings += found
     declared = Declared(chosen, hosts, services, declarations, security)
     assembly = assemble(declared, workloads, _oldest_first(every, EndpointSet), placements)
@@ -81,12 +85,23 @@ def link(
     return _linked(mesh, declared, findings, assembly)
 
 
-def _security(every: list[Fragment], intended: Iterable[AccessPolicy]) -> SecurityFragments:
+def _security(every: list[Fragment], intended: Iterable[AccessPolicy], served: Served) -> SecurityFragments:
     return SecurityFragments(
-        _oldest_first((*every, *intended), AccessPolicy),
+        _oldest_first((*every, *intended, *served.policies), AccessPolicy),
         _oldest_first(every, OperationSet),
         _oldest_first(every, PeerPolicy),
         _oldest_first(every, TokenPolicy),
+        served,
+    )
+
+
+def _servers(every: list[Fragment]) -> ServerFragments:
+    return ServerFragments(
+        _oldest_first(every, ServerPort),
+        _oldest_first(every, ServerGrant),
+        _oldest_first(every, CallerSet),
+        _oldest_first(every, ServerRoute),
+        _oldest_first(every, NamespaceDefault),
     )
 
 
@@ -135,6 +150,11 @@ _F = TypeVar(
     CallerPolicy,
     Grant,
     IntentionSet,
+    ServerPort,
+    ServerGrant,
+    CallerSet,
+    ServerRoute,
+    NamespaceDefault,
 )
 
 

@@ -310,7 +310,14 @@ def _place(workload: Workload, placement: Placement, declared: Declared, targets
         protocol = _inbound_protocol([protocol for _, protocol in serving], names.get(port.app))
         hosts = tuple(dict.fromkeys(service.host for service, _ in serving))
         guarded = Guarded(
-            namespace, workload.labels, f"{namespace}/{workload.service_account}", port.app, hosts
+            namespace,
+            workload.labels,
+            f"{namespace}/{workload.service_account}",
+            port.app,
+            hosts,
+            port.name or getattr(names.get(port.app), "name", ""),
+            workload.meta,
+            workload.default_inbound,
         )
         guard = declared.security.guard(guarded)
         inbound.append(Inbound(port.app, port.listen, protocol, hosts, guard))

@@ -132,13 +132,15 @@ class AccessTarget:
     """Which workloads of the policy's namespace (in the root namespace: of every one) it is for.
 
     `labels` select; `account` is a service account (`NS/SA`); `services` are host names as written, of which
-    one must lead to the port, and `except_services` those of which none may. What is empty does not restrict.
+    one must lead to the port, and `except_services` those of which none may; `ports` are the application's own, by
+    number or name. What is empty does not restrict.
     """
 
     labels: Labels = ()
     account: str | None = None
     services: tuple[str, ...] = ()
     except_services: tuple[str, ...] = ()
+    ports: tuple[int | str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

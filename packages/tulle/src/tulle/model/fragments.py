@@ -9,6 +9,7 @@ from tulle.model.grants import Grant
 from tulle.model.intentions import IntentionSet
 from tulle.model.policies import DestinationPolicy
 from tulle.model.routes import RouteSet
+from tulle.model.servers import CallerSet, NamespaceDefault, ServerGrant, ServerPort, ServerRoute
 from tulle.model.services import EndpointSet, Service
 from tulle.model.settings import CallerPolicy, SettingsPatch
 from tulle.model.workloads import Process, Workload
@@ -28,4 +29,9 @@ Fragment: TypeAlias = (
     | CallerPolicy
     | Grant
     | IntentionSet
+    | ServerPort
+    | ServerGrant
+    | CallerSet
+    | ServerRoute
+    | NamespaceDefault
 )

@@ -7,6 +7,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from tulle.model.meta import Labels, Meta
+from tulle.model.servers import InboundDefault
 from tulle.model.source import SourceRef
 
 
@@ -49,7 +50,8 @@ class Upstream:
 class Workload:
     """One running instance: Tulle's Workload, Istio's WorkloadEntry, a pod.
 
-    `locality` is `region/zone/subzone`; `weight` is relative to the other endpoints of a service.
+    `locality` is `region/zone/subzone`; `weight` is relative to the other endpoints of a service; `default_inbound`
+    says who may call ports for which there is no Server, None what the namespace says.
     """
 
     meta: Meta
@@ -63,6 +65,7 @@ class Workload:
     network: str = ""
     weight: int = 1
     ready: bool = True
+    default_inbound: InboundDefault | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from tulle.dialects.base import Lowered
 from tulle.dialects.fields import is_ip
 from tulle.dialects.findings import Findings, meta_of
+from tulle.dialects.inbound_default import inbound_default
 from tulle.dialects.kubernetes import schema
 from tulle.dialects.metadata import Envelope
 from tulle.dialects.validate import validate
 from tulle.dialects.visibility import visibility
 from tulle.model.meta import PUBLIC, Visibility, labels
+from tulle.model.servers import NamespaceDefault
 from tulle.model.services import (
     EndpointPort,
     EndpointSet,
@@ -70,8 +72,12 @@ def service_account(obj: RawObject) -> Lowered:
 
 
 def namespace(obj: RawObject) -> Lowered:
-    """Namespace → nothing: namespaces exist by being used; the object is checked all the same."""
-    return _checked(schema.Namespace, obj)
+    """Namespace → NamespaceDefault where its annotation says one; namespaces exist by being used."""
+    findings = Findings(obj)
+    if validate(schema.Namespace, findings) is None:
+        return findings.lowered(())
+    default = inbound_default(findings)
+    return findings.lowered(() if default is None else (NamespaceDefault(meta_of(obj), default),))
 
 
 def endpoints(obj: RawObject) -> Lowered:

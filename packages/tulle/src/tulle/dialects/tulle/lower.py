@@ -8,6 +8,7 @@ from pathlib import PurePath
 from tulle.dialects.base import Lowered
 from tulle.dialects.fields import is_ip
 from tulle.dialects.findings import Findings, did_you_mean, meta_of
+from tulle.dialects.inbound_default import inbound_default
 from tulle.dialects.tulle import schema
 from tulle.dialects.validate import validate
 from tulle.model.meta import labels
@@ -37,6 +38,7 @@ def workload(obj: RawObject) -> Lowered:
         ),
         locality=spec.locality,
         weight=spec.weight,
+        default_inbound=inbound_default(findings),
     )
     return findings.lowered((instance, _process(obj, spec)))
 

@@ -83,13 +83,17 @@ def _fields(access: Iterable[AccessPolicy], action: AccessAction, port: int, red
 
 
 def _rules(policies: Iterable[AccessPolicy], port: int, reduce: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    seen: dict[str, int] = {}
     for policy in policies:
         for index, rule in enumerate(policy.rules):
             reduced = reduce(rule, policy.action)
             here = None if reduced is None else _at_port(reduced, port)
             if here is not None:
                 meta = policy.meta
-                yield names.access_rule(meta.kind, meta.namespace, meta.name, index), _policy(here)
+                name = names.access_rule(meta.kind, meta.namespace, meta.name, index)
+                seen[name] = seen.get(name, 0) + 1
+                # kinds of two dialects may share a name, and one object may say several things of a port
+                yield name if seen[name] == 1 else f"{name}-{seen[name]}", _policy(here)
 
 
 def _policy(rule: AccessRule) -> dict[str, Any]:
