@@ -21,6 +21,7 @@ fn tcp() -> NetworkFilter {
         max_connect_attempts: 1,
         hash_source_ip: false,
         access_logs: vec![],
+        sni_port: None,
     }))
 }
 
