@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from tulle.api import audit, tokens, trust, wire
+from tulle.api import audit, mtls, tokens, trust, wire
 
 _REF = "#/components/schemas/{name}"
 
@@ -28,7 +28,7 @@ _OWN: tuple[tuple[str, str, str, type | None, Any], ...] = (
     ("delete", "/v1/placements", "Forget all placements", None, None),
 )
 
-ROUTES = (*_OWN, *trust.DESCRIPTIONS, *audit.DESCRIPTIONS, *tokens.DESCRIPTIONS)
+ROUTES = (*_OWN, *trust.DESCRIPTIONS, *audit.DESCRIPTIONS, *mtls.DESCRIPTIONS, *tokens.DESCRIPTIONS)
 
 
 def describe() -> dict[str, Any]:

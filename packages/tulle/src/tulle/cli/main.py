@@ -35,6 +35,7 @@ COMMANDS = {
     "backup": Entry("Trust", "backup", "backup", "Save the authority and the store"),
     "restore": Entry("Trust", "backup", "restore", "Bring a backup back"),
     "token": Entry("Trust", "token", "token", "Let others use the admin API"),
+    "mtls": Entry("Trust", "mtls", "mtls", "Find what still comes in plaintext"),
     "workload": Entry("Trust", "trust", "workload", "Revoke a workload's identity"),
     "status": Entry("Observe", "status", "status", "Show the control plane and its proxies"),
     "control-plane": Entry("The parts by themselves", "parts", "control_plane", "Run a control plane"),

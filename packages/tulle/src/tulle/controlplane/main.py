@@ -22,6 +22,7 @@ from starlette.responses import Response
 from tulle.api import wire
 from tulle.api.audit import routes as audit_routes
 from tulle.api.authenticate import Entrance
+from tulle.api.mtls import routes as mtls_routes
 from tulle.api.server import build
 from tulle.api.tokens import routes as token_routes
 from tulle.api.trust import routes as trust_routes
@@ -33,6 +34,7 @@ from tulle.controlplane.audit import Auditor
 from tulle.controlplane.compile import Compiled
 from tulle.controlplane.configuration import Changed, Configuration, ConfigurationRefused
 from tulle.controlplane.durable import write_atomically
+from tulle.controlplane.mtls import MtlsReporter
 from tulle.controlplane.placements import Placements
 from tulle.controlplane.service import Addresses, Service
 from tulle.controlplane.snapshots import SnapshotBook, workload_of
@@ -234,7 +236,12 @@ def _addresses(options: Options, admin: AdminPort) -> Addresses:
 
 
 def _application(service: Service, trust: TrustKeeper, tokens: ApiTokens, entrance: Entrance) -> Starlette:
-    more = [*trust_routes(trust), *audit_routes(service.auditor), *token_routes(tokens)]
+    more = [
+        *trust_routes(trust),
+        *audit_routes(service.auditor),
+        *mtls_routes(MtlsReporter(service.configuration)),
+        *token_routes(tokens),
+    ]
     application = build(service, entrance, more)
     application.add_exception_handler(UnwritableError, _not_written)
     application.add_exception_handler(OSError, _not_written)

@@ -95,20 +95,26 @@ class Security:
         return self._said(namespace, labels, port) or PeerMode.STRICT
 
     def _said(self, namespace: str, labels: Labels, port: int) -> PeerMode | None:
-        """By port, workload, namespace, mesh; of several the oldest says.
+        """What is written, if anything is."""
+        policy = self.peer_policy(namespace, labels, port)
+        if policy is None:
+            return None
+        return dict(policy.ports).get(port) or policy.mode
+
+    def peer_policy(self, namespace: str, labels: Labels, port: int) -> PeerPolicy | None:
+        """The policy that says which connections a port takes: by port, workload, namespace, mesh; of several the
+        oldest.
 
         As in Istio, a selector in the root namespace is for workloads of that namespace only.
         """
         own = self.peers.get(namespace, ())
         selecting = [each for each in own if each.selector and selects(each.selector, labels)]
-        if selecting:
-            at_port = dict(selecting[0].ports).get(port)
-            if at_port is not None:
-                return at_port
+        if selecting and dict(selecting[0].ports).get(port) is not None:
+            return selecting[0]
         wide = [each for each in own if not each.selector]
         mesh = [each for each in self.peers.get(self.root, ()) if not each.selector]
-        said = (each[0].mode for each in (selecting, wide, mesh) if each)
-        return next((mode for mode in said if mode is not None), None)
+        said = (each[0] for each in (selecting, wide, mesh) if each)
+        return next((policy for policy in said if policy.mode is not None), None)
 
 
 def _among(targets: Mapping[str, tuple[AccessTarget, ...]], port: Guarded) -> bool:

@@ -43,8 +43,7 @@ _Edges = dict[_Key, _Edge]
 
 async def collect(proxies: Sequence[Proxy]) -> list[wire.EdgeView]:
     """Asks all sidecars at once; one that does not answer contributes nothing."""
-    async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as http:
-        texts = await asyncio.gather(*(_scrape(http, proxy) for proxy in proxies))
+    texts = await scrape_all(proxies)
     edges: _Edges = {}
     for proxy, text in zip(proxies, texts, strict=True):
         if "\nistio_requests_total{" in f"\n{text}":
@@ -52,6 +51,12 @@ async def collect(proxies: Sequence[Proxy]) -> list[wire.EdgeView]:
         else:
             _add_envoy(edges, proxy, samples(text, _ENVOY))
     return [_view(key, edge) for key, edge in sorted(edges.items()) if edge.requests]
+
+
+async def scrape_all(proxies: Sequence[Proxy]) -> list[str]:
+    """The metrics of every sidecar, asked at once; empty for one that does not answer."""
+    async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as http:
+        return await asyncio.gather(*(_scrape(http, proxy) for proxy in proxies))
 
 
 async def _scrape(http: httpx.AsyncClient, proxy: Proxy) -> str:
