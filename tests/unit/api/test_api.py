@@ -8,7 +8,7 @@ import os
 import httpx
 import pytest
 
-from tulle.api import audit, openapi, tokens, wire
+from tulle.api import audit, mtls, openapi, tokens, wire
 from tulle.api.authenticate import Entrance
 from tulle.api.backend import Refused
 from tulle.api.guard import Headed, refusal
@@ -113,7 +113,7 @@ async def test_refusals_are_json_with_a_code() -> None:
 
 def test_every_route_is_described() -> None:
     described = openapi.describe()
-    more = [*routes(Backend()), *audit.routes(Backend()), *tokens.routes(Backend())]  # type: ignore[arg-type]
+    more = [*routes(Backend()), *audit.routes(Backend()), *mtls.routes(Backend()), *tokens.routes(Backend())]  # type: ignore[arg-type]
     served = {
         (method.lower(), route.path)  # type: ignore[attr-defined]
         for route in build(Backend(), OWNER, more).routes  # type: ignore[arg-type]
