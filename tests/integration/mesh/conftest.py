@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -29,8 +29,10 @@ def start_mesh(tmp_path: Path, data_plane: str) -> Iterator[StartMesh]:
     """Starts meshes (by default two echo versions and a client), and ends what the test leaves running."""
     meshes: list[Mesh] = []
 
-    def start(config: str = BACKEND, programs: Mapping[str, str] | None = None) -> Mesh:
-        mesh = Mesh.start(tmp_path / f"mesh{len(meshes)}", config, data_plane, programs)
+    def start(
+        config: str = BACKEND, programs: Mapping[str, str] | None = None, options: Sequence[str] = ()
+    ) -> Mesh:
+        mesh = Mesh.start(tmp_path / f"mesh{len(meshes)}", config, data_plane, programs, options)
         meshes.append(mesh)
         mesh.wait_ready()
         return mesh

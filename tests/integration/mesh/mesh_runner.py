@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,7 +119,14 @@ class Mesh:
     ready: dict[str, Any]
 
     @classmethod
-    def start(cls, folder: Path, config: str, data_plane: str, programs: Mapping[str, str] | None = None) -> Mesh:
+    def start(
+        cls,
+        folder: Path,
+        config: str,
+        data_plane: str,
+        programs: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
+    ) -> Mesh:
         """Starts a mesh from one file of objects; `echo.py` and other ``programs`` lie next to it."""
         (folder / "config").mkdir(parents=True)
         (folder / "config" / "mesh.yaml").write_text(config)
@@ -127,7 +134,7 @@ class Mesh:
             (folder / "config" / name).write_text(text)
         log = (folder / "up.log").open("wb")
         argv = [sys.executable, "-m", "tulle.cli", "up", str(folder / "config"), "--data-plane", data_plane]
-        argv += ["--state", str(folder / "state"), "--ready-file", str(folder / "ready.json")]
+        argv += ["--state", str(folder / "state"), "--ready-file", str(folder / "ready.json"), *options]
         process = subprocess.Popen(argv, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         log.close()
         return cls(folder, process, {})

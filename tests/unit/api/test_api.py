@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
 import httpx
 import pytest
 
-from tulle.api import audit, mtls, openapi, tokens, wire
+from tulle.api import audit, federation, mtls, openapi, tokens, wire
 from tulle.api.authenticate import Entrance
 from tulle.api.backend import Refused
 from tulle.api.guard import Headed, refusal
@@ -113,7 +114,9 @@ async def test_refusals_are_json_with_a_code() -> None:
 
 def test_every_route_is_described() -> None:
     described = openapi.describe()
-    more = [*routes(Backend()), *audit.routes(Backend()), *mtls.routes(Backend()), *tokens.routes(Backend())]  # type: ignore[arg-type]
+    backend: Any = Backend()
+    more = [*routes(backend), *audit.routes(backend), *mtls.routes(backend), *tokens.routes(backend)]
+    more += federation.routes(backend)
     served = {
         (method.lower(), route.path)  # type: ignore[attr-defined]
         for route in build(Backend(), OWNER, more).routes  # type: ignore[arg-type]

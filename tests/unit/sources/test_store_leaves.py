@@ -66,6 +66,7 @@ def test_a_store_of_the_first_version_is_taken_up(tmp_path: Path) -> None:
     with sqlite3.connect(path) as old:
         old.executescript(
             "DROP TABLE leaves; DROP TABLE revocations; DROP TABLE revoked_serials; DROP TABLE api_tokens;"
+            " DROP TABLE federation;"
             " DELETE FROM counters WHERE name = 'revocations'; PRAGMA user_version = 1;"
             " ALTER TABLE audit DROP COLUMN origin; ALTER TABLE audit DROP COLUMN previous;"
             " ALTER TABLE audit DROP COLUMN hash;"

@@ -42,6 +42,8 @@ pub struct UpstreamTls {
 pub struct CommonTls {
     pub min: TlsVersion,
     pub max: TlsVersion,
+    /// In order of preference; empty: the library's own choice.
+    pub groups: Vec<KeyExchange>,
     /// In order of preference.
     pub alpn: Vec<Arc<[u8]>>,
     /// Zero or more; the first one is used by clients.
@@ -53,6 +55,15 @@ pub struct CommonTls {
 pub enum TlsVersion {
     V1_2,
     V1_3,
+}
+
+/// How two ends agree on a key. The first is a hybrid that a quantum computer does not break either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyExchange {
+    X25519MlKem768,
+    X25519,
+    P256,
+    P384,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -16,6 +16,8 @@ pub struct Bundle {
     pub roots: String,
     /// Revocation lists (RFC 5280); empty when nothing was revoked.
     pub lists: String,
+    /// Other trust domains and their roots: each vouches for its own members alone.
+    pub federated: Vec<(String, String)>,
 }
 
 /// Why a bundle cannot be used: the one before stays in force.

@@ -67,7 +67,7 @@ fn root_cause(error: &tonic::transport::Error) -> String {
 }
 
 /// What the authority signed. PEM text; public.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Issued {
     /// Leaf first, without the roots.
     pub chain: String,

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use rustls::client::Resumption;
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::crypto::aws_lc_rs::kx_group;
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, WebPkiSupportedAlgorithms};
 use rustls::server::NoServerSessionStorage;
 use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
 use tulle_config::store::Resources;
-use tulle_config::tls::{ClientCert, CommonTls, SanMatcher, SecretOrigin, SecretRef, TlsVersion, TrustSource};
+use tulle_config::tls::{
+    ClientCert, CommonTls, KeyExchange, SanMatcher, SecretOrigin, SecretRef, TlsVersion, TrustSource,
+};
 use tulle_config::{DownstreamTls, Secret, UpstreamTls};
 
 use crate::material::{IdentityCell, MaterialError, Sources, Trust};
@@ -55,7 +58,7 @@ impl TlsContexts {
         secrets: &Resources<Secret>,
     ) -> Result<Arc<ServerConfig>, MaterialError> {
         let sources = Sources { identity: &self.identity, secrets };
-        let builder = ServerConfig::builder_with_provider(self.provider.clone())
+        let builder = ServerConfig::builder_with_provider(self.provider(&settings.common))
             .with_protocol_versions(versions(&settings.common))?;
         let builder = match (settings.client_cert, sources.trust(&settings.common.validation)?) {
             (ClientCert::Ignored, _) => builder.with_no_client_auth(),
@@ -91,7 +94,7 @@ impl TlsContexts {
         secrets: &Resources<Secret>,
     ) -> Result<Arc<ClientConfig>, MaterialError> {
         let sources = Sources { identity: &self.identity, secrets };
-        let builder = ClientConfig::builder_with_provider(self.provider.clone())
+        let builder = ClientConfig::builder_with_provider(self.provider(&settings.common))
             .with_protocol_versions(versions(&settings.common))?
             .dangerous();
         let builder = match sources.trust(&settings.common.validation)? {
@@ -118,6 +121,15 @@ impl TlsContexts {
         Ok(Arc::new(config))
     }
 
+    /// The provider, with the key exchanges that the settings ask for.
+    fn provider(&self, common: &CommonTls) -> Arc<CryptoProvider> {
+        if common.groups.is_empty() {
+            return self.provider.clone();
+        }
+        let kx_groups = common.groups.iter().map(|group| key_exchange(*group)).collect();
+        Arc::new(CryptoProvider { kx_groups, ..(*self.provider).clone() })
+    }
+
     fn algorithms(&self) -> WebPkiSupportedAlgorithms {
         self.provider.signature_verification_algorithms
     }
@@ -127,10 +139,20 @@ impl TlsContexts {
     }
 }
 
+fn key_exchange(group: KeyExchange) -> &'static dyn SupportedKxGroup {
+    match group {
+        KeyExchange::X25519MlKem768 => kx_group::X25519MLKEM768,
+        KeyExchange::X25519 => kx_group::X25519,
+        KeyExchange::P256 => kx_group::SECP256R1,
+        KeyExchange::P384 => kx_group::SECP384R1,
+    }
+}
+
 fn requirements(trust: &Trust, sans: Vec<SanMatcher>, server_name: CheckServerName) -> Requirements {
     let (roots, spiffe, revoked) = match trust {
-        Trust::Mesh { roots, revoked, trust_domain } => {
-            (anchors(roots), Spiffe::In(trust_domain.clone()), revoked.clone())
+        Trust::Mesh { roots, federated, revoked, trust_domain } => {
+            let others = federated.iter().map(|(domain, roots)| (domain.clone(), anchors(roots))).collect();
+            (anchors(roots), Spiffe::In(trust_domain.clone(), others), revoked.clone())
         }
         Trust::Roots(roots) => (anchors(roots), Spiffe::NotRequired, Arc::default()),
         Trust::System => {

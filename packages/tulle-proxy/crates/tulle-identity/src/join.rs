@@ -3,13 +3,15 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair};
 use tulle_core::Rng;
 
+use crate::attest::{AttestError, Attestation};
 use crate::bundle::{self, Bundle, BundleError};
 use crate::ca::{self, Authority, CaError, Proof};
+use crate::clock::CLOCK;
 use crate::material::IdentityCell;
 use crate::state::{self, Credential, StateError, Validity};
 use crate::trust::TrustStream;
@@ -23,13 +25,35 @@ pub struct JoinConfig {
     pub renew_address: String,
     pub server_name: String,
     pub trust_anchor_file: PathBuf,
-    pub join_token_file: PathBuf,
+    pub token: TokenSource,
     pub state_directory: PathBuf,
+}
+
+/// Where the one-time token for the first certificate comes from.
+#[derive(Clone, Debug)]
+pub enum TokenSource {
+    File(PathBuf),
+    Attested(Attestation),
+}
+
+impl TokenSource {
+    async fn get(&self) -> Result<String, JoinError> {
+        match self {
+            TokenSource::File(path) => Ok(read(path)?.trim().to_owned()),
+            TokenSource::Attested(attestation) => Ok(attestation.token().await?),
+        }
+    }
+}
+
+fn read(path: &PathBuf) -> Result<String, JoinError> {
+    std::fs::read_to_string(path).map_err(|error| JoinError::Read(path.clone(), error))
 }
 
 /// Why there is no (new) identity at the moment.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
+    #[error(transparent)]
+    Attest(#[from] AttestError),
     #[error(transparent)]
     Ca(#[from] CaError),
     #[error(transparent)]
@@ -111,7 +135,7 @@ pub async fn keep_identity(config: JoinConfig, cell: Arc<IdentityCell>, seed: u6
                 current = Some((credential, validity));
             }
             Err(error) => {
-                let pause = retry_pause(failures, &mut rng);
+                let pause = retry_pause(failures, &mut rng).min(longest_pause(current.as_ref()));
                 failures += 1;
                 report(Event::Failed(error, pause));
                 tokio::time::sleep(pause).await;
@@ -120,10 +144,10 @@ pub async fn keep_identity(config: JoinConfig, cell: Arc<IdentityCell>, seed: u6
     }
 }
 
-/// Seconds since 1970.
+/// Seconds since 1970; as if the clock had not jumped, where it just has.
 fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    let (system, before) = CLOCK.now();
+    i64::try_from(before.unwrap_or(system)).unwrap_or(i64::MAX)
 }
 
 /// The identity kept on disk, when it is whole and still valid.
@@ -161,7 +185,6 @@ async fn obtain(
     current: Option<&(Credential, Validity)>,
     cell: &IdentityCell,
 ) -> Result<(Credential, Validity), JoinError> {
-    let read = |path: &PathBuf| std::fs::read_to_string(path).map_err(|error| JoinError::Read(path.clone(), error));
     // An expired certificate proves nothing any more: only a new token helps then.
     let valid = current.filter(|(_, validity)| validity.until > now());
     let (address, trust_anchors, proof) = match valid {
@@ -170,7 +193,7 @@ async fn obtain(
             (&config.renew_address, credential.issued.roots.clone(), proof)
         }
         None => {
-            let token = read(&config.join_token_file)?.trim().to_owned();
+            let token = config.token.get().await?;
             (&config.join_address, read(&config.trust_anchor_file)?, Proof::Token(token))
         }
     };
@@ -178,8 +201,9 @@ async fn obtain(
     let key = KeyPair::generate()?;
     let csr = CertificateParams::default().serialize_request(&key)?.pem()?;
     let issued = ca::create_certificate(&authority, proof, csr).await?;
-    let revoked = current.map(|(credential, _)| credential.revoked.clone()).unwrap_or_default();
-    let credential = Credential { issued, revoked, key: key.serialize_pem() };
+    let (revoked, federated) =
+        current.map(|(credential, _)| (credential.revoked.clone(), credential.federated.clone())).unwrap_or_default();
+    let credential = Credential { issued, revoked, federated, key: key.serialize_pem(), obtained: now() };
     let (identity, validity) = credential.parse()?;
     fits(&identity)?;
     cell.set(identity);
@@ -244,6 +268,7 @@ impl<R: Fn(Event)> Follower<'_, R> {
         let mut next = held.0.clone();
         next.issued.roots = bundle.roots.clone();
         next.revoked = bundle.lists.clone();
+        next.federated = bundle.federated.clone();
         bundle::Revocations::parse(&next.revoked)?;
         let (identity, _) = next.parse()?;
         let current = bundle::is_current(&identity);
@@ -264,6 +289,12 @@ fn until_renewal(validity: Validity, now: i64, rng: &mut Rng) -> Duration {
     let life = (validity.until - validity.from).max(0) as f64;
     let at = validity.from as f64 + life * (0.45 + 0.1 * rng.unit());
     Duration::from_secs_f64((at - now as f64).max(0.0))
+}
+
+/// A tenth of what is left when renewals begin, so that certificates that live short are not slept through.
+fn longest_pause(current: Option<&(Credential, Validity)>) -> Duration {
+    let life = current.map_or(i64::MAX, |(_, validity)| validity.until - validity.from);
+    Duration::from_secs(u64::try_from(life / 20).unwrap_or_default()).max(FIRST_RETRY)
 }
 
 /// Doubling from the first pause to the last, with full jitter above half (so that a herd spreads).

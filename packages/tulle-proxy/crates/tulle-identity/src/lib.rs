@@ -5,10 +5,13 @@
 //! * [`contexts`] makes and caches rustls configurations per TLS setting, remade when material rotates.
 //! * [`join`] keeps the own identity alive on the control thread: key, CSR, join token, renewal; [`ca`] asks the
 //!   authority and [`state`] remembers the identity on disk.
+//! * [`attest`] gets a join token where the kernel vouches for this process; [`clock`] forgives a clock that jumps.
 //! * [`trust`] is the stream on which the authority pushes what to trust, [`bundle`] what it pushes.
 
+pub mod attest;
 pub mod bundle;
 pub mod ca;
+pub mod clock;
 pub mod contexts;
 pub mod details;
 pub mod join;

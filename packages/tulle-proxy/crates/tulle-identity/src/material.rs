@@ -22,6 +22,8 @@ pub struct Identity {
     pub key: PrivateKeyDer<'static>,
     /// The mesh's trust bundle: one root, or two while roots rotate.
     pub roots: Vec<CertificateDer<'static>>,
+    /// Other trust domains with theirs.
+    pub federated: Vec<(Str, Vec<CertificateDer<'static>>)>,
     pub revoked: Arc<Revocations>,
 }
 
@@ -116,7 +118,8 @@ impl Sources<'_> {
                 let leaf = own.chain.first().ok_or(MaterialError::NoIdentity)?;
                 let spiffe = crate::peer::names(leaf).and_then(|names| names.spiffe());
                 let trust_domain = spiffe.map_err(MaterialError::Own)?.trust_domain;
-                Ok(Some(Trust::Mesh { roots: own.roots.clone(), revoked: own.revoked.clone(), trust_domain }))
+                let (roots, federated, revoked) = (own.roots.clone(), own.federated.clone(), own.revoked.clone());
+                Ok(Some(Trust::Mesh { roots, federated, revoked, trust_domain }))
             }
             Some(TrustSource::Secret(SecretRef { name, .. })) => match &*self.secret(name)? {
                 Secret::Validation(inner) => match &inner.trust {
@@ -153,9 +156,11 @@ impl Sources<'_> {
 /// Which roots a peer's chain must end in.
 #[derive(Debug)]
 pub enum Trust {
-    /// The mesh's own: the peer must also be a SPIFFE identity of this process's trust domain.
+    /// The mesh's own: the peer must also be a SPIFFE identity of this process's trust domain, or of one that is
+    /// federated, whose own roots its chain must end in.
     Mesh {
         roots: Vec<CertificateDer<'static>>,
+        federated: Vec<(Str, Vec<CertificateDer<'static>>)>,
         revoked: Arc<Revocations>,
         trust_domain: Str,
     },

@@ -15,12 +15,17 @@ use crate::ca::Issued;
 use crate::material::Identity;
 
 /// An identity with its key, in PEM. `Debug` shows no key.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Credential {
     pub issued: Issued,
     /// Revocation lists in PEM, as last pushed; empty when nothing was revoked.
     pub revoked: String,
+    /// Other trust domains and their roots in PEM, as last pushed.
+    #[serde(default)]
+    pub federated: Vec<(String, String)>,
     pub key: String,
+    /// When it was issued, in seconds since 1970: certificates start earlier, for peers whose clock is behind.
+    pub obtained: i64,
 }
 
 impl std::fmt::Debug for Credential {
@@ -40,54 +45,45 @@ pub enum StateError {
     Damaged(&'static str),
 }
 
-const KEY: &str = "key.pem";
-const CHAIN: &str = "chain.pem";
-const REVOKED: &str = "revoked.pem";
-const ROOTS: &str = "roots.pem";
+const FILE: &str = "identity.json";
 
 /// Reads the identity kept in `directory`; `None` when there is none yet.
 ///
 /// # Errors
 /// When it cannot be read, or others could have read the key.
 pub fn load(directory: &Path) -> Result<Option<Credential>, StateError> {
-    let key_file = directory.join(KEY);
-    let mode = match fs::metadata(&key_file) {
+    let file = directory.join(FILE);
+    let mode = match fs::metadata(&file) {
         Ok(metadata) => metadata.permissions().mode() & 0o777,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(StateError::Io(key_file, error)),
+        Err(error) => return Err(StateError::Io(file, error)),
     };
     if mode & 0o077 != 0 {
-        return Err(StateError::Exposed(key_file, mode));
+        return Err(StateError::Exposed(file, mode));
     }
-    let read = |name: &str| {
-        let path = directory.join(name);
-        fs::read_to_string(&path).map_err(|error| StateError::Io(path, error))
-    };
-    let issued = Issued { chain: read(CHAIN)?, roots: read(ROOTS)? };
-    let revoked = if directory.join(REVOKED).exists() { read(REVOKED)? } else { String::new() };
-    Ok(Some(Credential { issued, revoked, key: read(KEY)? }))
+    let text = fs::read(&file).map_err(|error| StateError::Io(file, error))?;
+    serde_json::from_slice(&text).map(Some).map_err(|_| StateError::Damaged("readable content"))
 }
 
-/// Keeps `credential` in `directory` (made with mode 0700). Each file is replaced atomically, the key first, so a
-/// crash in between leaves a pair that does not fit, which `Identity` building refuses, and a new join follows.
+/// Keeps `credential` in `directory` (made with mode 0700). All of it is one file, replaced atomically: a crash leaves
+/// the identity before or this one, and never a key without its certificate, for which a new token would be needed.
 ///
 /// # Errors
 /// Those of the file system.
 pub fn save(directory: &Path, credential: &Credential) -> Result<(), StateError> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
     made.map_err(|error| StateError::Io(directory.to_owned(), error))?;
-    write(directory, KEY, &credential.key)?;
-    write(directory, ROOTS, &credential.issued.roots)?;
-    write(directory, REVOKED, &credential.revoked)?;
-    write(directory, CHAIN, &credential.issued.chain)
+    let text = serde_json::to_string(credential).map_err(|error| StateError::Io(directory.join(FILE), error.into()))?;
+    write(directory, FILE, &text)
 }
 
 fn write(directory: &Path, name: &str, text: &str) -> Result<(), StateError> {
     let (path, fresh) = (directory.join(name), directory.join(format!(".{name}.new")));
+    // What a crash left is not written into: its mode would be kept.
+    drop(fs::remove_file(&fresh));
     let written = OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(&fresh)
         .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
@@ -95,7 +91,7 @@ fn write(directory: &Path, name: &str, text: &str) -> Result<(), StateError> {
     written.map_err(|error| StateError::Io(path, error))
 }
 
-/// When a certificate starts and ends to be valid, in seconds since 1970.
+/// From when a certificate was to be used, and when it ends to be valid, in seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
     pub from: i64,
@@ -113,10 +109,15 @@ impl Credential {
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).map_err(|_| StateError::Damaged("private key"))?;
         let (_, leaf) =
             X509Certificate::from_der(&chain[0]).map_err(|_| StateError::Damaged("readable certificate"))?;
-        let validity =
-            Validity { from: leaf.validity().not_before.timestamp(), until: leaf.validity().not_after.timestamp() };
+        let from = leaf.validity().not_before.timestamp().max(self.obtained);
+        let validity = Validity { from, until: leaf.validity().not_after.timestamp() };
         let revoked = Revocations::parse(&self.revoked).map_err(|_| StateError::Damaged("revocation list"))?;
-        Ok((Identity { chain, key, roots, revoked: Arc::new(revoked) }, validity))
+        let mut federated = Vec::with_capacity(self.federated.len());
+        for (domain, pem) in &self.federated {
+            let roots = certificates(pem).ok_or(StateError::Damaged("root of another trust domain"))?;
+            federated.push((domain.as_str().into(), roots));
+        }
+        Ok((Identity { chain, key, roots, federated, revoked: Arc::new(revoked) }, validity))
     }
 }
 

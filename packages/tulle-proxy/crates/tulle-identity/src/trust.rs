@@ -3,8 +3,8 @@
 //! The stream is the holder's: it is opened with the identity held, and its acknowledgements tell the authority what
 //! that holder trusts, which a rotation of the root waits for.
 
-use envoy_types::pb::envoy::config::core::v3::{DataSource, Node, data_source::Specifier};
-use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{Secret, secret::Type};
+use envoy_types::pb::envoy::config::core::v3::{DataSource, Node, TypedExtensionConfig, data_source::Specifier};
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{Secret, SpiffeCertValidatorConfig, secret::Type};
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
 use envoy_types::pb::google::rpc::Status;
@@ -66,7 +66,8 @@ impl TrustStream {
             let Some(Type::ValidationContext(context)) = secret.r#type else {
                 return Err(CaError::Answer("the secret is no validation context"));
             };
-            let bundle = Bundle { roots: text(context.trusted_ca)?, lists: text(context.crl)? };
+            let federated = federated(context.custom_validator_config)?;
+            let bundle = Bundle { roots: text(context.trusted_ca)?, lists: text(context.crl)?, federated };
             return Ok(Pushed { bundle, nonce: response.nonce });
         }
     }
@@ -94,6 +95,17 @@ async fn open(
     drop(requests.send(first));
     let answer = SecretDiscoveryServiceClient::new(channel).delta_secrets(Requests(receiver)).await?;
     Ok(answer.into_inner())
+}
+
+/// The other trust domains of Envoy's SPIFFE validator, which the authority adds when the mesh is federated.
+fn federated(extension: Option<TypedExtensionConfig>) -> Result<Vec<(String, String)>, CaError> {
+    let Some(config) = extension.and_then(|extension| extension.typed_config) else { return Ok(Vec::new()) };
+    if !config.type_url.ends_with("SPIFFECertValidatorConfig") {
+        return Err(CaError::Answer("its validator is unknown"));
+    }
+    let decoded = SpiffeCertValidatorConfig::decode(&*config.value);
+    let decoded = decoded.map_err(|_| CaError::Answer("its trust domains cannot be read"))?;
+    decoded.trust_domains.into_iter().map(|each| Ok((each.name, text(each.trust_bundle)?))).collect()
 }
 
 fn text(source: Option<DataSource>) -> Result<String, CaError> {

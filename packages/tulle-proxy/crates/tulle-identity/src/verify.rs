@@ -13,6 +13,7 @@ use tulle_policy::StringTest;
 use webpki::{EndEntityCert, KeyUsage, RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy};
 
 use crate::bundle::Revocations;
+use crate::clock;
 use crate::peer::{self, PeerNames};
 
 /// What a peer must show.
@@ -33,7 +34,8 @@ pub struct Requirements {
 pub enum Spiffe {
     /// The peer must have exactly one URI SAN, a SPIFFE id of the mesh's form, in this trust domain: a root that signs
     /// for several domains must not let one speak in another's name.
-    In(Str),
+    /// Members of the other trust domains listed may show a chain to that domain's own roots.
+    In(Str, Vec<(Str, Vec<TrustAnchor<'static>>)>),
     NotRequired,
 }
 
@@ -63,6 +65,14 @@ struct NoNameMatches {
 }
 
 impl Requirements {
+    /// The roots that may vouch for a peer with these names: those of its own trust domain and no other's.
+    fn roots_for(&self, names: Option<&PeerNames>) -> &[TrustAnchor<'static>] {
+        let Spiffe::In(own, others) = &self.spiffe else { return &self.roots };
+        let found = names.and_then(|names| names.spiffe().ok()).map(|name| name.trust_domain);
+        let other = others.iter().find(|(domain, _)| domain != own && Some(domain) == found.as_ref());
+        other.map_or(&self.roots, |(_, roots)| roots)
+    }
+
     fn check(
         &self,
         leaf: &CertificateDer<'_>,
@@ -78,13 +88,24 @@ impl Requirements {
             let builder = builder.with_depth(RevocationCheckDepth::EndEntity);
             builder.with_status_policy(UnknownStatusPolicy::Allow).build()
         });
-        certificate
-            .verify_for_usage(algorithms.all, &self.roots, intermediates, now, usage, revocation, None)
-            .map_err(pki_error)?;
-        let names = peer::names(leaf).map_err(refused)?;
-        if let Spiffe::In(expected) = &self.spiffe {
+        let names = peer::names(leaf);
+        let roots = self.roots_for(names.as_ref().ok());
+        let verify = |time| {
+            certificate.verify_for_usage(algorithms.all, roots, intermediates, time, usage, revocation, None).map(drop)
+        };
+        let mut verified = Ok(());
+        for time in clock::times(now) {
+            verified = verify(time);
+            use webpki::Error::{CertExpired, CertNotValidYet};
+            if !matches!(verified, Err(CertExpired { .. } | CertNotValidYet { .. })) {
+                break;
+            }
+        }
+        verified.map_err(pki_error)?;
+        let names = names.map_err(refused)?;
+        if let Spiffe::In(expected, others) = &self.spiffe {
             let found = names.spiffe().map_err(refused)?.trust_domain;
-            if found != *expected {
+            if found != *expected && !others.iter().any(|(other, _)| *other == found) {
                 return Err(refused(ForeignTrustDomain { found, expected: expected.clone() }));
             }
         }

@@ -12,8 +12,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tulle_config::Secret;
 use tulle_config::store::Resources;
 use tulle_config::tls::{
-    CertificateSource, ClientCert, CommonTls, DataSource, DownstreamTls, SanKind, SanMatcher, SecretOrigin, SecretRef,
-    TlsVersion, TrustSource, UpstreamTls, Validation,
+    CertificateSource, ClientCert, CommonTls, DataSource, DownstreamTls, KeyExchange, SanKind, SanMatcher,
+    SecretOrigin, SecretRef, TlsVersion, TrustSource, UpstreamTls, Validation,
 };
 use tulle_identity::bundle::{self, Revocations};
 use tulle_identity::{Identity, IdentityCell, TlsContexts};
@@ -50,6 +50,7 @@ fn issue(root: &Root, params: CertificateParams, trusted: &Root) -> Identity {
         chain: vec![certificate.der().clone()],
         key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
         roots: vec![trusted.certificate.clone()],
+        federated: vec![],
         revoked: Arc::default(),
     }
 }
@@ -71,6 +72,7 @@ fn common(sans: &[&str]) -> CommonTls {
     CommonTls {
         min: TlsVersion::V1_3,
         max: TlsVersion::V1_3,
+        groups: vec![],
         alpn: vec![Arc::from(&b"h2"[..])],
         certificates: vec![CertificateSource::Secret(own("default"))],
         validation: Validation {
@@ -217,6 +219,68 @@ async fn while_roots_rotate_both_are_trusted() {
         shake(&contexts(Some(client)), &contexts(Some(server)), upstream(common(&[BACKEND]))).await;
     dialed.unwrap();
     accepted.unwrap();
+}
+
+#[tokio::test]
+async fn a_federated_trust_domain_is_vouched_for_by_its_own_roots_alone() {
+    const GUEST: &str = "spiffe://other.example/ns/default/sa/guest";
+    let (mesh, other, third) = (root(), root(), root());
+    let federated = |identity: Identity, domain: &str, with: &Root| {
+        contexts(Some(Identity { federated: vec![(domain.into(), vec![with.certificate.clone()])], ..identity }))
+    };
+    let server = federated(issue(&mesh, leaf(&[BACKEND]), &mesh), "other.example", &other);
+    let cases = [
+        ("a member", &mesh, CLIENT, true),
+        ("a guest", &other, GUEST, true),
+        ("a guest that the mesh's root vouches for", &mesh, GUEST, false),
+        ("a member that the other root vouches for", &other, CLIENT, false),
+        ("a guest that nobody knows", &third, GUEST, false),
+        ("a third domain", &other, "spiffe://third.example/ns/default/sa/guest", false),
+        ("a look-alike", &other, "spiffe://other.example.evil/ns/default/sa/guest", false),
+    ];
+    for (what, signer, uri, good) in cases {
+        // Both ends check alike: each sees the other as its peer.
+        let peer = federated(issue(signer, leaf(&[uri]), signer), "cluster.local", &mesh);
+        let trusting = CommonTls {
+            validation: Validation {
+                trust: Some(TrustSource::Inline(DataSource::Inline(mesh.pem.as_bytes().into()))),
+                sans: vec![],
+            },
+            ..common(&[])
+        };
+        let (_, accepted) = shake(&peer, &server, upstream(trusting)).await;
+        assert_eq!(accepted.is_ok(), good, "{what} as a client: {accepted:?}");
+        if signer.pem != mesh.pem || good {
+            let (dialed, _) = shake(&server, &peer, upstream(common(&[]))).await;
+            assert_eq!(dialed.is_ok(), good, "{what} as a server: {dialed:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_key_exchange_can_be_one_that_quantum_computers_do_not_break() {
+    let mesh = root();
+    let member = || contexts(Some(issue(&mesh, leaf(&[CLIENT]), &mesh)));
+    let with = |groups: &[KeyExchange]| CommonTls { groups: groups.to_vec(), ..common(&[]) };
+    let hybrid = [KeyExchange::X25519MlKem768];
+    let prefers = [KeyExchange::X25519MlKem768, KeyExchange::X25519];
+    let cases: [(&[KeyExchange], &[KeyExchange], Option<rustls::NamedGroup>); 4] = [
+        (&hybrid, &hybrid, Some(rustls::NamedGroup::X25519MLKEM768)),
+        (&prefers, &prefers, Some(rustls::NamedGroup::X25519MLKEM768)),
+        (&prefers, &[KeyExchange::X25519], Some(rustls::NamedGroup::X25519)),
+        (&hybrid, &[KeyExchange::X25519], None),
+    ];
+    for (client, server, expected) in cases {
+        let secrets: Resources<Secret> = Resources::default();
+        let config = member().client(&upstream(with(client)), &[], &secrets).unwrap();
+        let settings = DownstreamTls { common: with(server), ..downstream() };
+        let acceptor = TlsAcceptor::from(member().server(&settings, &secrets).unwrap());
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let name = ServerName::try_from("backend").unwrap();
+        let (dialed, _) = tokio::join!(TlsConnector::from(config).connect(name, near), acceptor.accept(far));
+        let agreed = dialed.ok().and_then(|stream| Some(stream.get_ref().1.negotiated_key_exchange_group()?.name()));
+        assert_eq!(agreed, expected, "{client:?} to {server:?}");
+    }
 }
 
 #[tokio::test]

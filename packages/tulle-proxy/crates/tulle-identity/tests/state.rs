@@ -10,9 +10,11 @@ fn credential() -> Credential {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::default().self_signed(&key).unwrap().pem();
     Credential {
-        issued: Issued { chain: certificate.clone(), roots: certificate },
+        issued: Issued { chain: certificate.clone(), roots: certificate.clone() },
         revoked: String::new(),
         key: key.serialize_pem(),
+        federated: vec![("other.example".to_owned(), certificate.clone())],
+        obtained: 7,
     }
 }
 
@@ -25,7 +27,7 @@ fn what_was_saved_is_found_again_and_private() {
     state::save(&directory, &kept).unwrap();
     assert_eq!(state::load(&directory).unwrap(), Some(kept.clone()));
     let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode(&directory), mode(&directory.join("key.pem"))), (0o700, 0o600));
+    assert_eq!((mode(&directory), mode(&directory.join("identity.json"))), (0o700, 0o600));
     assert!(!format!("{kept:?}").contains("PRIVATE"));
     kept.parse().unwrap();
 }
@@ -34,7 +36,7 @@ fn what_was_saved_is_found_again_and_private() {
 fn a_key_open_to_others_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     state::save(directory.path(), &credential()).unwrap();
-    let key = directory.path().join("key.pem");
+    let key = directory.path().join("identity.json");
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
     assert!(matches!(state::load(directory.path()), Err(StateError::Exposed(_, 0o640))));
 }
@@ -44,4 +46,17 @@ fn damage_is_named() {
     let mut damaged = credential();
     damaged.issued.chain = "nothing".into();
     assert!(matches!(damaged.parse(), Err(StateError::Damaged("certificate"))));
+}
+
+#[test]
+fn a_crash_while_saving_leaves_the_identity_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let kept = credential();
+    state::save(directory.path(), &kept).unwrap();
+    // What a process that is killed in the middle of writing leaves behind.
+    std::fs::write(directory.path().join(".identity.json.new"), "{\"issued\": {\"chain\"").unwrap();
+    assert_eq!(state::load(directory.path()).unwrap(), Some(kept));
+    let next = credential();
+    state::save(directory.path(), &next).unwrap();
+    assert_eq!(state::load(directory.path()).unwrap(), Some(next));
 }

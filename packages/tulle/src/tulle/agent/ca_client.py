@@ -16,7 +16,7 @@ from tulle.agent.held import Held
 from tulle.delivery.server import SDS
 from tulle.identity.keys import key_pem, new_key, signing_request
 from tulle.identity.names import CONTROL_PLANE_SERVER_NAME
-from tulle.identity.secrets import ROOT, SECRET
+from tulle.identity.secrets import ROOT, SECRET, federated_of
 from tulle.protos import message
 from tulle.protos.istio_ca import REQUEST, RESPONSE, SERVICE
 
@@ -48,7 +48,7 @@ class CertificateClient:
     async def renew(self, held: Held, life: timedelta, now: datetime) -> Held:
         """The next identity, with a new key. Raises as `join` does."""
         renewed = await self._request(self.renew_address, self._mutual(held), None, life, now)
-        return replace(renewed, revoked=held.revoked)
+        return replace(renewed, revoked=held.revoked, federated=held.federated)
 
     async def follow(self, held: Held, take: Callable[[Held], Awaitable[bool]]) -> None:
         """Has `take` called with `held` as the authority's pushes of roots and revocations change it.
@@ -66,10 +66,8 @@ class CertificateClient:
                     if not await take(held):
                         return
                     await stream.write(answer)
-            except grpc.aio.AioRpcError as error:
-                raise _explained(error, self.renew_address) from error
-            except asyncio.InvalidStateError as error:
-                # How gRPC says that the call had ended before something was written to it.
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+                # What ended the call is known to it alone: a write that comes too late fails with something else.
                 none = grpc.aio.Metadata()
                 ended = grpc.aio.AioRpcError(await stream.code(), none, none, await stream.details())
                 raise _explained(ended, self.renew_address) from error
@@ -134,7 +132,10 @@ def _pushed(held: Held, data: bytes) -> tuple[Held, bytes]:
     for resource in response.resources:
         secret = message(SECRET.partition("/")[2]).FromString(resource.resource.value)
         context = secret.validation_context
-        held = replace(held, root=context.trusted_ca.inline_string, revoked=context.crl.inline_string)
+        held = replace(
+            held, root=context.trusted_ca.inline_string, revoked=context.crl.inline_string,
+            federated=federated_of(context),
+        )
     answer: bytes = message(_REQUEST)(type_url=SECRET, response_nonce=response.nonce).SerializeToString()
     return held, answer
 

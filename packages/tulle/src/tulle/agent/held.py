@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tulle.identity.files import private_directory, read_private, write_private
@@ -15,7 +15,8 @@ FILE = "identity.json"
 class Held:
     """A key and its certificate in PEM; `root` is the mesh's, or two while roots rotate, the one that signs first.
 
-    `revoked` are revocation lists in PEM. Times are in seconds since 1970.
+    `revoked` are revocation lists in PEM; `federated` has the roots of all trust domains, if there are others.
+    Times are in seconds since 1970.
     """
 
     key: str
@@ -24,6 +25,7 @@ class Held:
     expires: float
     renew_at: float
     revoked: str = ""
+    federated: dict[str, str] = field(default_factory=dict)
 
 
 def load(directory: Path, now: float) -> Held | None:

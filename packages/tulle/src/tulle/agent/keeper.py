@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from tulle.agent.attestation import Attestation
 from tulle.agent.ca_client import (
     AuthorityUnavailableError,
     CertificateClient,
@@ -48,13 +49,13 @@ class IdentityKeeper:
         self,
         client: CertificateClient,
         state: Path,
-        token_file: Path,
+        token: Path | Attestation,
         life: timedelta = timedelta(0),
         clock: Time | None = None,
     ) -> None:
         self._client = client
         self._state = state
-        self._token_file = token_file
+        self._token = token
         self._life = life
         self._time = clock or Time()
         self._held: Held | None = None
@@ -136,16 +137,25 @@ class IdentityKeeper:
             except AuthorityUnavailableError as error:
                 _LOG.warning("no identity yet, next attempt in %.0f s: %s", pause, error)
                 await self._time.sleep(pause)
-                pause = min(2 * pause, LAST_RETRY)
+                pause = min(2 * pause, LAST_RETRY, self._longest_pause())
                 continue
             save(self._state, held)
             return self._take(held)
 
+    def _longest_pause(self) -> float:
+        """A tenth of what is left when renewals begin, so that certificates that live short are not slept through."""
+        if self._held is None:
+            return LAST_RETRY
+        return max(FIRST_RETRY, (self._held.expires - self._held.renew_at) / 10)
+
     async def _join(self) -> Held:
-        try:
-            token = self._token_file.read_text().strip()
-        except FileNotFoundError:
-            raise CertificateRefusedError(f"no join token in {self._token_file}") from None
+        if isinstance(self._token, Attestation):
+            token = await self._token.token()
+        else:
+            try:
+                token = self._token.read_text().strip()
+            except FileNotFoundError:
+                raise CertificateRefusedError(f"no join token in {self._token}") from None
         return await self._client.join(token, self._life, utc(self._time.now()))
 
     async def _renew(self) -> Held:

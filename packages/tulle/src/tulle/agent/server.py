@@ -19,7 +19,8 @@ from tulle.identity.secrets import Secrets, own_secret, root_secret, snapshot
 
 def secrets_of(held: Held) -> Secrets:
     """What Envoy is given of an identity."""
-    return snapshot([own_secret(held.leaf, held.key), root_secret(held.root, held.revoked)])
+    trusted = root_secret(held.root, held.revoked, held.federated)
+    return snapshot([own_secret(held.leaf, held.key), trusted])
 
 
 LOOK = 0.02

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from tulle.api import audit, mtls, tokens, trust, wire
+from tulle.api import audit, federation, mtls, tokens, trust, wire
 
 _REF = "#/components/schemas/{name}"
 
@@ -28,7 +28,9 @@ _OWN: tuple[tuple[str, str, str, type | None, Any], ...] = (
     ("delete", "/v1/placements", "Forget all placements", None, None),
 )
 
-ROUTES = (*_OWN, *trust.DESCRIPTIONS, *audit.DESCRIPTIONS, *mtls.DESCRIPTIONS, *tokens.DESCRIPTIONS)
+ROUTES = (
+    *_OWN, *trust.DESCRIPTIONS, *audit.DESCRIPTIONS, *mtls.DESCRIPTIONS, *tokens.DESCRIPTIONS, *federation.DESCRIPTIONS
+)
 
 
 def describe() -> dict[str, Any]:

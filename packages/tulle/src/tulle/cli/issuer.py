@@ -1,10 +1,11 @@
-"""The options that name an issuer given as files: `--ca-cert`, `--ca-key` and `--ca-root`, all three or none."""
+"""The options about issuing: an issuer given as files (all three or none), and how long certificates live."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,16 @@ class Issuer:
     def arguments(self) -> list[str]:
         """The same options again, for another command."""
         return ["--ca-cert", str(self.cert), "--ca-key", str(self.key), "--ca-root", str(self.root)]
+
+
+def _life(context: click.Context, parameter: click.Parameter, seconds: float | None) -> timedelta | None:
+    return timedelta(seconds=seconds) if seconds is not None else None
+
+
+leaf_life_option = click.option(
+    "--leaf-life", type=click.FloatRange(20, 14_400), metavar="SECONDS", callback=_life,
+    help="How long workloads' certificates live (default and most: four hours).",
+)
 
 
 def issuer_options(command: Callable[..., Any]) -> Callable[..., Any]:

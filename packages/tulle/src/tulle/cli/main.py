@@ -34,6 +34,7 @@ COMMANDS = {
     "audit": Entry("Trust", "audit", "audit", "Show and verify the audit log"),
     "backup": Entry("Trust", "backup", "backup", "Save the authority and the store"),
     "restore": Entry("Trust", "backup", "restore", "Bring a backup back"),
+    "federation": Entry("Trust", "federation", "federation", "Know the members of other meshes"),
     "token": Entry("Trust", "token", "token", "Let others use the admin API"),
     "mtls": Entry("Trust", "mtls", "mtls", "Find what still comes in plaintext"),
     "workload": Entry("Trust", "trust", "workload", "Revoke a workload's identity"),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import pwd
+from datetime import timedelta
 from pathlib import Path
 
 import click
 
 from tulle.cli.client import Client
 from tulle.cli.failure import FAILED, REFUSED, Failure
-from tulle.cli.issuer import Issuer, issuer_options
+from tulle.cli.issuer import Issuer, issuer_options, leaf_life_option
 from tulle.cli.objects import api_option, namespace_option
 from tulle.cli.state import default_state
 
@@ -24,6 +26,11 @@ from tulle.cli.state import default_state
 @click.option("--ready-file", type=click.Path(path_type=Path), metavar="FILE", help="Written when it serves.")
 @click.option("--ignore", "ignored", multiple=True, metavar="FILE", type=click.Path(path_type=Path),
               help="A file among the configuration's that is none; may be repeated.")
+@leaf_life_option
+@click.option("--attest-socket", "attest", type=click.Path(path_type=Path), metavar="SOCKET",
+              help="Where local processes get join tokens for whom they are.")
+@click.option("--attest", "users", multiple=True, metavar="USER=NS/ACCOUNT",
+              help="Whose processes may be that service account's workloads; may be repeated.")
 @click.option("--accept-older-store", "older", is_flag=True,
               help="Go on with a store from before what was in force last.")
 @click.argument("more", nargs=-1, metavar="[PATH]...")
@@ -37,6 +44,9 @@ def control_plane(
     ready_file: Path | None,
     ignored: tuple[Path, ...],
     older: bool,
+    leaf_life: timedelta | None,
+    attest: Path | None,
+    users: tuple[str, ...],
     more: tuple[str, ...],
     issuer: Issuer | None,
 ) -> None:
@@ -48,7 +58,7 @@ def control_plane(
     """
     from tulle.controlplane.main import ConfigurationRefused, Options, StateInUse, run
     from tulle.identity.files import UnsafeKeyError
-    from tulle.identity.signer import IssuerFiles, RootUnusableError
+    from tulle.identity.signer import MAX_LEAF_LIFE, IssuerFiles, RootUnusableError
     from tulle.sources.store_db import StoreError
 
     chosen = [Path(path) for path in (*paths, *more)]
@@ -56,14 +66,34 @@ def control_plane(
         if not path.exists():
             raise Failure(f"{path}: there is no such file or directory", REFUSED)
     files = IssuerFiles(issuer.cert, issuer.key, issuer.root) if issuer is not None else None
+    if bool(users) != (attest is not None):
+        raise click.UsageError("--attest-socket and --attest belong together")
+    options = Options(chosen, state or default_state(), api, xds, join, ready_file, files, ignored, older,
+                      leaf_life or MAX_LEAF_LIFE, attest.absolute() if attest else None, _accounts(users))
     try:
-        run(Options(chosen, state or default_state(), api, xds, join, ready_file, files, ignored, older))
+        run(options)
     except ConfigurationRefused as refused:
         raise Failure("\n".join(map(str, refused.diagnostics)), REFUSED) from refused
     except (StateInUse, RootUnusableError, UnsafeKeyError, StoreError) as error:
         raise Failure(str(error), REFUSED) from error
     except OSError as error:
         raise Failure(str(error), FAILED) from error
+
+
+def _accounts(users: tuple[str, ...]) -> dict[int, frozenset[tuple[str, str]]]:
+    """(namespace, service account) pairs by user id, of `USER=NS/ACCOUNT` words."""
+    found: dict[int, set[tuple[str, str]]] = {}
+    for word in users:
+        user, _, account = word.partition("=")
+        namespace, slash, name = account.partition("/")
+        if not (user and namespace and slash and name) or "/" in name:
+            raise click.UsageError(f"--attest {word!r} is not of the form USER=NAMESPACE/ACCOUNT")
+        try:
+            number = int(user) if user.isdecimal() else pwd.getpwnam(user).pw_uid
+        except KeyError:
+            raise click.UsageError(f"--attest: this machine has no user {user!r}") from None
+        found.setdefault(number, set()).add((namespace, name))
+    return {user: frozenset(accounts) for user, accounts in found.items()}
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})

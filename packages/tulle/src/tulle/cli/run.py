@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 
 from tulle.cli.failure import FAILED, REFUSED, Failure
-from tulle.cli.issuer import Issuer, issuer_options
+from tulle.cli.issuer import Issuer, issuer_options, leaf_life_option
 from tulle.cli.state import default_state
 
 
@@ -21,9 +22,10 @@ from tulle.cli.state import default_state
 @click.option("--state", type=click.Path(path_type=Path), metavar="DIR", help="Where CA, store and logs are.")
 @click.option("--ready-file", type=click.Path(path_type=Path), metavar="FILE",
               help="Appears when every workload is ready.")
+@leaf_life_option
 @issuer_options
 def up(paths: tuple[Path, ...], net: str, data_plane: str, state: Path | None, ready_file: Path | None,
-       issuer: Issuer | None) -> None:
+       leaf_life: timedelta | None, issuer: Issuer | None) -> None:
     """Run workloads as a mesh until Ctrl-C or SIGTERM.
 
     Starts a control plane, a sidecar per declared workload and the workloads' own commands, in one supervised tree;
@@ -42,8 +44,10 @@ def up(paths: tuple[Path, ...], net: str, data_plane: str, state: Path | None, r
     for path in paths:
         if not path.exists():
             raise Failure(f"{path}: there is no such file or directory", REFUSED)
-    execute_setup(run, Setup(paths, data_plane, state or default_state(), ready_file, announce,
-                             issuer=issuer.arguments() if issuer is not None else ()))
+    issuing = issuer.arguments() if issuer is not None else []
+    if leaf_life is not None:
+        issuing += ["--leaf-life", str(leaf_life.total_seconds())]
+    execute_setup(run, Setup(paths, data_plane, state or default_state(), ready_file, announce, issuer=issuing))
 
 
 def execute_setup(run: Any, setup: Any) -> None:

@@ -10,6 +10,7 @@ from tulle.link import Linked, link, relink_endpoints
 from tulle.model.diagnostics import Diagnostic, Severity
 from tulle.model.fragments import Fragment
 from tulle.model.services import EndpointSet
+from tulle.model.settings import MeshSettings
 from tulle.model.workloads import Placement, Process, SidecarMode, Workload, WorkloadRef
 from tulle.objects import ObjectKey, RawObject
 
@@ -55,6 +56,8 @@ class Compiled:
 class Compiler:
     """Compiles configurations one after the other. Its memory is a cache only: results never depend on it."""
 
+    settings: MeshSettings = field(default_factory=MeshSettings)
+    """What holds of the mesh before any object has said anything."""
     _lowered: dict[ObjectKey, tuple[RawObject, Lowered]] = field(default_factory=dict)
 
     def compile(self, objects: Objects, placed: Iterable[Placed]) -> Compiled:
@@ -62,7 +65,7 @@ class Compiler:
         results = [self._lower(objects[key]) for key in sorted(objects)]
         fragments = [fragment for result in results for fragment in result.fragments]
         placed = tuple(placed)
-        linked = link(_with_readiness(fragments, placed), [each.placement for each in placed])
+        linked = link(_with_readiness(fragments, placed), [each.placement for each in placed], self.settings)
         return Compiled(
             objects=objects,
             linked=linked,

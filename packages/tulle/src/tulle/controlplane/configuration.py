@@ -136,6 +136,18 @@ class Configuration:
         self._accept(draft, note)
         return self.accepted.revision
 
+    def federate(self, domains: Iterable[str]) -> None:
+        """Lets members of these other trust domains be known, by the roots that proxies are given for them."""
+        settings = replace(self._compiler.settings, federated_domains=tuple(sorted(domains)))
+        if settings == self._compiler.settings:
+            return
+        self._compiler.settings = settings
+        if self._current is not None:
+            current = self._current
+            compiled = self._compiler.compile(current.compiled.objects, self.placements.placed())
+            self._current = Draft(current.files, current.stored, current.overrides, compiled, current.findings)
+            self.changed(compiled)
+
     def placements_changed(self) -> None:
         """The fast path: other placements, the same objects."""
         current = self.current

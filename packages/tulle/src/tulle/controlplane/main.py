@@ -10,18 +10,21 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from tulle.api import wire
 from tulle.api.audit import routes as audit_routes
 from tulle.api.authenticate import Entrance
+from tulle.api.federation import routes as federation_routes
 from tulle.api.mtls import routes as mtls_routes
 from tulle.api.server import build
 from tulle.api.tokens import routes as token_routes
@@ -34,6 +37,7 @@ from tulle.controlplane.audit import Auditor
 from tulle.controlplane.compile import Compiled
 from tulle.controlplane.configuration import Changed, Configuration, ConfigurationRefused
 from tulle.controlplane.durable import write_atomically
+from tulle.controlplane.federation import Federation
 from tulle.controlplane.mtls import MtlsReporter
 from tulle.controlplane.placements import Placements
 from tulle.controlplane.service import Addresses, Service
@@ -43,6 +47,7 @@ from tulle.controlplane.version import version
 from tulle.delivery.contract import Authorize, Node, Peer
 from tulle.delivery.server import AdsServer
 from tulle.delivery.status import StatusRegistry
+from tulle.identity.attestation import Accounts, AttestationServer
 from tulle.identity.ca import Authority, utc_now
 from tulle.identity.files import guarded_file
 from tulle.identity.server import (
@@ -54,7 +59,7 @@ from tulle.identity.server import (
     joins_by_address,
     renewals_by_identity,
 )
-from tulle.identity.signer import IssuerFiles
+from tulle.identity.signer import MAX_LEAF_LIFE, IssuerFiles
 from tulle.identity.tokens import JoinTokens
 from tulle.sources.files import edits
 from tulle.sources.store import Store
@@ -66,6 +71,9 @@ TRUST_DOMAIN = "cluster.local"
 GRACE = 2.0
 API_FILE = "api.json"
 STORE = "store.db"
+REFRESH_LOOK = 60.0
+"""Seconds between looks at which bundles of other meshes are due again."""
+
 ROTATION_LOOK = 0.2
 """Seconds between looks at whom a rotation of the root waits for."""
 
@@ -83,6 +91,10 @@ class Options:
     issuer: IssuerFiles | None = None
     ignored: Sequence[Path] = ()
     older_store: bool = False
+    leaf_life: timedelta = MAX_LEAF_LIFE
+    attest: Path | None = None
+    """A Unix socket where processes of the users in ``accounts`` get their workloads' join tokens."""
+    accounts: Accounts = field(default_factory=dict)
 
 
 class StateInUse(Exception):
@@ -109,7 +121,7 @@ async def _serve(options: Options) -> None:
     stop = asyncio.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(each, stop.set)
-    authority = Authority.open(options.state, TRUST_DOMAIN, utc_now(), options.issuer)
+    authority = Authority.open(options.state, TRUST_DOMAIN, utc_now(), options.issuer, options.leaf_life)
     for name in (STORE, ACCEPTED):
         guarded_file(options.state / name)
     store = Store.open(options.state / STORE)
@@ -127,17 +139,30 @@ async def _serve(options: Options) -> None:
     registry = StatusRegistry()
     admin = AdminPort.listen(options.api)
     service = Service(configuration, book, registry, JoinTokens(store.ledger), _addresses(options, admin), auditor)
-    trust = TrustKeeper(authority, store.leaves, service, auditor.note, utc_now)
+    federation = Federation(store.federation, authority, auditor, utc_now)
+    trust = TrustKeeper(authority, store.leaves, service, auditor.note, utc_now, federation.roots())
+    federation.changed = _federator(trust, configuration)
+    configuration.federate(trust.federated)
+    trust.rename(configuration.current.compiled.linked.mesh.settings.trust_domain_aliases)
     ads = AdsServer(book, _authorizer(book, trust), registry)
     trust.cut += [ads.reauthorize, lambda: _bar(configuration, trust)]
     _bar(configuration, trust)
     ports = await _start_grpc(options, trust, service, ads)
-    configuration.changed = _publisher(book, service)
+    configuration.changed = _publisher(book, service, trust)
     watcher = asyncio.create_task(_watch(configuration, service))
     rotator = asyncio.create_task(_rotate(trust))
+    refresher = asyncio.create_task(_refresh(federation))
+    attestation = AttestationServer(options.accounts, service, service.tokens)
+    if options.attest is not None:
+        await attestation.start(options.attest)
     own_token = secrets.token_urlsafe(32)
     tokens = ApiTokens(store.tokens, auditor, time.time)
-    application = _application(service, trust, tokens, Entrance(tokens, own_token, local_owner=admin.loopback))
+    entrance = Entrance(tokens, own_token, local_owner=admin.loopback)
+    more = [
+        *trust_routes(trust), *audit_routes(auditor), *token_routes(tokens), *federation_routes(federation),
+        *mtls_routes(MtlsReporter(configuration)),
+    ]
+    application = _application(service, entrance, more)
     web = admin.server(application, AdminCertificate(authority, admin.host, utc_now))
     serving = asyncio.create_task(web.serve(sockets=[admin.listener]))
     service.serving = True
@@ -146,10 +171,13 @@ async def _serve(options: Options) -> None:
     service.stop_serving()
     watcher.cancel()
     rotator.cancel()
+    refresher.cancel()
+    attestation.stop()
     web.should_exit = True
     ads.close()
     trust.service.close()
-    await asyncio.gather(*(port.stop(GRACE) for port in ports), serving, watcher, rotator, return_exceptions=True)
+    ending = (*(port.stop(GRACE) for port in ports), serving, watcher, rotator, refresher)
+    await asyncio.gather(*ending, return_exceptions=True)
     store.close()
 
 
@@ -194,8 +222,24 @@ async def _rotate(trust: TrustKeeper) -> None:
         await asyncio.sleep(ROTATION_LOOK)
 
 
-def _publisher(book: SnapshotBook, service: Service) -> Changed:
+async def _refresh(federation: Federation) -> None:
+    """Has bundles that have a URL fetched again."""
+    while True:
+        await asyncio.sleep(REFRESH_LOOK)
+        await federation.refresh()
+
+
+def _federator(trust: TrustKeeper, configuration: Configuration) -> Callable[[dict[str, str]], None]:
+    def federate(roots: dict[str, str]) -> None:
+        trust.federate(roots)
+        configuration.federate(roots)
+
+    return federate
+
+
+def _publisher(book: SnapshotBook, service: Service, trust: TrustKeeper) -> Changed:
     def publish(compiled: Compiled) -> None:
+        trust.rename(compiled.linked.mesh.settings.trust_domain_aliases)
         book.update(compiled.linked.mesh)
         service.announce()
 
@@ -235,13 +279,7 @@ def _addresses(options: Options, admin: AdminPort) -> Addresses:
     return Addresses(admin.url, options.xds, options.join, TRUST_DOMAIN, str(options.state.resolve()), version())
 
 
-def _application(service: Service, trust: TrustKeeper, tokens: ApiTokens, entrance: Entrance) -> Starlette:
-    more = [
-        *trust_routes(trust),
-        *audit_routes(service.auditor),
-        *mtls_routes(MtlsReporter(service.configuration)),
-        *token_routes(tokens),
-    ]
+def _application(service: Service, entrance: Entrance, more: Sequence[Route]) -> Starlette:
     application = build(service, entrance, more)
     application.add_exception_handler(UnwritableError, _not_written)
     application.add_exception_handler(OSError, _not_written)

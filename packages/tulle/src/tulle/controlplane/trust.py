@@ -54,6 +54,10 @@ class TrustKeeper:
     registrations: Registrations
     audit: Audit
     clock: Callable[[], datetime]
+    federated: dict[str, str] = field(default_factory=dict)
+    """The roots of other trust domains in PEM."""
+    aliases: tuple[str, ...] = ()
+    """Trust domains that are this one by another name: the mesh's own roots vouch for them."""
     registry: StatusRegistry = field(default_factory=StatusRegistry)
     cut: list[Callable[[], None]] = field(default_factory=list)
     """Called when somebody was revoked or is no longer: looks again at who may be connected and reached."""
@@ -131,6 +135,17 @@ class TrustKeeper:
         for subscription in list(self._open):
             subscription.notify()
 
+    def federate(self, roots: dict[str, str]) -> None:
+        """Replaces the other trust domains, for everybody."""
+        self.federated = roots
+        self._trust_changed()
+
+    def rename(self, aliases: tuple[str, ...]) -> None:
+        """Replaces the mesh's other names, for everybody."""
+        if aliases != self.aliases:
+            self.aliases = aliases
+            self._trust_changed()
+
     def _secrets(self) -> Secrets:
         now = self.clock()
         revoked = self.leaves.revoked_serials(now.timestamp())
@@ -138,7 +153,10 @@ class TrustKeeper:
         # When there is a list at all, there is one for every issuer: Envoy refuses whom no list speaks of.
         signers = self.authority.trust.ordered if revoked else []
         lists = [each.revocations(revoked.get(each.fingerprint, []), number, now) for each in signers]
-        return snapshot([root_secret(self.authority.root_pem, "".join(lists))])
+        roots = self.authority.root_pem
+        own = dict.fromkeys((self.authority.trust_domain, *self.aliases), roots)
+        every = {**self.federated, **own} if self.federated or self.aliases else {}
+        return snapshot([root_secret(roots, "".join(lists), every)])
 
     # -- rotation of the root
 

@@ -65,8 +65,9 @@ class Trust:
 class Authority:
     """The mesh's issuers. Use `open`."""
 
-    def __init__(self, place: Path, trust_domain: str, trust: Trust) -> None:
+    def __init__(self, place: Path, trust_domain: str, trust: Trust, leaf_life: timedelta = MAX_LEAF_LIFE) -> None:
         self._place = place
+        self.leaf_life = leaf_life
         self.trust_domain = trust_domain
         self.trust = trust
         self.changed: list[Callable[[], None]] = []
@@ -74,7 +75,12 @@ class Authority:
 
     @classmethod
     def open(
-        cls, directory: Path, trust_domain: str, now: datetime, files: IssuerFiles | None = None
+        cls,
+        directory: Path,
+        trust_domain: str,
+        now: datetime,
+        files: IssuerFiles | None = None,
+        leaf_life: timedelta = MAX_LEAF_LIFE,
     ) -> Authority:
         """The issuers in `directory`/ca; on the first start, that in `files` or a root made there.
 
@@ -96,7 +102,7 @@ class Authority:
         signers = {each.root: _load(place, each) for each in state.issuers}
         for signer in signers.values():
             check(signer, trust_domain, now)
-        return cls(place, trust_domain, Trust(state, signers))
+        return cls(place, trust_domain, Trust(state, signers), leaf_life)
 
     @property
     def root_pem(self) -> str:
@@ -110,14 +116,15 @@ class Authority:
     def issue(
         self, key: PublicKey, identity: WorkloadIdentity, lifetime: timedelta, now: datetime
     ) -> Issued:
-        """A leaf for a workload, valid for `lifetime` (if positive) but at most `MAX_LEAF_LIFE`."""
+        """A leaf for a workload, valid for `lifetime` (if positive) but at most `leaf_life`."""
         subject = [
             x509.NameAttribute(NameOID.COMMON_NAME, identity.workload),
             *([x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, identity.app)] if identity.app else []),
             *([x509.NameAttribute(NameOID.DN_QUALIFIER, identity.version)] if identity.version else []),
         ]
         names = [x509.UniformResourceIdentifier(str(identity.spiffe_id))]
-        return self._sign(key, x509.Name(subject), names, lifetime, now)
+        life = min(lifetime, self.leaf_life) if lifetime > timedelta() else self.leaf_life
+        return self._sign(key, x509.Name(subject), names, life, now)
 
     def issue_server(self, key: PublicKey, addresses: Sequence[str], now: datetime) -> Issued:
         """The control plane's own certificate: its SPIFFE id, its fixed server name, these hosts and IPs."""

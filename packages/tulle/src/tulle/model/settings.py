@@ -71,7 +71,8 @@ class TlsDefaults:
 @dataclass(frozen=True, slots=True)
 class MeshSettings:
     """`root_namespace` holds the policies of the whole mesh. `trust_domain_aliases` are names that its identities
-    had or will have. `allowed_addresses` (networks) may be called although proxies refuse such addresses.
+    had or will have; `federated_domains` are other meshes', whose own roots vouch for them. `allowed_addresses`
+    (networks) may be called although proxies refuse such addresses.
     """
 
     trust_domain: str = "cluster.local"
@@ -80,6 +81,7 @@ class MeshSettings:
     access_log: AccessLog = AccessLog()
     tracing: Tracing = Tracing()
     trust_domain_aliases: tuple[str, ...] = ()
+    federated_domains: tuple[str, ...] = ()
     outbound: OutboundPolicy = OutboundPolicy.REGISTRY_ONLY
     path_normalization: PathNormalization = PathNormalization.BASE
     tls: TlsDefaults = TlsDefaults()
@@ -91,6 +93,11 @@ class MeshSettings:
     def trust_domains(self) -> tuple[str, ...]:
         """Every trust domain whose identities are the mesh's own."""
         return (self.trust_domain, *self.trust_domain_aliases)
+
+    @property
+    def peer_domains(self) -> tuple[str, ...]:
+        """Every trust domain whose members are known here, if by the right roots."""
+        return (*self.trust_domains, *self.federated_domains)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ def _message_names(proto: FileDescriptorProto) -> Iterator[str]:
             yield name
             yield from walk(name, declared.nested_type)
 
-    return walk(proto.package, proto.message_type)
+    return (name.removeprefix(".") for name in walk(proto.package, proto.message_type))
 
 
 @cache
@@ -70,9 +70,10 @@ def _registry() -> _Registry:
     from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
     from tulle.protos.istio_ca import istio_ca_file
+    from tulle.protos.spiffe import spiffe_file
 
     data = package_files("tulle.protos").joinpath("xds.binpb.z").read_bytes()
-    return _Registry([*FileDescriptorSet.FromString(zlib.decompress(data)).file, istio_ca_file()])
+    return _Registry([*FileDescriptorSet.FromString(zlib.decompress(data)).file, istio_ca_file(), spiffe_file()])
 
 
 @cache

@@ -14,6 +14,7 @@ from typing import Any
 
 from tulle.objects import ObjectError, ObjectKey, RawObject
 from tulle.sources.store_db import CorruptStoreError, Database, StoreError
+from tulle.sources.store_federation import FederationLedger
 from tulle.sources.store_leaves import LeafLedger
 from tulle.sources.store_ledger import Ledger
 from tulle.sources.store_tokens import TokenLedger
@@ -75,7 +76,8 @@ class Store:
     """All applied objects, in memory as on disk. Use `open`; belongs to the thread that opened it.
 
     `ledger` keeps, in the same file, what is not configuration: join tokens, the audit log, placements; `leaves`
-    the certificates that are out, and who was revoked; `tokens` those of the admin API.
+    the certificates that are out, and who was revoked; `tokens` those of the admin API, `federation` the trust
+    domains that the mesh is federated with.
     """
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
@@ -85,6 +87,7 @@ class Store:
         self.ledger = Ledger(database)
         self.leaves = LeafLedger(database)
         self.tokens = TokenLedger(database)
+        self.federation = FederationLedger(database)
 
     @classmethod
     def open(cls, path: Path, clock: Callable[[], float] = time.time) -> Store:

@@ -12,7 +12,7 @@ from pathlib import Path
 APPLICATION_ID = 0x74756C6C
 """Marks the file as ours ("tull" in ASCII), so that no other database is taken for a store."""
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 _SCHEMA = """
 CREATE TABLE objects (
@@ -71,10 +71,17 @@ CREATE TABLE api_tokens (
 ) WITHOUT ROWID;
 """
 
+_TO_VERSION_5 = """
+CREATE TABLE federation (
+    domain TEXT PRIMARY KEY, roots TEXT NOT NULL, url TEXT NOT NULL, updated REAL NOT NULL
+) WITHOUT ROWID;
+"""
+
 _UPGRADES = {
-    1: _TO_VERSION_2 + _TO_VERSION_3 + _TO_VERSION_4,
-    2: _TO_VERSION_3 + _TO_VERSION_4,
-    3: _TO_VERSION_4,
+    1: _TO_VERSION_2 + _TO_VERSION_3 + _TO_VERSION_4 + _TO_VERSION_5,
+    2: _TO_VERSION_3 + _TO_VERSION_4 + _TO_VERSION_5,
+    3: _TO_VERSION_4 + _TO_VERSION_5,
+    4: _TO_VERSION_5,
 }
 """What leads from each older version to the present one."""
 

@@ -53,7 +53,7 @@ class Setup:
     show: Show = field(default_factory=Console)
     companion: Companion | None = None
     issuer: Sequence[str] = ()
-    """The control plane's options for an issuer given as files."""
+    """The control plane's options about its issuer and how long certificates live."""
 
 
 def run(setup: Setup) -> None:

@@ -39,7 +39,7 @@ def plaintext() -> dict[str, Any]:
 
 
 def mesh_server(trust_domains: Sequence[str], alpn: Sequence[str]) -> dict[str, Any]:
-    """What an inbound filter chain speaks: TLS 1.3, a client certificate of one of the mesh's trust domains."""
+    """What an inbound filter chain speaks: TLS 1.3, a client certificate of one of the known trust domains."""
     peers = [{"san_type": "URI", "matcher": {"prefix": f"spiffe://{each}/"}} for each in trust_domains]
     return extension(
         "envoy.transport_sockets.tls",

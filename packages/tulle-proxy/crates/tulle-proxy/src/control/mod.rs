@@ -140,9 +140,9 @@ impl Control {
     }
 
     async fn keep_identity(&self) {
-        let Some(file) = &self.options.identity else { return std::future::pending().await };
+        let config: Option<JoinConfig> = self.options.identity.as_ref().and_then(IdentityFile::join_config);
+        let Some(config) = config else { return std::future::pending().await };
         let log = self.options.log.clone();
-        let config: JoinConfig = file.join_config();
         let report = move |event| log.say(Level::Info, || format!("identity: {event}"));
         keep_identity(config, self.identity.clone(), self.launch.seed, report).await;
     }

@@ -6,8 +6,8 @@ use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls_pb;
 use tls_pb::common_tls_context as common_pb;
 use tulle_config::tls::{
-    CertificateSource, ClientCert, CommonTls, SanKind, SanMatcher, SecretOrigin, SecretRef, TlsCertificate, TlsVersion,
-    TrustSource, Validation,
+    CertificateSource, ClientCert, CommonTls, KeyExchange, SanKind, SanMatcher, SecretOrigin, SecretRef,
+    TlsCertificate, TlsVersion, TrustSource, Validation,
 };
 use tulle_config::{DownstreamTls, Secret, UpstreamTls};
 use tulle_core::Str;
@@ -98,9 +98,9 @@ fn common_tls(cx: &mut Cx, message: tls_pb::CommonTlsContext) -> Option<CommonTl
     } = message;
     refuse!(cx; tls_certificate_provider_instance, custom_tls_certificate_selector,
         tls_certificate_certificate_provider, tls_certificate_certificate_provider_instance, custom_handshaker, key_log);
-    let (min, max) = match tls_params {
-        Some(params) => cx.field("tls_params", |cx| versions(cx, params))?,
-        None => (TlsVersion::V1_2, TlsVersion::V1_3),
+    let (min, max, groups) = match tls_params {
+        Some(params) => cx.field("tls_params", |cx| parameters(cx, params))?,
+        None => (TlsVersion::V1_2, TlsVersion::V1_3, Vec::new()),
     };
     let inline = cx.each("tls_certificates", tls_certificates, certificate);
     let named = cx.each("tls_certificate_sds_secret_configs", tls_certificate_sds_secret_configs, secret_ref);
@@ -108,6 +108,7 @@ fn common_tls(cx: &mut Cx, message: tls_pb::CommonTlsContext) -> Option<CommonTl
     Some(CommonTls {
         min,
         max,
+        groups,
         alpn: alpn_protocols.into_iter().map(|protocol| protocol.into_bytes().into()).collect(),
         certificates: inline.chain(named.into_iter().map(CertificateSource::Secret)).collect(),
         validation: match validation_context_type {
@@ -117,7 +118,7 @@ fn common_tls(cx: &mut Cx, message: tls_pb::CommonTlsContext) -> Option<CommonTl
     })
 }
 
-fn versions(cx: &mut Cx, message: tls_pb::TlsParameters) -> Option<(TlsVersion, TlsVersion)> {
+fn parameters(cx: &mut Cx, message: tls_pb::TlsParameters) -> Option<(TlsVersion, TlsVersion, Vec<KeyExchange>)> {
     use tls_pb::tls_parameters::TlsProtocol;
     let tls_pb::TlsParameters {
         tls_minimum_protocol_version,
@@ -128,8 +129,9 @@ fn versions(cx: &mut Cx, message: tls_pb::TlsParameters) -> Option<(TlsVersion, 
         compliance_policies,
     } = message;
     refuse!(cx; signature_algorithms, compliance_policies);
-    // The TLS library has only suites and curves that are safe, and no list to choose from them.
-    without_effect!(cx; cipher_suites, ecdh_curves);
+    // The TLS library has only suites that are safe, and no list to choose from them.
+    without_effect!(cx; cipher_suites);
+    let groups = cx.each("ecdh_curves", ecdh_curves, key_exchange);
     let min = cx.enumeration::<TlsProtocol>("tls_minimum_protocol_version", tls_minimum_protocol_version)?;
     let max = cx.enumeration::<TlsProtocol>("tls_maximum_protocol_version", tls_maximum_protocol_version)?;
     let min = match min {
@@ -151,7 +153,21 @@ fn versions(cx: &mut Cx, message: tls_pb::TlsParameters) -> Option<(TlsVersion, 
     if min > max {
         cx.error("the minimum version is above the maximum");
     }
-    Some((min, max))
+    Some((min, max, groups))
+}
+
+/// BoringSSL's names, as Envoy takes them.
+fn key_exchange(cx: &mut Cx, name: String) -> Option<KeyExchange> {
+    match name.as_str() {
+        "X25519MLKEM768" => Some(KeyExchange::X25519MlKem768),
+        "X25519" => Some(KeyExchange::X25519),
+        "P-256" => Some(KeyExchange::P256),
+        "P-384" => Some(KeyExchange::P384),
+        _ => {
+            cx.error("the key exchanges are X25519MLKEM768, X25519, P-256 and P-384");
+            None
+        }
+    }
 }
 
 fn certificate(cx: &mut Cx, message: tls_pb::TlsCertificate) -> Option<TlsCertificate> {

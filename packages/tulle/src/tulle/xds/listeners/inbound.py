@@ -76,13 +76,13 @@ def _secured(
     tcp_chain = {
         "name": f"{name}|tcp",
         "filter_chain_match": {"transport_protocol": "tls"},
-        "transport_socket": tls.mesh_server(settings.trust_domains, ()),
+        "transport_socket": tls.mesh_server(settings.peer_domains, ()),
         "filters": tcp,
     }
     http_chain = {
         "name": f"{name}|http",
         "filter_chain_match": {"transport_protocol": "tls"},
-        "transport_socket": tls.mesh_server(settings.trust_domains, _HTTP_ALPN),
+        "transport_socket": tls.mesh_server(settings.peer_domains, _HTTP_ALPN),
         "filters": http,
     }
     if inbound.protocol.is_http:
