@@ -109,7 +109,7 @@ def test_what_would_not_work_is_refused_at_the_start(tmp_path: Path, issuer: Mad
 def test_missing_damaged_and_open_files_are_named(tmp_path: Path) -> None:
     files = written(tmp_path / "files", authority("i", ROOT), ROOT)
     missing = IssuerFiles(tmp_path / "nowhere.pem", files.key, files.root)
-    with pytest.raises(RootUnusableError, match=r"nowhere\.pem: there is no such file"):
+    with pytest.raises(RootUnusableError, match=r"nowhere\.pem cannot be read: No such file"):
         Authority.open(tmp_path / "state", "cluster.local", NOW, missing)
     files.key.chmod(0o644)
     with pytest.raises(UnsafeKeyError, match=r"ca\.key.*open to other users"):

@@ -47,7 +47,8 @@ def describe() -> dict[str, Any]:
         if answered is not None:
             answer["content"] = _content(next(by_shape))
         failure = {"description": "refused", "content": _content({"$ref": _REF.format(name="Failure")})}
-        operation["responses"] = {"200" if answered else "204": answer, "default": failure}
+        done = "200" if answered is not None or method == "get" else "204"
+        operation["responses"] = {done: answer, "default": failure}
         paths.setdefault(path, {})[method] = operation
     return {
         "openapi": "3.1.0",

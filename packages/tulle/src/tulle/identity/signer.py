@@ -167,8 +167,8 @@ def from_files(files: IssuerFiles) -> Signer:
         raise RootUnusableError(f"{files.root} holds {1 + len(more)} certificates; give the one root")
     try:
         key = serialization.load_pem_private_key(read_private(files.key), password=None)
-    except FileNotFoundError as error:
-        raise RootUnusableError(f"{files.key}: there is no such file") from error
+    except OSError as error:
+        raise RootUnusableError(f"{files.key} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError) as error:
         raise RootUnusableError(f"{files.key} holds no private key without a passphrase: {error}") from error
     if not isinstance(key, IssuerKey):
@@ -226,8 +226,8 @@ def _check_authority(certificate: x509.Certificate, below: int, now: datetime) -
 def _certificates(path: Path) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(path.read_bytes())
-    except FileNotFoundError as error:
-        raise RootUnusableError(f"{path}: there is no such file") from error
+    except OSError as error:
+        raise RootUnusableError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise RootUnusableError(f"{path} is damaged: it holds no PEM certificate ({error})") from error
 
