@@ -12,7 +12,7 @@ use tulle_http::h1::conn::{Connection, NoHead, Trailers};
 use tulle_http::h1::{Http10, Limits, Refused, Underscores};
 use tulle_http::{Broken, Side};
 
-use super::Client;
+use super::{Client, Manager};
 use crate::exchange::record::Record;
 use crate::exchange::reply::Reply;
 use crate::exchange::{self, Ending, Exchange, Heads, LastOnConnection};
@@ -35,7 +35,17 @@ pub async fn serve(worker: &Rc<Worker>, client: &Client, hcm: &Arc<Hcm>, mut con
         conn.idle();
         let next = next_request(client, hcm, conn, &limits, (&mut heads, &mut alarm, born)).await;
         served += 1;
-        let last = hcm.max_requests_per_connection.is_some_and(|max| served >= max) || client.outdated(worker);
+        let outdated = client.outdated(worker);
+        let newer;
+        let hcm = match if outdated { client.manager(worker) } else { Manager::Same } {
+            Manager::Same => hcm,
+            Manager::Now(manager) => {
+                newer = manager;
+                &newer
+            }
+            Manager::Nobody => break,
+        };
+        let last = hcm.max_requests_per_connection.is_some_and(|max| served >= max) || outdated;
         let x = Exchange {
             worker,
             hcm,

@@ -14,7 +14,7 @@ use tulle_http::h2::stream::Request;
 use tulle_http::h2::{Config, H2Stream, Link, Malformed, Pulse, Reason, Rhythm, head as h2_head};
 use tulle_http::{Side, Stream};
 
-use super::Client;
+use super::{Client, Manager};
 use crate::exchange::record::Record;
 use crate::exchange::reply::Reply;
 use crate::exchange::{self, Exchange, Heads, LastOnConnection};
@@ -31,10 +31,16 @@ pub async fn serve(worker: &Rc<Worker>, client: Rc<Client>, hcm: Arc<Hcm>, strea
     let mut life = Life::new(&hcm, seed);
     while let Some(stream) = std::future::poll_fn(|cx| life.poll(cx, &client, &link)).await {
         life.served += 1;
-        if hcm.max_requests_per_connection.is_some_and(|max| life.served >= max) || client.outdated(worker) {
+        let outdated = client.outdated(worker);
+        if hcm.max_requests_per_connection.is_some_and(|max| life.served >= max) || outdated {
             link.shutdown();
         }
-        let (worker, client, hcm) = (worker.clone(), client.clone(), hcm.clone());
+        let hcm = match if outdated { client.manager(worker) } else { Manager::Same } {
+            Manager::Same => hcm.clone(),
+            Manager::Now(manager) => manager,
+            Manager::Nobody => continue,
+        };
+        let (worker, client) = (worker.clone(), client.clone());
         tokio::task::spawn_local(serve_stream(worker, client, hcm, stream));
     }
     let _limit = tokio::time::timeout(LINGER, std::future::poll_fn(|cx| link.poll_goodbye(cx))).await;

@@ -47,6 +47,7 @@ impl Client {
     /// Whether the listener has changed or gone since the connection was accepted: such a connection is asked to end,
     /// so that nobody is served by old settings for long.
     pub fn outdated(&self, worker: &Worker) -> bool {
+        worker.catch_up();
         let (at, outdated) = self.checked.get();
         if at == worker.applied() {
             return outdated;
@@ -56,6 +57,30 @@ impl Client {
         let outdated = current.is_none_or(|current| !Arc::ptr_eq(current, &self.listener));
         self.checked.set((worker.applied(), outdated));
         outdated
+    }
+}
+
+/// Who decides about the next request of a connection whose listener has changed.
+pub enum Manager {
+    /// The one that decided before: the listener is gone, and its connections are being drained.
+    Same,
+    /// The chain's, as it is now.
+    Now(Arc<Hcm>),
+    /// There is no such chain any more, so that nothing is allowed.
+    Nobody,
+}
+
+impl Client {
+    /// By the configuration in force: a request is not judged by rules that have been replaced, however old its
+    /// connection is.
+    pub fn manager(&self, worker: &Worker) -> Manager {
+        let config = worker.config();
+        let Some(listener) = config.listeners.get(&self.listener.name) else { return Manager::Same };
+        let mut chains = listener.chains.iter().chain(&listener.default_chain);
+        match chains.find(|chain| chain.name == self.chain).map(|chain| &chain.filter) {
+            Some(NetworkFilter::Http(hcm)) => Manager::Now(hcm.clone()),
+            Some(NetworkFilter::Tcp(_)) | None => Manager::Nobody,
+        }
     }
 }
 

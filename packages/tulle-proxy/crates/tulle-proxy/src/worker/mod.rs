@@ -20,6 +20,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tulle_balance::{EndpointSet, LocalCluster, Locality, LocalityMode};
+use tulle_config::store::{ConfigStore, Generation};
 use tulle_config::{Cluster, Config, RouteSource};
 use tulle_connect::Dialer as _;
 use tulle_connect::{Shared, Upstream};
@@ -52,6 +53,9 @@ pub struct Worker {
     config: RefCell<Arc<Config>>,
     targets: RefCell<HashMap<Str, Rc<Target>>>,
     pub dynamic: Dynamic,
+    store: Arc<ConfigStore>,
+    /// The configuration that was last looked for, by requests that must not be judged by an older one.
+    seen: Cell<Generation>,
     shared: Shared,
     /// This proxy's place, and the cluster of the proxies like it.
     home: Option<(Locality, Str)>,
@@ -64,6 +68,7 @@ impl Worker {
     /// `seed` differs between workers and between processes.
     pub fn new(launch: &Launch, seed: u64) -> Rc<Worker> {
         let clock = Rc::new(Clock::new(launch.started));
+        let seen = launch.store.generation();
         let config = launch.store.load();
         let tls = Rc::new(TlsCache::new(launch.contexts.clone(), &config));
         let ticking = clock.clone();
@@ -81,6 +86,8 @@ impl Worker {
             config: RefCell::new(config),
             targets: RefCell::default(),
             dynamic: Dynamic::default(),
+            store: launch.store.clone(),
+            seen: Cell::new(seen),
             shared,
             home: launch.local_cluster.clone().map(|name| (launch.node.locality.clone(), name)),
             applied: Cell::new(0),
@@ -146,6 +153,15 @@ impl Worker {
     /// Where the control plane listens.
     pub fn own_servers(&self) -> &[SocketAddr] {
         self.tls.own_servers()
+    }
+
+    /// Takes over a configuration that has been published, and so acknowledged, and that the loop has not come to yet:
+    /// whoever is told that a rule is in force may rely on it.
+    pub fn catch_up(&self) {
+        let newest = self.store.generation();
+        if self.seen.replace(newest) != newest {
+            self.apply(self.store.load());
+        }
     }
 
     /// Takes over a newer configuration. Exchanges in flight finish on what they began with.

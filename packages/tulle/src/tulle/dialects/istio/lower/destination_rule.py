@@ -173,7 +173,20 @@ def _tls(written: schema.ClientTls, path: Path, findings: Findings) -> ClientTls
             if not value:
                 message = f"mode MUTUAL needs {name} or credentialName"
                 findings.error("missing-field", message, path)
-    if written.mode == "SIMPLE" and written.insecure_skip_verify:
+    if written.credential_name:
+        message = "secrets are not read by name yet: without it the certificate would be missing"
+        hint = "write clientCertificate, privateKey and caCertificates"
+        findings.error("unsupported", message, (*path, "credentialName"), hint)
+    if written.mode == "ISTIO_MUTUAL":
+        for name, value in (
+            ("clientCertificate", written.client_certificate),
+            ("privateKey", written.private_key),
+            ("caCertificates", written.ca_certificates),
+        ):
+            if value:
+                message = f"mode ISTIO_MUTUAL uses the mesh's own identity, and no {name}"
+                findings.error("conflicting-fields", message, (*path, name))
+    if written.mode in ("SIMPLE", "MUTUAL") and written.insecure_skip_verify:
         message = "the server's certificate is not checked: anybody can answer in its place"
         findings.warning("insecure", message, (*path, "insecureSkipVerify"))
     return ClientTls(
