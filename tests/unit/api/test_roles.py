@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tulle.api import audit, federation, mtls, tokens, trust
 from tulle.api.authenticate import Entrance
 from tulle.api.backend import Refused
 from tulle.api.caller import CALLER
@@ -138,3 +140,20 @@ def test_buckets_fill_by_time_and_are_bounded_in_number() -> None:
     for number in range(MOST_KEYS + 10):
         buckets.take(str(number), 1.0)
     assert len(buckets._left) <= MOST_KEYS
+
+
+def test_no_route_of_the_api_is_without_its_need() -> None:
+    backend: Any = object()
+    more = [
+        route
+        for part in (audit, federation, mtls, tokens, trust)
+        for route in part.routes(backend)  # type: ignore[attr-defined]
+    ]
+    open_to_all = set()
+    for route in build(backend, Entrance(Tokens()), more).routes:
+        asks = route.endpoint.__closure__
+        needs = [cell.cell_contents for cell in asks or () if isinstance(cell.cell_contents, Need)]
+        assert len(needs) == 1, f"{route} is not guarded"
+        if needs == [Need.NOTHING]:
+            open_to_all.add(route.path)
+    assert open_to_all == {"/healthz", "/openapi.json", "/v1/bundle"}
