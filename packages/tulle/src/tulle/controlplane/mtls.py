@@ -27,8 +27,8 @@ class MtlsReporter:
         workloads = list(linked.mesh.workloads.values())
         texts = await scrape_all([Proxy(each.ref.namespace, each.ref.name, each.admin) for each in workloads])
         told = list(zip(workloads, texts, strict=True))
-        silent = [f"{each.ref.namespace}/{each.ref.name}" for each, text in told if not text]
-        edges = [edge for each, text in told for edge in _edges(each, text)]
+        silent = [f"{each.ref.namespace}/{each.ref.name}" for each, text in told if text is None]
+        edges = [edge for each, text in told for edge in _edges(each, text or "")]
         return report(workloads, linked.declared.security, edges, silent)
 
 

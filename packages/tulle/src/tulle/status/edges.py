@@ -43,7 +43,7 @@ _Edges = dict[_Key, _Edge]
 
 async def collect(proxies: Sequence[Proxy]) -> list[wire.EdgeView]:
     """Asks all sidecars at once; one that does not answer contributes nothing."""
-    texts = await scrape_all(proxies)
+    texts = [text or "" for text in await scrape_all(proxies)]
     edges: _Edges = {}
     for proxy, text in zip(proxies, texts, strict=True):
         if "\nistio_requests_total{" in f"\n{text}":
@@ -53,17 +53,17 @@ async def collect(proxies: Sequence[Proxy]) -> list[wire.EdgeView]:
     return [_view(key, edge) for key, edge in sorted(edges.items()) if edge.requests]
 
 
-async def scrape_all(proxies: Sequence[Proxy]) -> list[str]:
-    """The metrics of every sidecar, asked at once; empty for one that does not answer."""
+async def scrape_all(proxies: Sequence[Proxy]) -> list[str | None]:
+    """The metrics of every sidecar, asked at once; None for one that does not answer."""
     async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as http:
         return await asyncio.gather(*(_scrape(http, proxy) for proxy in proxies))
 
 
-async def _scrape(http: httpx.AsyncClient, proxy: Proxy) -> str:
+async def _scrape(http: httpx.AsyncClient, proxy: Proxy) -> str | None:
     try:
         return (await http.get(f"http://127.0.0.1:{proxy.admin}/stats/prometheus")).text
     except httpx.HTTPError:
-        return ""
+        return None
 
 
 def _add_istio(edges: _Edges, found: Iterable[Sample]) -> None:

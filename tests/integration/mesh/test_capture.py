@@ -1,0 +1,102 @@
+"""What passes between two sidecars: TLS 1.3, nothing readable; plaintext is refused, and told where it is taken."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+
+from mesh_load import Connection
+from mesh_runner import BACKEND, Mesh, StartMesh
+from tap import APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, TLS_1_3, Tap, records, versions
+
+MARKS = ("mark-in-the-path", "mark-in-a-header", "mark-in-the-name")
+
+TAPPED = """
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {{name: tap}}
+spec:
+  address: 127.0.0.1
+  ports: {{http: {port}}}
+  labels: {{app: tapped, security.istio.io/tlsMode: istio}}
+  serviceAccount: backend
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: tapped}}
+spec:
+  selector: {{app: tapped}}
+  ports: [{{name: http, port: 80}}]
+---
+apiVersion: tulle.dev/v1alpha1
+kind: MeshSettings
+metadata: {{name: mesh}}
+spec: {{egress: {{allowedAddresses: [127.0.0.0/8]}}}}
+"""
+
+PERMISSIVE = """
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: backend}
+spec: {selector: {matchLabels: {app: backend}}, mtls: {mode: PERMISSIVE}}
+"""
+
+
+def inbound(mesh: Mesh, workload: str) -> int:
+    """Where the workload's sidecar listens for its first port."""
+    placed = {each["name"]: each["placement"] for each in mesh.status()["workloads"]}
+    return int(placed[workload]["inbound"][0]["listen"])
+
+
+def test_between_sidecars_is_tls_1_3_and_nothing_readable(start_mesh: StartMesh) -> None:
+    with Tap() as tap:
+        mesh = start_mesh(BACKEND.replace("NAME: v1", f"NAME: {MARKS[2]}") + TAPPED.format(port=tap.port))
+        tap.target = inbound(mesh, "backend-v1")
+        connection = Connection(int(mesh.workload("client")["outbound"]), "tapped")
+        status, body = connection.get(f"/{MARKS[0]}", {"x-mark": MARKS[1]})
+        assert (status, json.loads(body)) == (200, {"name": MARKS[2], "path": f"/{MARKS[0]}"})
+        captured = [(bytes(sent), bytes(received)) for sent, received in tap.seen]
+    assert captured
+    for sent, received in captured:
+        assert not any(mark.encode() in data for mark in MARKS for data in (sent, received))
+        (first, client_hello), *further = records(sent)
+        assert (first, versions(client_hello)) == (HANDSHAKE, TLS_1_3)
+        (first, server_hello), *answers = records(received)
+        assert (first, versions(server_hello)) == (HANDSHAKE, TLS_1_3)
+        kinds = {kind for kind, _ in (*further, *answers)}
+        assert APPLICATION_DATA in kinds
+        assert kinds <= {APPLICATION_DATA, CHANGE_CIPHER_SPEC}
+
+
+def test_plaintext_is_refused_until_a_policy_takes_it_and_then_reported(start_mesh: StartMesh) -> None:
+    mesh = start_mesh()
+    port = inbound(mesh, "backend-v1")
+    with socket.create_connection(("127.0.0.1", port), 10) as plain:
+        plain.sendall(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            assert plain.recv(100) == b""
+    told = json.loads(mesh.tulle("mtls", "report", "-o", "json").stdout)
+    assert (told["edges"], told["workloads"], told["silent"]) == ([], [], [])
+    assert mesh.tulle("apply", "-f", "-", text=PERMISSIVE).returncode == 0
+    mesh.until(mesh.synced, "the policy is in force")
+
+    def answered() -> bool:
+        try:
+            return Connection(port, "backend").get()[0] == 200
+        except OSError:
+            return False
+
+    mesh.until(answered, "plaintext is taken")
+    told = json.loads(mesh.tulle("mtls", "report", "-o", "json").stdout)
+    [edge] = told["edges"]
+    assert (edge["source"], edge["destination"]) == ("unknown", "backend-v1")
+    assert edge["plaintext"] >= 1
+    judged = {each["workload"]: each for each in told["workloads"]}
+    assert judged.keys() == {"backend-v1", "backend-v2"}
+    assert not judged["backend-v1"]["ready"]
+    assert "in plaintext" in judged["backend-v1"]["advice"]
+    ports = {(each["workload"], each["mode"]) for each in told["ports"]}
+    assert ports == {("backend-v1", "permissive"), ("backend-v2", "permissive")}
+    assert "not ready for STRICT" in mesh.tulle("mtls", "report").stdout
