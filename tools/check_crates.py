@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-PURE = {"tulle-core", "tulle-route", "tulle-policy", "tulle-balance", "tulle-config", "tulle-h2"}
+PURE = {"tulle-core", "tulle-route", "tulle-policy", "tulle-balance", "tulle-config", "tulle-h2", "tulle-token"}
 EFFECTS = {"tokio", "tokio-rustls", "hyper", "h2", "tonic"}
 PROTOS = {"envoy-types", "prost", "prost-types", "tonic-prost"}
 # xDS is decoded in tulle-xds; tulle-identity speaks the CA's own small protocol; the testkit fakes both.

@@ -23,13 +23,13 @@ from tulle.policy.request import Call, HttpRequest
 AT = SourceRef("policy.yaml", 1, 1)
 PORTS = (80, 9000)
 
-_PRINCIPALS = ("cluster.local/ns/a/sa/x", "cluster.local/ns/a/sa/y", "cluster.local/ns/ab/sa/x")
-_NETWORKS = ("10.0.0.0/8", "10.1.0.1/32", "127.0.0.1/32", "::1/128")
-_ADDRESSES = ("10.1.0.1", "10.2.0.1", "127.0.0.1", "::1")
-_PATHS = ("/", "/a", "/a/", "/a/b", "/a/b/c", "/ab", "/a//b")
-_TEMPLATES = ("/{*}", "/a/{*}", "/a/{**}", "/{*}/b/{**}", "/a/{**}/c")
-_WORDS = {
-    Attribute.PRINCIPAL: _PRINCIPALS,
+PRINCIPALS = ("cluster.local/ns/a/sa/x", "cluster.local/ns/a/sa/y", "cluster.local/ns/ab/sa/x")
+NETWORKS = ("10.0.0.0/8", "10.1.0.1/32", "127.0.0.1/32", "::1/128")
+ADDRESSES = ("10.1.0.1", "10.2.0.1", "127.0.0.1", "::1")
+PATHS = ("/", "/a", "/a/", "/a/b", "/a/b/c", "/ab", "/a//b")
+TEMPLATES = ("/{*}", "/a/{*}", "/a/{**}", "/{*}/b/{**}", "/a/{**}/c")
+WORDS = {
+    Attribute.PRINCIPAL: PRINCIPALS,
     Attribute.NAMESPACE: ("a", "ab", "b"),
     Attribute.REQUEST_PRINCIPAL: ("iss/sub", "http://i/s", "http://i", "/", "x"),
     Attribute.AUDIENCE: ("web", "webs"),
@@ -38,22 +38,22 @@ _WORDS = {
     Attribute.HEADER: ("1", "12", ""),
     Attribute.HOST: ("shop", "Shop.example", "shop:80"),
     Attribute.METHOD: ("GET", "POST", "P"),
-    Attribute.PATH: _PATHS,
+    Attribute.PATH: PATHS,
     Attribute.SNI: ("shop", "shop.example"),
 }
-_PATTERNS = (ValueKind.EXACT, ValueKind.PREFIX, ValueKind.SUFFIX, ValueKind.PRESENT)
+PATTERNS = (ValueKind.EXACT, ValueKind.PREFIX, ValueKind.SUFFIX, ValueKind.PRESENT)
 
 
 def _value(attribute: Attribute) -> st.SearchStrategy[ValueMatch]:
     if attribute in (Attribute.SOURCE_IP, Attribute.REMOTE_IP, Attribute.DESTINATION_IP):
-        return st.sampled_from(_NETWORKS).map(lambda each: ValueMatch(ValueKind.CIDR, each))
+        return st.sampled_from(NETWORKS).map(lambda each: ValueMatch(ValueKind.CIDR, each))
     if attribute is Attribute.PORT:
         return st.sampled_from(PORTS).map(lambda each: ValueMatch(ValueKind.EXACT, str(each)))
     if attribute is Attribute.ACCOUNT:
         return st.sampled_from(("a/x", "ab/x", "b/x")).map(lambda each: ValueMatch(ValueKind.EXACT, each))
-    words = st.builds(_pattern, st.sampled_from(_PATTERNS), st.sampled_from(_WORDS[attribute]))
+    words = st.builds(_pattern, st.sampled_from(PATTERNS), st.sampled_from(WORDS[attribute]))
     if attribute is Attribute.PATH:
-        templates = st.sampled_from(_TEMPLATES).map(lambda each: ValueMatch(ValueKind.TEMPLATE, each))
+        templates = st.sampled_from(TEMPLATES).map(lambda each: ValueMatch(ValueKind.TEMPLATE, each))
         return words | templates
     return words
 
@@ -74,14 +74,14 @@ def _condition(draw: st.DrawFn, among: tuple[Attribute, ...]) -> Condition:
     return Condition(AT, attribute, tuple(values), draw(st.booleans()), key)
 
 
-_OF_THE_CALL = (
+OF_THE_CALL = (
     Attribute.HOST,
     Attribute.METHOD,
     Attribute.PATH,
     Attribute.HEADER,
     Attribute.PORT,
 )
-_OF_THE_CALLER = (
+OF_THE_CALLER = (
     Attribute.PRINCIPAL,
     Attribute.NAMESPACE,
     Attribute.ACCOUNT,
@@ -102,8 +102,8 @@ def _alternatives(among: tuple[Attribute, ...]) -> st.SearchStrategy[tuple[Claus
 _RULE = st.builds(
     AccessRule,
     st.just(AT),
-    _alternatives(_OF_THE_CALLER),
-    _alternatives(_OF_THE_CALL),
+    _alternatives(OF_THE_CALLER),
+    _alternatives(OF_THE_CALL),
     _clause(tuple(Attribute)),
 )
 
@@ -113,7 +113,7 @@ def _policies(draw: st.DrawFn) -> tuple[AccessPolicy, ...]:
     written = draw(
         st.lists(
             st.tuples(
-                st.sampled_from(AccessAction),
+                st.sampled_from((AccessAction.DENY, AccessAction.ALLOW, AccessAction.AUDIT)),
                 st.lists(_RULE, max_size=2),
                 st.integers(0, 3).map(lambda n: n == 0),
             ),
@@ -148,7 +148,7 @@ _CLAIMS = st.fixed_dictionaries(
 _REQUESTS = st.builds(
     HttpRequest,
     st.sampled_from(("GET", "POST", "PUT")),
-    st.sampled_from(_PATHS),
+    st.sampled_from(PATHS),
     st.sampled_from(("shop", "SHOP", "shop.example", "shop:80")),
     st.fixed_dictionaries({}, optional={"x-a": st.sampled_from(("1", "12", "2", ""))}),
     st.none() | _CLAIMS,
@@ -156,10 +156,10 @@ _REQUESTS = st.builds(
 CALLS = st.builds(
     Call,
     st.sampled_from(PORTS),
-    st.none() | st.sampled_from((*_PRINCIPALS, "cluster.local/ns/b/sa/x")),
+    st.none() | st.sampled_from((*PRINCIPALS, "cluster.local/ns/b/sa/x")),
     st.none() | _REQUESTS,
-    st.sampled_from(_ADDRESSES),
-    st.sampled_from(_ADDRESSES),
-    st.sampled_from(_ADDRESSES),
+    st.sampled_from(ADDRESSES),
+    st.sampled_from(ADDRESSES),
+    st.sampled_from(ADDRESSES),
     st.sampled_from(("", "shop", "shop.example")),
 )

@@ -6,7 +6,9 @@ import pytest
 from policy_strategies import AT, policy_meta
 from rbac_reading import allows
 
-from tulle.model.access import Guard, Issuer, TokenPolicy
+from tulle.model.access import AccessAction, AccessPolicy, AccessRule, Guard, Issuer, TokenPolicy
+from tulle.model.authorizers import Authorizer
+from tulle.policy.decide import decide
 from tulle.policy.request import Call, HttpRequest
 from tulle.xds.client import ClientKind
 from tulle.xds.filters.table import inbound
@@ -16,24 +18,43 @@ NO_KEYS = Issuer(AT, "https://b", jwks_uri="https://keys.example.com/k")
 JWT = "envoy.filters.http.jwt_authn"
 
 
-def _names(guard: Guard, client: ClientKind) -> list[str]:
-    return [each["name"] for each in inbound(guard, 80, client)]
+def _names(guard: Guard) -> list[str]:
+    return [each["name"] for each in inbound(guard, 80)]
 
 
-def test_envoy_checks_them() -> None:
+def test_tokens_are_checked_first() -> None:
     guard = Guard(tokens=(TokenPolicy(policy_meta(0), (KEYS,)),))
-    assert _names(guard, ClientKind.ENVOY)[0] == JWT
+    assert _names(guard)[0] == JWT
 
 
-@pytest.mark.parametrize(
-    ("client", "issuer"),
-    [(ClientKind.SIDECAR, KEYS), (ClientKind.ENVOY, NO_KEYS), (ClientKind.SIDECAR, NO_KEYS)],
-)
-def test_who_cannot_refuses_everything(client: ClientKind, issuer: Issuer) -> None:
-    guard = Guard(tokens=(TokenPolicy(policy_meta(0), (KEYS, issuer)),))
-    assert JWT not in _names(guard, client)
-    filters = inbound(guard, 80, client)[:-1]
+def test_without_keys_everything_is_refused() -> None:
+    guard = Guard(tokens=(TokenPolicy(policy_meta(0), (KEYS, NO_KEYS)),))
+    assert JWT not in _names(guard)
+    filters = inbound(guard, 80)[:-1]
     assert not allows(filters, Call(80, "cluster.local/ns/a/sa/x", HttpRequest()))
+
+
+def test_without_the_authorizer_everything_is_refused() -> None:
+    policy = AccessPolicy(policy_meta(0), AccessAction.CUSTOM, (AccessRule(AT),), provider="gone")
+    guard = Guard(access=(policy,))
+    call = Call(80, "cluster.local/ns/a/sa/x", HttpRequest())
+    assert not allows(inbound(guard, 80)[:-1], call)
+    assert not decide(guard, call).allowed
+
+
+def test_an_authorizer_is_asked_before_a_deny_and_what_it_allows_is_still_denied() -> None:
+    gate = Authorizer("gate", AT, "gate", 80, host="gate.a.svc.cluster.local")
+    custom = AccessPolicy(policy_meta(0), AccessAction.CUSTOM, (AccessRule(AT),), provider="gate", authorizer=gate)
+    deny = AccessPolicy(policy_meta(1), AccessAction.DENY, (AccessRule(AT),))
+    names = _names(Guard(access=(deny, custom)))
+    rbac = "envoy.filters.http.rbac"
+    assert names[:3] == [rbac, "envoy.filters.http.ext_authz", rbac]
+    call = Call(80, "cluster.local/ns/a/sa/x", HttpRequest())
+    assert not decide(Guard(access=(deny, custom)), call).allowed
+    decision = decide(Guard(access=(custom,)), call)
+    assert (decision.allowed, [str(each) for each in decision.asked]) == (True, ["AuthorizationPolicy a/p0, rule 0"])
+    assert "if gate allows it" in decision.why
+    assert not decide(Guard(access=(custom,)), Call(80, "cluster.local/ns/a/sa/x")).allowed
 
 
 @pytest.mark.parametrize(

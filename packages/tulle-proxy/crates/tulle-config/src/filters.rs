@@ -5,12 +5,17 @@ use std::sync::Arc;
 use tulle_core::Str;
 use tulle_policy::{Fault, LocalRateLimit, Rbac};
 
+use crate::authorizer::Authorizer;
+use crate::tokens::TokenFilter;
+
 /// One configured HTTP filter. A route may say otherwise under the filter's name (`tulle_policy::FilterOverrides`).
 #[derive(Clone, Debug)]
 pub enum HttpFilter {
     Rbac(Named<Rbac>),
     Fault(Named<Fault>),
     LocalRateLimit(Named<LocalRateLimit>),
+    Tokens(Named<TokenFilter>),
+    Authorizer(Named<Authorizer>),
     /// Cross-origin requests, by the policies on routes and virtual hosts alone.
     Cors(Str),
     /// Always the last.

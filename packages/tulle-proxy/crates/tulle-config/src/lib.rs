@@ -5,6 +5,7 @@
 //! makes no sense, happen in `tulle-xds`; code that reads these types may rely on every documented invariant.
 
 pub mod access_log;
+pub mod authorizer;
 pub mod bootstrap;
 pub mod cluster;
 pub mod egress;
@@ -15,8 +16,10 @@ pub mod own;
 pub mod store;
 pub mod tcp;
 pub mod tls;
+pub mod tokens;
 
 pub use access_log::{AccessLog, AccessLogSink, LogFormat};
+pub use authorizer::Authorizer;
 pub use bootstrap::{AdsConfig, Bootstrap, Node, StaticResources};
 pub use cluster::{Cluster, Discovery, HttpProtocol, UpstreamTransport};
 pub use filters::HttpFilter;
@@ -25,4 +28,5 @@ pub use listener::{FilterChain, Listener, NetworkFilter};
 pub use store::{Change, Config, ConfigStore, Generation, Readiness};
 pub use tcp::TcpProxy;
 pub use tls::{DownstreamTls, Secret, UpstreamTls};
+pub use tokens::{TokenFilter, TokenRule};
 pub use tulle_core::Cidr;

@@ -4,6 +4,8 @@
 //! and visitor-shaped, so an implementation allocates nothing. Header names are given in lower case; an implementation
 //! compares names without regard to ASCII case.
 
+use crate::metadata::Metadata;
+
 /// Read access to a head's header fields, in order of arrival.
 pub trait Headers {
     /// The first value of the field `name`.
@@ -38,6 +40,11 @@ pub trait RequestView: Headers {
     /// `http` or `https`.
     fn scheme(&self) -> &str;
 
+    /// What filters found out of the request; nothing where no filter has run.
+    fn metadata(&self) -> Option<&Metadata> {
+        None
+    }
+
     /// The value that header matchers see under `name`, with pseudo-headers under `:method` and so on.
     fn field(&self, name: &str) -> Option<&[u8]> {
         match name {
@@ -47,6 +54,53 @@ pub trait RequestView: Headers {
             ":scheme" => Some(self.scheme().as_bytes()),
             _ => self.header(name),
         }
+    }
+}
+
+/// A request with what filters found out of it.
+#[derive(Clone, Copy)]
+pub struct Described<'a, R> {
+    pub request: &'a R,
+    pub metadata: Option<&'a Metadata>,
+}
+
+impl<R: Headers> Headers for Described<'_, R> {
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        self.request.header(name)
+    }
+
+    fn visit_values(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        self.request.visit_values(name, visit);
+    }
+
+    fn visit_headers(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
+        self.request.visit_headers(visit);
+    }
+}
+
+impl<R: RequestView> RequestView for Described<'_, R> {
+    fn method(&self) -> &str {
+        self.request.method()
+    }
+
+    fn authority(&self) -> &str {
+        self.request.authority()
+    }
+
+    fn path(&self) -> &str {
+        self.request.path()
+    }
+
+    fn scheme(&self) -> &str {
+        self.request.scheme()
+    }
+
+    fn metadata(&self) -> Option<&Metadata> {
+        self.metadata
+    }
+
+    fn field(&self, name: &str) -> Option<&[u8]> {
+        self.request.field(name)
     }
 }
 

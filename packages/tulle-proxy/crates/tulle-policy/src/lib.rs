@@ -1,5 +1,6 @@
 //! Policies of a request as pure data and pure decisions: matchers, retries, timeouts, limits, rate limits.
 
+pub mod authorizer;
 pub mod backoff;
 pub mod bucket;
 pub mod budget;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tulle_core::Str;
 
+use crate::authorizer::AuthorizerOverride;
 use crate::cors::CorsPolicy;
 use crate::fault::Fault;
 use crate::local_rate_limit::LocalRateLimit;
@@ -18,6 +19,9 @@ pub enum FilterOverride {
     Fault(Arc<Fault>),
     Cors(Arc<CorsPolicy>),
     LocalRateLimit(Arc<LocalRateLimit>),
+    /// What tokens must show is what the filter has under this name.
+    TokenRequirement(Str),
+    Authorizer(Arc<AuthorizerOverride>),
 }
 
 /// Settings by the name that the filter has in its chain.

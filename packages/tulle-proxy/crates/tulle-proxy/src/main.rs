@@ -50,6 +50,9 @@ struct Arguments {
     concurrency: usize,
     #[arg(long, value_enum, default_value_t = Level::Info)]
     log_level: Level,
+    /// Serves nothing: says of each call in this file (a line of JSON each) what the access rules decide.
+    #[arg(long)]
+    judge: Option<PathBuf>,
     /// How long requests in flight may go on after SIGTERM, in seconds.
     #[arg(long, default_value_t = 10)]
     drain_time_s: u64,
@@ -70,6 +73,10 @@ fn start(arguments: &Arguments) -> Result<ExitCode, String> {
     let bootstrap = read(&arguments.config)?;
     let loaded = tulle_xds::bootstrap::load(&bootstrap);
     let loaded = loaded.map_err(|e| format!("{}: {e}", arguments.config.display()))?;
+    if let Some(calls) = &arguments.judge {
+        print!("{}", tulle_proxy::judge::judge(&loaded, &read(calls)?)?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let identity = match &arguments.identity {
         None => None,
         Some(path) => Some(IdentityFile::parse(&read(path)?).map_err(|e| format!("{}: {e}", path.display()))?),

@@ -2,6 +2,7 @@
 
 use tulle_core::{FractionalPercent, RequestView, Str};
 use tulle_policy::matcher::has_prefix;
+use tulle_policy::rbac::MetadataMatcher;
 use tulle_policy::template::PathTemplate;
 use tulle_policy::{HeaderMatcher, Regex, StringMatcher};
 
@@ -43,6 +44,8 @@ pub struct RouteMatch {
     pub runtime_fraction: Option<FractionalPercent>,
     /// Only requests whose content type is `application/grpc` (or `+...`).
     pub grpc: bool,
+    /// On what filters found out: they hold only once a filter has had the route found anew.
+    pub metadata: Box<[MetadataMatcher]>,
 }
 
 impl RouteMatch {
@@ -59,6 +62,7 @@ impl RouteMatch {
             query: Box::default(),
             runtime_fraction: None,
             grpc: false,
+            metadata: Box::default(),
         }
     }
 }
@@ -70,6 +74,7 @@ impl RouteMatch {
             && (!self.grpc || is_grpc(request))
             && self.headers.iter().all(|matcher| matcher.matches(request))
             && self.query.iter().all(|matcher| matcher.matches(query_of(request.path())))
+            && self.metadata.iter().all(|matcher| matcher.matches(request.metadata()))
             && self.runtime_fraction.is_none_or(|fraction| fraction.hits(random))
     }
 }

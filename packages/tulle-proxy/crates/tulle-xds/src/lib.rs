@@ -7,6 +7,7 @@
 //! - [`bootstrap`]: a bootstrap file to what the process starts with.
 
 pub mod ads;
+pub mod authz;
 pub mod bootstrap;
 pub mod decode;
 pub mod driver;

@@ -254,6 +254,7 @@ class AccessVerdict(Message, frozen=True):
     decided_by: list[AccessReason] = []
     audited_by: list[AccessReason] = []
     would_be_denied_by: list[AccessReason] = []
+    asks_about_it: list[AccessReason] = []
 
 
 class AccessAnswer(Message, frozen=True):

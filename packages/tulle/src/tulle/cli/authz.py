@@ -92,10 +92,19 @@ def _from_files(paths: tuple[str, ...], question: dict[str, Any]) -> Any:
         raise Failure(str(refused)) from refused
 
 
+_REASONS = (
+    ("asks first: ", "asks_about_it"),
+    ("", "decided_by"),
+    ("audited: ", "audited_by"),
+    ("dry run: ", "would_be_denied_by"),
+)
+"""What goes before each kind of reason, and where an answer has it."""
+
+
 def _print(verdict: dict[str, Any]) -> None:
     who = verdict["principal"] or "somebody in plaintext"
     print(f"port {verdict['port']}: {'ALLOWED' if verdict['allowed'] else 'DENIED'}: {verdict['why']}  ({who})")
-    for heading, key in (("", "decided_by"), ("audited: ", "audited_by"), ("dry run: ", "would_be_denied_by")):
+    for heading, key in _REASONS:
         for reason in verdict[key]:
             rule = "" if reason["rule"] is None else f", rule {reason['rule']}"
             print(f"  {place(reason['source'])}: {heading}{reason['policy']}{rule} ({reason['action'].upper()})")

@@ -88,6 +88,7 @@ def _view(inbound: Inbound, decision: Decision, principal: str | None) -> wire.A
         decided_by=list(_rules(decision.reasons)),
         audited_by=list(_rules(decision.audited)),
         would_be_denied_by=list(_rules(decision.dry_run)),
+        asks_about_it=list(_rules(decision.asked)),
     )
 
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from tulle.link.hosts import Hosts
 from tulle.link.servers import NOTHING_SERVED, Served, default_policies, lets_anybody_in, placed_default
 from tulle.model.access import (
+    AccessAction,
     AccessPolicy,
     AccessRule,
     AccessTarget,
@@ -26,6 +27,7 @@ from tulle.model.access import (
     ValueKind,
     ValueMatch,
 )
+from tulle.model.authorizers import Authorizer
 from tulle.model.diagnostics import Diagnostic, Severity
 from tulle.model.mesh import LinkedService
 from tulle.model.meta import Labels, Meta, selects
@@ -152,7 +154,9 @@ def link_security(
     for policy in written.access:
         rules = tuple(resolver.rule(rule, policy) for rule in policy.rules)
         target = _target(policy.target, policy.meta.namespace, hosts)
-        access.setdefault(policy.meta.namespace, []).append(replace(policy, rules=rules, target=target))
+        authorizer = _authorizer(policy, (hosts, services, settings), findings)
+        made = replace(policy, rules=rules, target=target, authorizer=authorizer)
+        access.setdefault(policy.meta.namespace, []).append(made)
     peers: dict[str, list[PeerPolicy]] = {}
     for peer in written.peers:
         peers.setdefault(peer.meta.namespace, []).append(peer)
@@ -166,6 +170,47 @@ def link_security(
         settings.root_namespace, _frozen(access), _frozen(peers), _frozen(tokens), written.served
     )
     return security, findings
+
+
+def _authorizer(
+    policy: AccessPolicy,
+    among: tuple[Hosts, Mapping[str, LinkedService], MeshSettings],
+    findings: list[Diagnostic],
+) -> Authorizer | None:
+    """The provider of a CUSTOM policy with the service that it is; None, and everything is refused, without one."""
+    if policy.action is not AccessAction.CUSTOM:
+        return None
+    hosts, services, settings = among
+    found = next((each for each in settings.authorizers if each.name == policy.provider), None)
+    if found is None:
+        findings.append(
+            Diagnostic(
+                Severity.WARNING,
+                "unknown-provider",
+                f"{policy.meta} asks {policy.provider}, which is not among MeshConfig's extensionProviders: "
+                "every request to its workloads is refused",
+                policy.meta.source,
+                field="spec.provider.name",
+            )
+        )
+        return None
+    namespace, _, written = found.service.rpartition("/")
+    host = hosts.resolve(written, namespace or settings.root_namespace)
+    service = services.get(host)
+    if service is not None and service.port(found.port) is not None:
+        return replace(found, host=host)
+    findings.append(
+        Diagnostic(
+            Severity.WARNING,
+            "unknown-provider",
+            f"{found.name} is {host}:{found.port}, which no Service or ServiceEntry declares: "
+            f"every request to the workloads of {policy.meta} is refused",
+            found.source,
+            field="extensionProviders",
+            related=(policy.meta.source,),
+        )
+    )
+    return None
 
 
 _T = TypeVar("_T", AccessPolicy, PeerPolicy, TokenPolicy)

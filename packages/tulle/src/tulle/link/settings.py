@@ -53,6 +53,7 @@ def _settings(base: MeshSettings, said: Mapping[str, Any]) -> MeshSettings:
         auto_mtls=said.get("auto_mtls", base.auto_mtls),
         allowed_addresses=said.get("allowed_addresses", base.allowed_addresses),
         default_intention=said.get("default_intention", base.default_intention),
+        authorizers=said.get("authorizers", base.authorizers),
     )
 
 

@@ -6,14 +6,18 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+from tulle.model.authorizers import Authorizer
 from tulle.model.meta import Labels, Meta
 from tulle.model.source import SourceRef
 
 
 class AccessAction(StrEnum):
     """DENY is asked before ALLOW; where some ALLOW policy holds, what none of them matches is refused.
-    AUDIT only marks what it matches.
+    AUDIT only marks what it matches. CUSTOM is asked first of all: what it matches an authorizer decides about,
+    and what that allows still has to pass the others.
     """
+
+    CUSTOM = "custom"
 
     DENY = "deny"
     ALLOW = "allow"
@@ -145,13 +149,18 @@ class AccessTarget:
 
 @dataclass(frozen=True, slots=True)
 class AccessPolicy:
-    """AuthorizationPolicy, TrafficTarget. A policy without rules matches nothing. `dry_run` only reports."""
+    """AuthorizationPolicy, TrafficTarget. A policy without rules matches nothing. `dry_run` only reports.
+
+    A CUSTOM policy names a `provider`; `authorizer` is that one once linked, None where there is none.
+    """
 
     meta: Meta
     action: AccessAction
     rules: tuple[AccessRule, ...] = ()
     target: AccessTarget = AccessTarget()
     dry_run: bool = False
+    provider: str | None = None
+    authorizer: Authorizer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +221,7 @@ class Issuer:
     """Whose tokens are believed: keys inline (`jwks`, JSON) or from `jwks_uri`; where tokens are looked for
     (nowhere said: the Authorization header and the parameter access_token).
 
+    `space_delimited` names claims of words between blanks, which policies see as lists.
     `key_host` and `key_port` are the linked service that `jwks_uri` leads to; None: there is none.
     """
 
@@ -227,6 +237,7 @@ class Issuer:
     claim_headers: tuple[ClaimHeader, ...] = ()
     forward: bool = False
     timeout: timedelta = KEY_FETCH_TIMEOUT
+    space_delimited: tuple[str, ...] = ()
     key_host: str | None = None
     key_port: int | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from tulle.model.authorizers import Authorizer
 from tulle.model.intentions import DefaultIntention
 from tulle.model.meta import Labels, Meta
 from tulle.model.routes import Percent
@@ -88,6 +89,7 @@ class MeshSettings:
     auto_mtls: bool = True
     allowed_addresses: tuple[str, ...] = ()
     default_intention: DefaultIntention | None = None
+    authorizers: tuple[Authorizer, ...] = ()
 
     @property
     def trust_domains(self) -> tuple[str, ...]:
@@ -120,6 +122,7 @@ class SettingsPatch:
     auto_mtls: bool | None = None
     allowed_addresses: tuple[str, ...] | None = None
     default_intention: DefaultIntention | None = None
+    authorizers: tuple[Authorizer, ...] | None = None
     places: tuple[tuple[str, SourceRef], ...] = ()
 
     def place(self, field: str) -> SourceRef:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tulle.model.access import (
     AccessAction,
@@ -44,7 +44,7 @@ class Reason:
 @dataclass(frozen=True, slots=True)
 class Decision:
     """The answer; `reasons` decided it (none: nothing guards the port), `audited` marked it, `dry_run` say what
-    policies that only report would have refused it.
+    policies that only report would have refused it, `asked` has its provider asked first.
     """
 
     allowed: bool
@@ -52,6 +52,7 @@ class Decision:
     reasons: tuple[Reason, ...] = ()
     audited: tuple[Reason, ...] = ()
     dry_run: tuple[Reason, ...] = ()
+    asked: tuple[Reason, ...] = ()
 
 
 def decide(guard: Guard, call: Call) -> Decision:
@@ -63,12 +64,33 @@ def decide(guard: Guard, call: Call) -> Decision:
     if guard.mode is PeerMode.DISABLE and call.principal is not None:
         raise ValueError("a port without mutual TLS knows no caller")
     in_force = tuple(each for each in guard.access if not each.dry_run)
+    asked = tuple(_matching(in_force, AccessAction.CUSTOM, call))
+    unaskable = _unaskable(in_force, asked, call)
+    if unaskable is not None:
+        return unaskable
     denied = _judge(in_force, call)
+    if asked and denied.allowed:
+        providers = ", ".join(dict.fromkeys(f"{each.policy.provider}" for each in asked))
+        denied = replace(denied, why=f"{denied.why}, if {providers} allows it")
     dry = tuple(each for each in guard.access if each.dry_run)
     would = _judge(dry, call)
     audited = tuple(_matching(in_force, AccessAction.AUDIT, call)) if denied.allowed else ()
     shadows = () if would.allowed else would.reasons
-    return Decision(denied.allowed, denied.why, denied.reasons, audited, shadows)
+    return Decision(denied.allowed, denied.why, denied.reasons, audited, shadows, asked)
+
+
+def _unaskable(
+    policies: tuple[AccessPolicy, ...], asked: tuple[Reason, ...], call: Call
+) -> Decision | None:
+    """The refusal where an authorizer should be asked and cannot be."""
+    for policy in policies:
+        if policy.action is AccessAction.CUSTOM and policy.authorizer is None and call.http is not None:
+            why = f"{policy.provider} should be asked, and there is no such provider"
+            return Decision(allowed=False, why=why, reasons=(Reason(policy),))
+    if asked and call.http is None:
+        why = "a CUSTOM rule matches, and its provider can be asked about requests only"
+        return Decision(allowed=False, why=why, reasons=asked[:1])
+    return None
 
 
 def _judge(policies: tuple[AccessPolicy, ...], call: Call) -> Decision:
@@ -97,7 +119,7 @@ def _matching(policies: tuple[AccessPolicy, ...], action: AccessAction, call: Ca
 def _rule_holds(rule: AccessRule, action: AccessAction, call: Call) -> bool:
     clauses = (*(rule.callers or ()), *(rule.operations or ()), rule.when)
     asks_http = any(each.attribute.http_only for clause in clauses for each in clause.conditions)
-    if call.http is None and asks_http and action is not AccessAction.DENY:
+    if call.http is None and asks_http and action not in (AccessAction.DENY, AccessAction.CUSTOM):
         return False
     return (
         (rule.callers is None or any(_clause_holds(each, call) for each in rule.callers))
@@ -114,8 +136,16 @@ def _condition_holds(condition: Condition, call: Call) -> bool:
     if condition.attribute.http_only and call.http is None:
         return True  # only DENY rules get here: they are asked for the rest
     actual = list(_actual(condition, call))
-    found = any(_matches(condition.attribute, value, each) for value in condition.values for each in actual)
+    values = [each for each in condition.values if not _asks_in_vain(condition.attribute, each, call)]
+    found = any(_matches(condition.attribute, value, each) for value in values for each in actual)
     return found is not condition.negated
+
+
+def _asks_in_vain(attribute: Attribute, value: ValueMatch, call: Call) -> bool:
+    """Any principal of a token (`*`) is one of an issuer and of a subject, neither of them empty."""
+    claims = call.http.claims if call.http is not None else None
+    anybody = attribute is Attribute.REQUEST_PRINCIPAL and value.kind is ValueKind.PRESENT
+    return anybody and not (claims and claims.get("iss") and claims.get("sub"))
 
 
 def _actual(condition: Condition, call: Call) -> Iterator[str]:

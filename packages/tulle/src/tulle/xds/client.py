@@ -25,11 +25,6 @@ class ClientKind(StrEnum):
         return cls.ENVOY if user_agent == "envoy" else cls.SIDECAR
 
     @property
-    def checks_tokens(self) -> bool:
-        """Whether it has Envoy's jwt_authn filter."""
-        return self is ClientKind.ENVOY
-
-    @property
     def checks_addresses(self) -> bool:
         """Whether it refuses forbidden addresses by itself, whatever resolved to them."""
         return self is ClientKind.SIDECAR

@@ -72,6 +72,16 @@ def unchecked_tokens(namespace: str, policy: str) -> str:
     return f"ns[{namespace}]-RequestAuthentication[{policy}]-tokens-not-checked"
 
 
+def missing_authorizer(namespace: str, policy: str) -> str:
+    """The rule that refuses everything where an authorizer should be asked and none is declared."""
+    return f"ns[{namespace}]-policy[{policy}]-no-such-provider"
+
+
+def authorizer_metadata(index: int) -> str:
+    """Begins the metadata keys that say whether an authorizer is to be asked: Istio's form, numbered."""
+    return f"istio_ext_authz_{index}_"
+
+
 def token_provider(index: int) -> str:
     """One issuer of the token filter: Istio's form."""
     return f"origins-{index}"

@@ -32,8 +32,8 @@ def own_listeners(scope: Scope, memo: Memo) -> list[Resource]:
         )
     ]
     for inbound in workload.inbound:
-        tag = ("inbound listener", inbound, workload.address, settings, scope.client)
-        build_inbound = partial(_inbound_listener, workload, inbound, settings, scope.client)
+        tag = ("inbound listener", inbound, workload.address, settings)
+        build_inbound = partial(_inbound_listener, workload, inbound, settings)
         made.append(memo.get(tag, (), build_inbound))
     for upstream, service, port in _known_upstreams(scope):
         inputs = (service, *destinations((*service.tcp, *service.tls), scope.outbound))
@@ -43,9 +43,9 @@ def own_listeners(scope: Scope, memo: Memo) -> list[Resource]:
 
 
 def _inbound_listener(
-    workload: PlacedWorkload, inbound: Inbound, settings: MeshSettings, client: ClientKind
+    workload: PlacedWorkload, inbound: Inbound, settings: MeshSettings
 ) -> Resource:
-    return resource(inbound_listener(workload, inbound, settings, client))
+    return resource(inbound_listener(workload, inbound, settings))
 
 
 def _upstream_listener(

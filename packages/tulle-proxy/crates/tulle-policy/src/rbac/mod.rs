@@ -9,7 +9,8 @@ pub mod metadata;
 mod reading;
 pub mod rule;
 
-use tulle_core::{RequestView, Str};
+use tulle_core::metadata::{Struct, Value};
+use tulle_core::{Metadata, RequestView, Str};
 
 pub use facts::{Facts, NoRequest, Peer};
 pub use metadata::{MetadataMatcher, ValueMatcher};
@@ -94,9 +95,28 @@ impl Verdict<'_> {
 }
 
 /// One filter's rules: those that decide, and those whose verdict is only counted.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Rbac {
     /// `None` lets everything pass.
     pub enforced: Option<Rules>,
     pub shadow: Option<Rules>,
+    /// Begins the keys of metadata under which the shadow verdict is found.
+    pub shadow_prefix: Str,
+}
+
+/// Where the HTTP filter leaves its shadow verdict.
+pub const METADATA: &str = "envoy.filters.http.rbac";
+
+impl Rbac {
+    /// The shadow verdict as metadata, for later filters and for logs.
+    pub fn shadow_metadata(&self, verdict: Verdict<'_>) -> Metadata {
+        let (Verdict::Allowed(policy) | Verdict::Denied(policy)) = verdict;
+        let key = |name: &str| Str::from(format!("{}{name}", self.shadow_prefix));
+        let result = if verdict.is_denied() { "denied" } else { "allowed" };
+        let mut fields = Struct::from([(key("shadow_engine_result"), Value::String(result.into()))]);
+        if let Some(policy) = policy {
+            fields.insert(key("shadow_effective_policy_id"), Value::String(policy.clone()));
+        }
+        Metadata { filters: [(METADATA.into(), fields)].into() }
+    }
 }

@@ -3,6 +3,7 @@
 pub mod channel;
 pub mod console;
 pub mod identity_file;
+pub mod keys;
 pub mod log;
 pub mod upstreams;
 
@@ -75,6 +76,7 @@ fn launch(options: &Options, identity: Arc<IdentityCell>) -> Launch {
         node: bootstrap.node.clone(),
         hosts: Arc::default(),
         local_cluster: bootstrap.local_cluster.clone(),
+        keys: Arc::default(),
         principal: principal(bootstrap, options.identity.as_ref()),
         started: Instant::now(),
         seed: wall().0 ^ u64::from(std::process::id()) << 40,
@@ -113,7 +115,8 @@ impl Control {
         let (mut identity, mut discovery, mut admin) =
             (Box::pin(self.keep_identity()), Box::pin(self.discover()), Box::pin(self.admin()));
         let local = tokio::task::LocalSet::new();
-        let mut upstreams = Box::pin(local.run_until(upstreams::run(&self.launch)));
+        let watching = async { tokio::join!(upstreams::run(&self.launch), keys::run(&self.launch, log)) };
+        let mut upstreams = Box::pin(local.run_until(watching));
         loop {
             tokio::select! {
                 _ = terminate.recv(), if !stopping => {
@@ -129,7 +132,7 @@ impl Control {
                 () = &mut identity => {}
                 () = &mut discovery => {}
                 () = &mut admin => {}
-                () = &mut upstreams => {}
+                _ = &mut upstreams => {}
             }
         }
     }

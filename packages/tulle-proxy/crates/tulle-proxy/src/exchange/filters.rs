@@ -20,8 +20,11 @@ use tulle_policy::local_rate_limit::{Allowance, GrpcRefusal, Quota, Report, Retr
 use tulle_policy::rbac::Facts;
 use tulle_policy::{CorsPolicy, Fault, FilterOverride, LocalRateLimit, Rbac};
 use tulle_route::{RouteAction, Selected};
+use tulle_token::RemoteKeys;
 
+use super::authorize;
 use super::reply::Reply;
+use super::tokens::{self, Patience};
 use super::{Exchange, Failed};
 use crate::serve::access;
 
@@ -29,7 +32,7 @@ use crate::serve::access;
 #[derive(Default)]
 pub struct Progress {
     next: usize,
-    /// The fault filter that is next has had its delay.
+    /// The fault filter that is next has had its delay, or the token filter has waited for keys.
     held: bool,
 }
 
@@ -39,8 +42,17 @@ pub enum Step {
     Through,
     /// Wait so long, and come back.
     Hold(Duration),
+    /// Wait for these keys, and come back.
+    Keys(Keys),
+    /// Ask an external authorizer.
+    Authorize(authorize::Asking),
+    /// Find the route anew: what decides on it has changed.
+    Reroute,
     Answer(Reply),
 }
+
+/// Keys that have not been fetched yet.
+pub struct Keys(pub Vec<Arc<RemoteKeys>>);
 
 /// What filters add to the response, whoever gives it.
 #[derive(Default)]
@@ -50,6 +62,9 @@ pub struct Edits {
     /// The limit that refused the request.
     refused_by: Option<Arc<LocalRateLimit>>,
     come_back: Option<Duration>,
+    /// Fields that an authorizer wants in the response.
+    pub set: Vec<(String, Vec<u8>)>,
+    pub append: Vec<(String, Vec<u8>)>,
 }
 
 struct CorsAnswer {
@@ -85,6 +100,17 @@ fn pass(x: &mut Exchange<'_>, selected: Option<&Selected<'_>>, progress: &mut Pr
                 Some(FilterOverride::LocalRateLimit(settings)) => rate_limit(x, settings, selected),
                 _ => rate_limit(x, &own.settings, selected),
             },
+            HttpFilter::Tokens(own) => match said(&own.name) {
+                Some(FilterOverride::Off) => None,
+                said => {
+                    let patience = if progress.held { Patience::Waited } else { Patience::Waits };
+                    tokens::check(x, &own.settings, said, patience)
+                }
+            },
+            HttpFilter::Authorizer(own) => match said(&own.name) {
+                Some(FilterOverride::Off) => None,
+                said => authorize::begin(x, &own.settings, said),
+            },
             HttpFilter::Cors(name) => match said(name) {
                 // Envoy leaves requests alone that it answers or redirects itself.
                 Some(FilterOverride::Cors(policy)) if forwards(selected) => cors(x, policy),
@@ -92,9 +118,16 @@ fn pass(x: &mut Exchange<'_>, selected: Option<&Selected<'_>>, progress: &mut Pr
             },
         };
         match step {
-            // The fault filter is asked again after its delay.
+            // The fault filter is asked again after its delay, the token filter when there are keys.
             Some(Step::Hold(length)) => return Step::Hold(length),
-            Some(step) => return step,
+            Some(Step::Keys(keys)) => {
+                progress.held = true;
+                return Step::Keys(keys);
+            }
+            Some(step) => {
+                *progress = Progress { next: progress.next + 1, held: false };
+                return step;
+            }
             None => *progress = Progress { next: progress.next + 1, held: false },
         }
     }
@@ -105,14 +138,21 @@ fn forwards(selected: Option<&Selected<'_>>) -> bool {
     selected.is_some_and(|selected| matches!(selected.action(), RouteAction::Forward(_)))
 }
 
-fn rbac(x: &Exchange<'_>, settings: &Rbac) -> Option<Step> {
-    let facts = Facts { remote: client_ip(x), ..access::facts(x.client) };
+fn rbac(x: &mut Exchange<'_>, settings: &Rbac) -> Option<Step> {
+    let metadata = x.record.metadata.as_deref();
+    let facts = Facts { remote: client_ip(x), metadata, ..access::facts(x.client) };
     let (sheet, stats) = (&x.worker.metrics.sheet, &x.client.http);
+    let mut shadow = None;
     if let Some(rules) = &settings.shadow {
-        let denied = rules.decide(&facts, &x.heads.request).is_denied();
-        sheet.inc(if denied { stats.rbac_shadow_denied } else { stats.rbac_shadow_allowed });
+        let verdict = rules.decide(&facts, &x.heads.request);
+        sheet.inc(if verdict.is_denied() { stats.rbac_shadow_denied } else { stats.rbac_shadow_allowed });
+        shadow = Some(Arc::new(settings.shadow_metadata(verdict)));
     }
-    let verdict = settings.enforced.as_ref()?.decide(&facts, &x.heads.request);
+    let verdict = settings.enforced.as_ref().map(|rules| rules.decide(&facts, &x.heads.request));
+    if let Some(shadow) = shadow {
+        x.record.learn(&shadow);
+    }
+    let verdict = verdict?;
     if !verdict.is_denied() {
         sheet.inc(stats.rbac_allowed);
         return None;
@@ -249,6 +289,21 @@ pub async fn hold(x: &mut Exchange<'_>, down: &mut Side, length: Duration) -> Re
     waited
 }
 
+/// Waits for keys, unless the client leaves.
+pub async fn fetched(x: &mut Exchange<'_>, down: &mut Side, keys: Keys) -> Result<(), Failed> {
+    let worker = x.worker.clone();
+    tokio::select! {
+        () = worker.keys.settled(&keys.0) => Ok(()),
+        left = gone(x, down) => Err(left),
+    }
+}
+
+/// Ends when the client does.
+pub async fn gone(x: &mut Exchange<'_>, down: &mut Side) -> Failed {
+    std::future::poll_fn(|cx| if down.read_ended() { down.poll_gone(cx) } else { Poll::Pending }).await;
+    super::attempt::client_left(x, down)
+}
+
 /// Adds to the response's head what the filters that saw the request have to say.
 pub fn edit_response(x: &mut Exchange<'_>) {
     let Some(edits) = &x.record.edits else { return };
@@ -260,6 +315,12 @@ pub fn edit_response(x: &mut Exchange<'_>) {
         if cors.kind != CorsRequest::Allowed {
             cors.policy.permit(headers);
         }
+    }
+    for (name, value) in &edits.set {
+        headers.set(name.as_bytes(), value);
+    }
+    for (name, value) in &edits.append {
+        headers.push(name.as_bytes(), value);
     }
     if let Some(limit) = &edits.refused_by {
         for (name, value) in &limit.response_headers {

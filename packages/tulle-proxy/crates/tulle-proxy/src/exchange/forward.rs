@@ -146,11 +146,12 @@ async fn named_host(x: &mut Exchange<'_>, target: &Target) -> Result<Rc<Target>,
 
 /// Looks at the body's beginning, so that nothing of a malformed request reaches an upstream.
 fn begin_upload(x: &mut Exchange<'_>, down: &mut Side, repeatable: bool) -> Result<Upload, Failed> {
-    if x.heads.request.tunnel != Tunnel::No || down.read_ended() {
+    let early = x.upload.take();
+    if early.is_none() && (x.heads.request.tunnel != Tunnel::No || down.read_ended()) {
         return Ok(Upload::none());
     }
     let keep = if repeatable { Keep::UpTo(x.client.listener.buffer_limit as usize) } else { Keep::No };
-    let mut upload = Upload::new(keep);
+    let mut upload = early.map_or_else(|| Upload::new(keep), |early| early.keeping(keep));
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
     upload.look_ahead(&mut cx, down).map_err(|broken| attempt::client_broke(x, down, broken))?;
     if x.heads.request.expect_continue

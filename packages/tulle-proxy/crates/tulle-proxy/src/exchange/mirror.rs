@@ -13,7 +13,7 @@ use tulle_connect::{Lease, Terms};
 use tulle_http::h1::Limits;
 use tulle_http::h1::encode::Fate;
 use tulle_http::side::{Expect, open_h2};
-use tulle_http::{Broken, Framing, Piece, RequestHead, ResponseHead, Side, To, Tunnel};
+use tulle_http::{Broken, Framing, Headers, Piece, RequestHead, ResponseHead, Side, To, Tunnel};
 use tulle_policy::Priority;
 use tulle_route::Mirror;
 use tulle_route::action::MirrorTarget;
@@ -106,7 +106,7 @@ pub fn send(mirrored: Mirrored) {
         }
         let (worker, body) = (worker.clone(), body.clone());
         tokio::task::spawn_local(async move {
-            let sending = one(&worker, &target, &own, body);
+            let sending = ask(&worker, &target, &own, body, 0);
             let _unheeded = match timeout {
                 Some(limit) => tokio::time::timeout(limit, sending).await.unwrap_or(None),
                 None => sending.await,
@@ -123,8 +123,23 @@ fn shadow(authority: &[u8]) -> Vec<u8> {
     [host, b"-shadow", port].concat()
 }
 
-/// One copy: sent, its answer read and forgotten. `None` when it could not be; the cluster's counters tell.
-async fn one(worker: &Rc<Worker>, target: &Rc<Target>, head: &RequestHead, body: Vec<Piece>) -> Option<()> {
+/// An answer, and as much of its body as was asked for.
+#[derive(Default)]
+pub struct Answered {
+    pub head: ResponseHead,
+    pub body: Vec<u8>,
+    pub trailers: Option<Box<Headers>>,
+}
+
+/// One request of our own, by the cluster's limits: sent, its answer read; of the body up to `keep` bytes are kept, and
+/// with any kept a longer one is an error. `None` when there is no answer; the cluster's counters tell.
+pub async fn ask(
+    worker: &Rc<Worker>,
+    target: &Rc<Target>,
+    head: &RequestHead,
+    body: Vec<Piece>,
+    keep: usize,
+) -> Option<Answered> {
     let upstream = &target.upstream;
     target.settled().await;
     worker.metrics.sheet.inc(target.metrics.stats.upstream_rq_total);
@@ -132,15 +147,15 @@ async fn one(worker: &Rc<Worker>, target: &Rc<Target>, head: &RequestHead, body:
     let host = upstream.pick(&PickContext::default(), &mut worker.rng.borrow_mut()).ok()?;
     let _active = host.begin();
     let terms = Terms { wanted: wanted(&upstream.config_ref(), head.version), priority: Priority::Default };
-    let result = match lease(worker, target, &host, terms).await {
-        Some(lease) => exchange(worker, target, lease, (head, body))
-            .await
-            .map_or(HostResult::LocalOriginFailure, HostResult::Status),
-        None => HostResult::LocalOriginFailure,
+    let answered = match lease(worker, target, &host, terms).await {
+        Some(lease) => exchange(worker, target, lease, (head, body, keep)).await.ok(),
+        None => None,
     };
+    let failed = HostResult::LocalOriginFailure;
+    let result = answered.as_ref().map_or(failed, |answered| HostResult::Status(answered.head.status));
     worker.metrics.sheet.inc(target.metrics.stats.upstream_rq_completed);
     upstream.report(host.id, result, &mut worker.rng.borrow_mut());
-    Some(())
+    answered
 }
 
 async fn lease(worker: &Worker, target: &Target, host: &Rc<Host>, terms: Terms) -> Option<Lease> {
@@ -151,13 +166,12 @@ async fn lease(worker: &Worker, target: &Target, host: &Rc<Host>, terms: Terms) 
     target.upstream.lease(host, terms).await.ok()
 }
 
-/// The answer's status.
 async fn exchange(
     worker: &Worker,
     target: &Target,
     lease: Lease,
-    (head, body): (&RequestHead, Vec<Piece>),
-) -> Result<u16, Broken> {
+    (head, body, keep): (&RequestHead, Vec<Piece>, usize),
+) -> Result<Answered, Broken> {
     let (mut up, hold) = match lease {
         Lease::H1(mut conn, lease) => {
             conn.queue_request(head, if lease.is_last() { Fate::Close } else { Fate::Keep });
@@ -174,29 +188,43 @@ async fn exchange(
         std::future::poll_fn(|cx| up.poll_flush(cx)).await?;
     }
     let limits = response_limits(&target.upstream.config_ref());
-    let response = answer(&mut up, &limits, head).await?;
-    let clean = !response.close && response.framing != Framing::Close;
+    let answered = answer(&mut up, &limits, head, keep).await?;
+    let clean = !answered.head.close && answered.head.framing != Framing::Close;
     if let (Side::H1(conn), Hold::H1(lease), true) = (up, hold, clean)
         && conn.read_ended()
         && !conn.has_input()
     {
         lease.give_back(conn, worker.now());
     }
-    Ok(response.status)
+    Ok(answered)
 }
 
 /// Reads an answer to its end.
-async fn answer(up: &mut Side, limits: &Limits, head: &RequestHead) -> Result<ResponseHead, Broken> {
+async fn answer(up: &mut Side, limits: &Limits, head: &RequestHead, keep: usize) -> Result<Answered, Broken> {
     let to = if head.is_head() { To::Head } else { To::Other };
-    let mut response = ResponseHead::default();
-    std::future::poll_fn(|cx| read(cx, up, Expect { limits, to }, &mut response)).await?;
-    while !response.framing.is_empty() && !up.read_ended() {
+    let mut answered = Answered::default();
+    std::future::poll_fn(|cx| read(cx, up, Expect { limits, to }, &mut answered.head)).await?;
+    while !answered.head.framing.is_empty() && !up.read_ended() {
         match std::future::poll_fn(|cx| up.poll_body(cx)).await? {
-            Piece::Data { last: false, .. } => {}
-            Piece::Data { .. } | Piece::Trailers(_) | Piece::End => break,
+            Piece::Data { data, last } => {
+                if keep > 0 {
+                    answered.body.extend_from_slice(&data);
+                }
+                if answered.body.len() > keep {
+                    return Err(Broken::Closed);
+                }
+                if last {
+                    break;
+                }
+            }
+            Piece::Trailers(trailers) => {
+                answered.trailers = Some(trailers);
+                break;
+            }
+            Piece::End => break,
         }
     }
-    Ok(response)
+    Ok(answered)
 }
 
 fn read(cx: &mut Context<'_>, up: &mut Side, expect: Expect<'_>, out: &mut ResponseHead) -> Poll<Result<(), Broken>> {

@@ -1,6 +1,7 @@
 //! One request and its response: prepared, routed, forwarded or answered, delivered, recorded. One task owns both ends.
 
 pub mod attempt;
+pub mod authorize;
 pub mod deliver;
 pub mod filters;
 pub mod finish;
@@ -12,6 +13,7 @@ pub mod prepare;
 pub mod record;
 pub mod remote;
 pub mod reply;
+pub mod tokens;
 pub mod tunnel;
 pub mod upload;
 
@@ -21,9 +23,10 @@ use std::sync::Arc;
 use tulle_config::Hcm;
 use tulle_config::hcm::ServerHeader;
 use tulle_core::ResponseFlags;
+use tulle_core::headers::Described;
 use tulle_http::h1::encode::Fate;
 use tulle_http::{Framing, Known, RequestHead, ResponseHead, Side, Tunnel, Version};
-use tulle_route::{RouteAction, Selected, select};
+use tulle_route::{RouteAction, RouteConfig, Selected, select};
 use tulle_telemetry::TimePoint;
 
 use crate::serve::Client;
@@ -51,6 +54,8 @@ pub struct Exchange<'a> {
     pub heads: &'a mut Heads,
     pub alarm: &'a mut Alarm,
     pub record: Record,
+    /// What a filter has read of the body.
+    pub upload: Option<upload::Upload>,
     /// The connection must end after this exchange, whatever the messages say.
     pub last: LastOnConnection,
 }
@@ -116,13 +121,19 @@ async fn steps(x: &mut Exchange<'_>, down: &mut Side) -> Result<Ending, Failed> 
     x.record.remote = remote::told(&x.hcm.forwarding, &x.heads.request);
     trace(x);
     let routes = x.worker.routes(&x.hcm.routes).ok_or_else(Reply::no_routes)?;
-    let selected = select(&routes, &x.heads.request, x.worker.random());
-    x.record.route = selected.as_ref().map(|selected| selected.route.name.clone());
+    let mut selected = route(x, &routes);
     let mut progress = filters::Progress::default();
     loop {
         match filters::advance(x, selected.as_ref(), &mut progress) {
             Step::Through => break,
             Step::Hold(length) => Box::pin(filters::hold(x, down, length)).await?,
+            Step::Keys(keys) => Box::pin(filters::fetched(x, down, keys)).await?,
+            Step::Authorize(asking) => match Box::pin(authorize::ask(x, down, asking)).await? {
+                authorize::Verdict::Passes => {}
+                authorize::Verdict::Changed => selected = route(x, &routes),
+                authorize::Verdict::Refused(reply) => return answer_filtered(x, down, selected.as_ref(), reply).await,
+            },
+            Step::Reroute => selected = route(x, &routes),
             Step::Answer(reply) => return answer_filtered(x, down, selected.as_ref(), reply).await,
         }
     }
@@ -143,6 +154,14 @@ async fn steps(x: &mut Exchange<'_>, down: &mut Side) -> Result<Ending, Failed> 
         RouteAction::Direct(direct) => answer_routed(x, down, &selected, Reply::direct(direct)).await,
         RouteAction::NonForwarding => Err(Reply::no_route().into()),
     }
+}
+
+/// Finds the route, by the request and by what filters found out of it.
+fn route<'r>(x: &mut Exchange<'_>, routes: &'r RouteConfig) -> Option<Selected<'r>> {
+    let request = Described { request: &x.heads.request, metadata: x.record.metadata.as_deref() };
+    let selected = select(routes, &request, x.worker.random());
+    x.record.route = selected.as_ref().map(|selected| selected.route.name.clone());
+    selected
 }
 
 fn https_redirect(request: &RequestHead) -> Reply {

@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tulle_balance::Host;
+use tulle_core::metadata::Metadata;
 use tulle_core::{Nanos, ResponseFlags, Str, UnixNanos};
 use tulle_http::{RequestHead, ResponseHead, Version};
 use tulle_telemetry::{Field, HeadPart, LogView, TimePoint, TraceContext, Value};
@@ -42,6 +44,8 @@ pub struct Record {
     pub grpc: bool,
     pub grpc_status: Option<u16>,
     pub trace: Option<TraceContext>,
+    /// What filters found out of the request.
+    pub metadata: Option<Arc<Metadata>>,
     times: [Option<Nanos>; TimePoint::COUNT],
 }
 
@@ -70,6 +74,7 @@ impl Record {
             grpc: false,
             grpc_status: None,
             trace: None,
+            metadata: None,
             times: [None; TimePoint::COUNT],
         };
         record.mark(TimePoint::DownstreamStart, start);
@@ -79,6 +84,19 @@ impl Record {
     /// Remembers when something happened.
     pub fn mark(&mut self, point: TimePoint, at: Nanos) {
         self.times[point as usize] = Some(at);
+    }
+
+    /// Takes over what a filter found out, beside what is known. Later values of a key replace earlier ones.
+    pub fn learn(&mut self, found: &Arc<Metadata>) {
+        let Some(known) = &mut self.metadata else {
+            self.metadata = Some(found.clone());
+            return;
+        };
+        let known = Arc::make_mut(known);
+        for (filter, fields) in &found.filters {
+            let into = known.filters.entry(filter.clone()).or_default();
+            into.extend(fields.iter().map(|(key, value)| (key.clone(), value.clone())));
+        }
     }
 
     pub fn at(&self, point: TimePoint) -> Option<Nanos> {
@@ -169,6 +187,12 @@ impl LogView for View<'_> {
             Field::GrpcStatusNumber => record.grpc_status.map_or(Value::None, |n| Value::Number(u64::from(n))),
             other => self.connection_field(other).or_else(|| self.upstream_field(other)).unwrap_or(Value::None),
         }
+    }
+
+    fn state(&self, namespace: &str, key: &str) -> Option<&[u8]> {
+        let path: Vec<Str> = key.split(':').map(Str::from).collect();
+        let value = self.record.metadata.as_ref()?.lookup(namespace, &path)?;
+        value.as_str().map(str::as_bytes)
     }
 
     fn start_time(&self) -> UnixNanos {

@@ -97,6 +97,32 @@ impl Upload {
         Ok(())
     }
 
+    /// Reads until there is all of the body, or more of it than `limit`.
+    pub fn poll_collect(&mut self, cx: &mut Context<'_>, from: &mut Side, limit: usize) -> Poll<Result<(), Broken>> {
+        while !self.read_all && self.bytes as usize <= limit {
+            let piece = ready!(from.poll_body(cx))?;
+            self.take(piece);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The beginning of what was read, at most `limit` bytes.
+    pub fn collected(&self, limit: usize) -> Vec<u8> {
+        let mut all = Vec::with_capacity(self.kept_bytes.min(limit));
+        for piece in &self.kept {
+            if let Piece::Data { data, .. } = piece {
+                all.extend_from_slice(&data[..data.len().min(limit - all.len())]);
+            }
+        }
+        all
+    }
+
+    /// What was read ahead goes on as configured for the upstream.
+    pub fn keeping(mut self, keep: Keep) -> Upload {
+        self.keep = keep;
+        self
+    }
+
     /// Shows the body, from its beginning, to copies of the request.
     pub fn mirror(&mut self, mirrored: Box<Mirrored>) {
         if self.empty {

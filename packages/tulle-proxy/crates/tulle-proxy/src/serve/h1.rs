@@ -51,6 +51,7 @@ pub async fn serve(worker: &Rc<Worker>, client: &Client, hcm: &Arc<Hcm>, mut con
             hcm,
             client,
             record: Record::new(worker.now(), worker.clock.wall()),
+            upload: None,
             last: if last { LastOnConnection::Yes } else { LastOnConnection::No },
             heads: &mut heads,
             alarm: &mut alarm,

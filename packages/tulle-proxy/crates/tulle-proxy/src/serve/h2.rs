@@ -116,6 +116,7 @@ async fn serve_stream(worker: Rc<Worker>, client: Rc<Client>, hcm: Arc<Hcm>, mut
         client: &client,
         heads: &mut heads,
         alarm: &mut alarm,
+        upload: None,
         last: LastOnConnection::No,
     };
     match (fault, read) {

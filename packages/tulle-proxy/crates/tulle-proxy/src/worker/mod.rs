@@ -6,6 +6,7 @@ pub mod drain;
 pub mod dynamic;
 pub mod guard;
 pub mod hosts;
+pub mod keys;
 pub mod logs;
 pub mod metrics;
 pub mod peers;
@@ -49,6 +50,7 @@ pub struct Worker {
     pub metrics: Metrics,
     pub tls: Rc<TlsCache>,
     pub hosts: Arc<HostBook>,
+    pub keys: keys::WorkerKeys,
     known: RefCell<Known>,
     config: RefCell<Arc<Config>>,
     targets: RefCell<HashMap<Str, Rc<Target>>>,
@@ -82,6 +84,7 @@ impl Worker {
             metrics: Metrics::new(launch),
             tls,
             hosts: launch.hosts.clone(),
+            keys: keys::WorkerKeys::default(),
             known: RefCell::new(launch.hosts.known()),
             config: RefCell::new(config),
             targets: RefCell::default(),
@@ -204,6 +207,7 @@ impl Worker {
     /// Housekeeping between requests: idle connections, health of ejected hosts, log lines.
     pub fn sweep(&self) {
         self.peers.cut_revoked(self.tls.contexts());
+        self.keys.tokens.borrow_mut().sweep();
         for target in self.targets.borrow().values() {
             target.upstream.sweep();
             target.upstream.tick(&mut self.rng.borrow_mut());

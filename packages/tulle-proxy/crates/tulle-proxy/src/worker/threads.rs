@@ -19,6 +19,7 @@ use tulle_telemetry::Registry;
 
 use super::Worker;
 use super::hosts::HostBook;
+use super::keys::KeyBook;
 use crate::serve;
 
 /// How often pools are looked over.
@@ -36,6 +37,7 @@ pub struct Launch {
     pub hosts: Arc<HostBook>,
     /// The cluster of the proxies like this one, for zone-aware routing.
     pub local_cluster: Option<Str>,
+    pub keys: Arc<KeyBook>,
     /// This workload's SPIFFE id, for metrics.
     pub principal: Option<Str>,
     pub started: Instant,
@@ -174,6 +176,8 @@ impl Life {
         let mut told = self.told.clone();
         let mut hosts = self.launch.hosts.subscribe();
         hosts.mark_changed();
+        let mut keys = self.launch.keys.subscribe();
+        keys.mark_changed();
         let mut sweep = tokio::time::interval(SWEEP);
         let limit = loop {
             tokio::select! {
@@ -187,6 +191,7 @@ impl Life {
                     let known = hosts.borrow_and_update().clone();
                     worker.learn(known);
                 }
+                Ok(()) = keys.changed() => worker.keys.learn(keys.borrow_and_update().clone()),
                 _ = sweep.tick() => worker.sweep(),
                 limit = told.wait_for(Option::is_some) => {
                     break limit.map_or(None, |limit| *limit).unwrap_or_default();

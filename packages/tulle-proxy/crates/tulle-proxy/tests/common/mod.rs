@@ -26,6 +26,7 @@ impl Proxy {
             contexts: Arc::new(TlsContexts::new(Arc::default())),
             node: loaded.bootstrap.node.clone(),
             hosts: Arc::default(),
+            keys: Arc::default(),
             principal: None,
             started: Instant::now(),
             seed: 7,

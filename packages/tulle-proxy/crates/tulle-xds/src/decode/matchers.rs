@@ -2,6 +2,7 @@
 
 use envoy_types::pb::envoy::config::route::v3 as route_pb;
 use envoy_types::pb::envoy::r#type::matcher::v3 as matcher_pb;
+use tulle_policy::rbac::{MetadataMatcher, ValueMatcher};
 use tulle_policy::{HeaderMatcher, HeaderTest, Regex, StringMatcher, StringTest};
 use tulle_route::RegexRewrite;
 use tulle_route::rewrite::{Substitution, SubstitutionPiece};
@@ -112,4 +113,54 @@ pub fn header_matcher(cx: &mut Cx, message: route_pb::HeaderMatcher) -> Option<H
         }
     };
     Some(HeaderMatcher { name, test, invert: invert_match, treat_missing_as_empty: treat_missing_header_as_empty })
+}
+
+/// On what filters found out.
+pub fn metadata_matcher(cx: &mut Cx, message: matcher_pb::MetadataMatcher) -> Option<MetadataMatcher> {
+    let matcher_pb::MetadataMatcher { filter, path, value, invert } = message;
+    if path.is_empty() {
+        cx.error_at("path", "must not be empty");
+        return None;
+    }
+    let wanted = path.len();
+    let path = cx.each("path", path, |cx, segment| {
+        let matcher_pb::metadata_matcher::path_segment::Segment::Key(key) = cx.required("segment", segment.segment)?;
+        cx.name("key", &key)
+    });
+    let value = cx.required("value", value)?;
+    Some(MetadataMatcher {
+        filter: cx.name("filter", &filter)?,
+        path: (path.len() == wanted).then(|| path.into())?,
+        value: cx.field("value", |cx| value_matcher(cx, value))?,
+        invert,
+    })
+}
+
+fn value_matcher(cx: &mut Cx, message: matcher_pb::ValueMatcher) -> Option<ValueMatcher> {
+    use matcher_pb::value_matcher::MatchPattern;
+    let matcher_pb::ValueMatcher { match_pattern } = message;
+    Some(match cx.required("match_pattern", match_pattern)? {
+        MatchPattern::NullMatch(_) => ValueMatcher::Null,
+        MatchPattern::DoubleMatch(double) => {
+            use matcher_pb::double_matcher::MatchPattern as Double;
+            match cx.required("double_match", double.match_pattern)? {
+                Double::Exact(number) => ValueMatcher::Number(number),
+                Double::Range(range) => ValueMatcher::Range { start: range.start, end: range.end },
+            }
+        }
+        MatchPattern::StringMatch(matcher) => {
+            ValueMatcher::String(cx.field("string_match", |cx| string_matcher(cx, matcher))?)
+        }
+        MatchPattern::BoolMatch(truth) => ValueMatcher::Bool(truth),
+        MatchPattern::PresentMatch(present) => ValueMatcher::Present(present),
+        MatchPattern::ListMatch(list) => {
+            let matcher_pb::list_matcher::MatchPattern::OneOf(one) = cx.required("list_match", list.match_pattern)?;
+            ValueMatcher::ListHas(Box::new(cx.field("list_match.one_of", |cx| value_matcher(cx, *one))?))
+        }
+        MatchPattern::OrMatch(or) => {
+            let wanted = or.value_matchers.len();
+            let any = cx.each("or_match.value_matchers", or.value_matchers, value_matcher);
+            ValueMatcher::Or((any.len() == wanted).then(|| any.into())?)
+        }
+    })
 }

@@ -10,7 +10,7 @@ mod access_log;
 mod address;
 mod chain;
 mod cluster;
-mod common;
+pub(crate) mod common;
 pub(crate) mod cx;
 mod endpoint;
 mod filters;

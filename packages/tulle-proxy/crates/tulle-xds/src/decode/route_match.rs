@@ -5,7 +5,7 @@ use tulle_route::{PathMatch, QueryMatcher, QueryTest, RouteMatch};
 
 use super::common::{runtime_fraction, truth};
 use super::cx::{Cx, refuse};
-use super::matchers::{header_matcher, safe_regex, string_matcher};
+use super::matchers::{header_matcher, metadata_matcher, safe_regex, string_matcher};
 
 pub fn route_match(cx: &mut Cx, message: route_pb::RouteMatch) -> Option<RouteMatch> {
     let route_pb::RouteMatch {
@@ -20,7 +20,7 @@ pub fn route_match(cx: &mut Cx, message: route_pb::RouteMatch) -> Option<RouteMa
         filter_state,
         path_specifier,
     } = message;
-    refuse!(cx; cookies, tls_context, dynamic_metadata, filter_state);
+    refuse!(cx; cookies, tls_context, filter_state);
     let path = cx.required("path_specifier", path_specifier).and_then(|specifier| path(cx, specifier));
     Some(RouteMatch {
         headers: cx.each("headers", headers, header_matcher).into(),
@@ -32,6 +32,7 @@ pub fn route_match(cx: &mut Cx, message: route_pb::RouteMatch) -> Option<RouteMa
             None => None,
         },
         grpc: grpc.is_some(),
+        metadata: cx.each("dynamic_metadata", dynamic_metadata, metadata_matcher).into(),
     })
 }
 

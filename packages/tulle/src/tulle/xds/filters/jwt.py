@@ -14,6 +14,7 @@ PAYLOAD = "payload"
 """The key of the verified claims in the filter's metadata (Istio's)."""
 
 _CACHE = {"seconds": 300}
+_SPACE_DELIMITED = ("permission", "scope")
 
 
 def token_filter(issuers: Sequence[Issuer]) -> dict[str, Any]:
@@ -47,6 +48,9 @@ def _provider(issuer: Issuer) -> dict[str, Any]:
         ],
         **_keys(issuer),
     }
+    # Istio splits these two everywhere
+    claims = tuple(dict.fromkeys((*_SPACE_DELIMITED, *issuer.space_delimited)))
+    fields["normalize_payload_in_metadata"] = {"space_delimited_claims": claims}
     if issuer.payload_header is not None:
         fields["forward_payload_header"] = issuer.payload_header
     return fields

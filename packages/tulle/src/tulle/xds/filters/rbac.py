@@ -13,8 +13,11 @@ from tulle.xds.wire import extension
 
 NAME = "envoy.filters.http.rbac"
 NETWORK_NAME = "envoy.filters.network.rbac"
-_HTTP = "envoy.extensions.filters.http.rbac.v3.RBAC"
+HTTP = "envoy.extensions.filters.http.rbac.v3.RBAC"
 _NETWORK = "envoy.extensions.filters.network.rbac.v3.RBAC"
+
+_SELECTING = AccessAction.DENY
+"""What CUSTOM rules are read as: in doubt they select."""
 
 _WORDS = {AccessAction.DENY: "DENY", AccessAction.ALLOW: "ALLOW", AccessAction.AUDIT: "LOG"}
 
@@ -26,20 +29,35 @@ def http_filters(guard: Guard, port: int) -> Iterator[dict[str, Any]]:
     for action in _WORDS:
         fields = _fields(guard.access, action, port, _whole)
         if fields:
-            yield extension(NAME, _HTTP, **fields)
+            yield extension(NAME, HTTP, **fields)
 
 
 def network_filters(guard: Guard, port: int, stat_prefix: str) -> Iterator[dict[str, Any]]:
     """The same for a connection of which no request can be read."""
+    yield from _unaskable(guard, port, stat_prefix)
     for action in _WORDS:
         fields = _fields(guard.access, action, port, _without_http)
         if fields:
             yield extension(NETWORK_NAME, _NETWORK, stat_prefix=f"{stat_prefix}.", **fields)
 
 
+def _unaskable(guard: Guard, port: int, stat_prefix: str) -> Iterator[dict[str, Any]]:
+    """Authorizers are shown requests: what CUSTOM policies select of mere connections is refused."""
+    custom = [each for each in guard.access if each.action is AccessAction.CUSTOM and not each.dry_run]
+    rules = dict(_rules(custom, port, _without_http))
+    if rules:
+        denied = {"action": "DENY", "policies": rules}
+        yield extension(NETWORK_NAME, _NETWORK, stat_prefix=f"{stat_prefix}.", rules=denied)
+
+
+def selecting(policies: Iterable[AccessPolicy], port: int) -> dict[str, dict[str, Any]]:
+    """The rules of CUSTOM policies."""
+    return dict(_rules(policies, port, _whole))
+
+
 def refuse_everything(name: str) -> dict[str, Any]:
     """A filter that denies every request by a rule of this name."""
-    return extension(NAME, _HTTP, rules={"action": "DENY", "policies": {name: ANYTHING}})
+    return extension(NAME, HTTP, rules={"action": "DENY", "policies": {name: ANYTHING}})
 
 
 def _whole(rule: AccessRule, action: AccessAction) -> AccessRule | None:
@@ -86,7 +104,8 @@ def _rules(policies: Iterable[AccessPolicy], port: int, reduce: Any) -> Iterator
     seen: dict[str, int] = {}
     for policy in policies:
         for index, rule in enumerate(policy.rules):
-            reduced = reduce(rule, policy.action)
+            action = _SELECTING if policy.action is AccessAction.CUSTOM else policy.action
+            reduced = reduce(rule, action)
             here = None if reduced is None else _at_port(reduced, port)
             if here is not None:
                 meta = policy.meta

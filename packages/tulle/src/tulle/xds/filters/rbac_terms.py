@@ -88,7 +88,9 @@ def _terms(condition: Condition, value: ValueMatch, either: str, members: str) -
 
 def _host(value: ValueMatch) -> Iterator[dict[str, Any]]:
     """Matchers of an authority, in any case; a value that names no port is that host on every port."""
-    yield {**text(value), "ignore_case": True}
+    wanted = text(value)
+    # an expression that matches anything has no case, and data planes refuse to ignore that of any
+    yield wanted if "safe_regex" in wanted else {**wanted, "ignore_case": True}
     named = value.value
     if ":" in named and not named.endswith("]"):
         return

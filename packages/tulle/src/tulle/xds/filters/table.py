@@ -9,7 +9,7 @@ from tulle.model.access import Guard
 from tulle.model.settings import MeshSettings
 from tulle.xds import egress, names
 from tulle.xds.client import ClientKind
-from tulle.xds.filters import cors, fault, jwt, rbac
+from tulle.xds.filters import cors, ext_authz, fault, jwt, rbac
 from tulle.xds.wire import extension
 
 _CORS = extension(cors.NAME, "envoy.extensions.filters.http.cors.v3.Cors")
@@ -33,22 +33,24 @@ def outbound(settings: MeshSettings, client: ClientKind) -> list[Any]:
     return [*OUTBOUND[:-1], *egress.http_filters(settings, client), _ROUTER]
 
 
-def inbound(guard: Guard, port: int, client: ClientKind) -> list[Any]:
+def inbound(guard: Guard, port: int) -> list[Any]:
     """Filters of the called side, for one application port."""
     return [
         # first: access rules ask about what tokens say
-        *_tokens(guard, client),
+        *_tokens(guard),
+        # before the mesh's own rules, as in Istio: they still hold for what an authorizer allows
+        *ext_authz.http_filters(guard, port),
         # DENY before ALLOW, so that no permission overrides a refusal; AUDIT after both: it marks what got through
         *rbac.http_filters(guard, port),
         _ROUTER,  # last: it ends the chain
     ]
 
 
-def _tokens(guard: Guard, client: ClientKind) -> list[Any]:
-    """Where tokens cannot be checked (by this data plane, or for want of keys), everything is refused."""
+def _tokens(guard: Guard) -> list[Any]:
+    """Where tokens cannot be checked for want of keys, everything is refused."""
     if not guard.tokens:
         return []
-    if client.checks_tokens and all(map(jwt.has_keys, guard.issuers)):
+    if all(map(jwt.has_keys, guard.issuers)):
         return [jwt.token_filter(guard.issuers)]
     meta = guard.tokens[0].meta
     return [rbac.refuse_everything(names.unchecked_tokens(meta.namespace, meta.name))]

@@ -10,7 +10,6 @@ from tulle.model.services import Protocol
 from tulle.model.settings import MeshSettings
 from tulle.protos import message
 from tulle.xds import names, tls
-from tulle.xds.client import ClientKind
 from tulle.xds.filters import rbac, table
 from tulle.xds.listeners.http_manager import http_manager, tcp_proxy
 from tulle.xds.routes import OVERRIDES
@@ -34,7 +33,7 @@ _HTTP_ALPN = ("h2", "http/1.1")
 
 
 def inbound_listener(
-    workload: PlacedWorkload, inbound: Inbound, settings: MeshSettings, client: ClientKind
+    workload: PlacedWorkload, inbound: Inbound, settings: MeshSettings
 ) -> Any:
     """The Listener. Where no filter chain matches plaintext it is closed (STRICT)."""
     listener = message(LISTENER)(
@@ -42,7 +41,7 @@ def inbound_listener(
         address=socket_address(workload.address, inbound.listen),
         traffic_direction="INBOUND",
     )
-    http = [_manager(inbound, settings, client)]
+    http = [_manager(inbound, settings)]
     tcp = [*_guarded(inbound), _proxy(inbound, settings)]
     mode = inbound.guard.mode
     chains = [] if mode is PeerMode.DISABLE else _secured(inbound, settings, http, tcp)
@@ -119,7 +118,7 @@ def _proxy(inbound: Inbound, settings: MeshSettings) -> dict[str, Any]:
     return tcp_proxy(name, settings, [(names.inbound_cluster(inbound.app), 1)])
 
 
-def _manager(inbound: Inbound, settings: MeshSettings, client: ClientKind) -> dict[str, Any]:
+def _manager(inbound: Inbound, settings: MeshSettings) -> dict[str, Any]:
     name = names.inbound_listener(inbound.app)
     route = {
         "name": "default",
@@ -138,4 +137,4 @@ def _manager(inbound: Inbound, settings: MeshSettings, client: ClientKind) -> di
         "forward_client_cert_details": "SANITIZE_SET",
         "set_current_client_cert_details": {"subject": {"value": True}, "uri": True},
     }
-    return http_manager(name, settings, table.inbound(inbound.guard, inbound.app, client), routes)
+    return http_manager(name, settings, table.inbound(inbound.guard, inbound.app), routes)

@@ -1,19 +1,24 @@
 //! HTTP filters by type. An unknown filter is refused unless it is marked optional, as in Envoy.
 
 mod cors;
+mod ext_authz;
 mod fault;
+mod jwt;
 mod local_rate_limit;
 mod overrides;
 mod rate_slots;
 mod rbac;
+mod uri;
 
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3::Cors;
 use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3::FilterConfig as DynamicForward;
 use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3::filter_config::ImplementationSpecifier as Forwarding;
+use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ExtAuthz;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
+use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::JwtAuthentication;
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
@@ -107,6 +112,12 @@ fn known(cx: &mut Cx, name: Str, any: &Any) -> Known {
             dynamic_forward(cx, message);
         }
         return Known::Elsewhere;
+    } else if typed == JwtAuthentication::full_name() {
+        let settings = cx.unpack::<JwtAuthentication>(any).and_then(|message| jwt::token_filter(cx, message));
+        settings.map(|settings| HttpFilter::Tokens(Named { name, settings: Arc::new(settings) }))
+    } else if typed == ExtAuthz::full_name() {
+        let settings = cx.unpack::<ExtAuthz>(any).and_then(|message| ext_authz::authorizer(cx, message));
+        settings.map(|settings| HttpFilter::Authorizer(Named { name, settings: Arc::new(settings) }))
     } else if typed == GrpcStats::full_name() {
         return Known::WithoutEffect;
     } else {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::route::v3 as route_pb;
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3::CorsPolicy;
+use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ExtAuthzPerRoute;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
+use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::PerRouteConfig;
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::RbacPerRoute;
 use envoy_types::pb::google::protobuf::Any;
@@ -69,6 +71,12 @@ fn settings(cx: &mut Cx, any: &Any, unknown: Unknown) -> Option<FilterOverride> 
     } else if typed == LocalRateLimit::full_name() {
         let message = cx.unpack::<LocalRateLimit>(any)?;
         FilterOverride::LocalRateLimit(Arc::new(limit(cx, message)?))
+    } else if typed == PerRouteConfig::full_name() {
+        let message = cx.unpack::<PerRouteConfig>(any)?;
+        super::jwt::per_route(cx, message)?
+    } else if typed == ExtAuthzPerRoute::full_name() {
+        let message = cx.unpack::<ExtAuthzPerRoute>(any)?;
+        super::ext_authz::per_route(cx, message)?
     } else if unknown == Unknown::LeftOut {
         cx.warn(format!("the optional settings of type {typed} are not known and left out"));
         return None;

@@ -8,12 +8,12 @@ use envoy_types::pb::envoy::extensions::path::r#match::uri_template::v3::UriTemp
 use envoy_types::pb::envoy::r#type::matcher::v3 as matcher_pb;
 use prost::Name as _;
 use tulle_policy::matcher::StringMatcher;
-use tulle_policy::rbac::{Action, MetadataMatcher, Policy, Rbac, Rule, Rules, ValueMatcher};
+use tulle_policy::rbac::{Action, MetadataMatcher, Policy, Rbac, Rule, Rules};
 use tulle_policy::template::PathTemplate;
 
 use super::super::address::cidr;
 use super::super::cx::{Cx, refuse, type_name, without_effect};
-use super::super::matchers::{header_matcher, string_matcher};
+use super::super::matchers::{header_matcher, metadata_matcher, string_matcher};
 
 pub fn http_rbac(cx: &mut Cx, message: http_pb::Rbac) -> Option<Rbac> {
     let http_pb::Rbac {
@@ -26,8 +26,8 @@ pub fn http_rbac(cx: &mut Cx, message: http_pb::Rbac) -> Option<Rbac> {
         track_per_rule_stats,
     } = message;
     refuse!(cx; matcher, shadow_matcher);
-    without_effect!(cx; rules_stat_prefix, shadow_rules_stat_prefix, track_per_rule_stats);
-    both(cx, enforced, shadow_rules)
+    without_effect!(cx; rules_stat_prefix, track_per_rule_stats);
+    both(cx, enforced, shadow_rules, &shadow_rules_stat_prefix)
 }
 
 /// The settings of a route; `None` inside means that the filter is off there.
@@ -52,21 +52,29 @@ pub fn network_rbac(cx: &mut Cx, message: network_pb::Rbac) -> Option<Rbac> {
         delay_deny,
     } = message;
     refuse!(cx; matcher, shadow_matcher, delay_deny);
-    without_effect!(cx; shadow_rules_stat_prefix);
     cx.name("stat_prefix", &stat_prefix)?;
     let kind = cx.enumeration::<network_pb::rbac::EnforcementType>("enforcement_type", enforcement_type)?;
     if kind == network_pb::rbac::EnforcementType::Continuous {
         // Nothing that a rule may ask of a connection changes during it.
         cx.field("enforcement_type", |cx| cx.warn("is the same as ONE_TIME_ON_FIRST_BYTE"));
     }
-    both(cx, enforced, shadow_rules)
+    both(cx, enforced, shadow_rules, &shadow_rules_stat_prefix)
 }
 
-fn both(cx: &mut Cx, enforced: Option<rbac_pb::Rbac>, shadow: Option<rbac_pb::Rbac>) -> Option<Rbac> {
+fn both(
+    cx: &mut Cx,
+    enforced: Option<rbac_pb::Rbac>,
+    shadow: Option<rbac_pb::Rbac>,
+    shadow_prefix: &str,
+) -> Option<Rbac> {
     let enforced = enforced.map(|message| cx.field("rules", |cx| rules(cx, message)));
     let shadow = shadow.map(|message| cx.field("shadow_rules", |cx| rules(cx, message)));
     // A rule set with an error leaves no settings at all: never ones without rules, which would let everything pass.
-    Some(Rbac { enforced: enforced.map_or(Some(None), |rules| rules.map(Some))?, shadow: shadow.flatten() })
+    Some(Rbac {
+        enforced: enforced.map_or(Some(None), |rules| rules.map(Some))?,
+        shadow: shadow.map_or(Some(None), |rules| rules.map(Some))?,
+        shadow_prefix: cx.intern(shadow_prefix),
+    })
 }
 
 fn rules(cx: &mut Cx, message: rbac_pb::Rbac) -> Option<Rules> {
@@ -126,7 +134,7 @@ fn permission(cx: &mut Cx, message: rbac_pb::Permission) -> Option<Rule> {
                 return None;
             }
         },
-        Kind::Metadata(matcher) => Rule::Metadata(cx.field("metadata", |cx| metadata(cx, matcher))?),
+        Kind::Metadata(matcher) => Rule::Metadata(cx.field("metadata", |cx| metadata_matcher(cx, matcher))?),
         Kind::NotRule(rule) => Rule::negated(cx.field("not_rule", |cx| permission(cx, *rule))?),
         Kind::RequestedServerName(matcher) => {
             Rule::ServerName(cx.field("requested_server_name", |cx| string_matcher(cx, matcher))?)
@@ -153,7 +161,7 @@ fn principal(cx: &mut Cx, message: rbac_pb::Principal) -> Option<Rule> {
         Kind::RemoteIp(range) => Rule::RemoteIp(cx.field("remote_ip", |cx| cidr(cx, range))?),
         Kind::Header(matcher) => Rule::Header(cx.field("header", |cx| header_matcher(cx, matcher))?),
         Kind::UrlPath(matcher) => Rule::Path(path(cx, matcher)?),
-        Kind::Metadata(matcher) => Rule::Metadata(cx.field("metadata", |cx| metadata(cx, matcher))?),
+        Kind::Metadata(matcher) => Rule::Metadata(cx.field("metadata", |cx| metadata_matcher(cx, matcher))?),
         Kind::FilterState(_) => return unsupported(cx, "filter_state"),
         Kind::NotId(id) => Rule::negated(cx.field("not_id", |cx| principal(cx, *id))?),
         Kind::SourcedMetadata(sourced) => Rule::Metadata(sourced_metadata(cx, sourced)?),
@@ -202,7 +210,7 @@ fn template(cx: &mut Cx, message: core_pb::TypedExtensionConfig) -> Option<PathT
 }
 
 fn sourced_metadata(cx: &mut Cx, message: rbac_pb::SourcedMetadata) -> Option<MetadataMatcher> {
-    let rbac_pb::SourcedMetadata { metadata_matcher, metadata_source } = message;
+    let rbac_pb::SourcedMetadata { metadata_matcher: matcher, metadata_source } = message;
     cx.field("sourced_metadata", |cx| {
         if cx.enumeration::<rbac_pb::MetadataSource>("metadata_source", metadata_source)?
             != rbac_pb::MetadataSource::Dynamic
@@ -210,56 +218,7 @@ fn sourced_metadata(cx: &mut Cx, message: rbac_pb::SourcedMetadata) -> Option<Me
             cx.error_at("metadata_source", "only DYNAMIC is supported");
             return None;
         }
-        let matcher = cx.required("metadata_matcher", metadata_matcher)?;
-        cx.field("metadata_matcher", |cx| metadata(cx, matcher))
-    })
-}
-
-fn metadata(cx: &mut Cx, message: matcher_pb::MetadataMatcher) -> Option<MetadataMatcher> {
-    let matcher_pb::MetadataMatcher { filter, path, value, invert } = message;
-    if path.is_empty() {
-        cx.error_at("path", "must not be empty");
-        return None;
-    }
-    let wanted = path.len();
-    let path = cx.each("path", path, |cx, segment| {
-        let matcher_pb::metadata_matcher::path_segment::Segment::Key(key) = cx.required("segment", segment.segment)?;
-        cx.name("key", &key)
-    });
-    let value = cx.required("value", value)?;
-    Some(MetadataMatcher {
-        filter: cx.name("filter", &filter)?,
-        path: (path.len() == wanted).then(|| path.into())?,
-        value: cx.field("value", |cx| value_matcher(cx, value))?,
-        invert,
-    })
-}
-
-fn value_matcher(cx: &mut Cx, message: matcher_pb::ValueMatcher) -> Option<ValueMatcher> {
-    use matcher_pb::value_matcher::MatchPattern;
-    let matcher_pb::ValueMatcher { match_pattern } = message;
-    Some(match cx.required("match_pattern", match_pattern)? {
-        MatchPattern::NullMatch(_) => ValueMatcher::Null,
-        MatchPattern::DoubleMatch(double) => {
-            use matcher_pb::double_matcher::MatchPattern as Double;
-            match cx.required("double_match", double.match_pattern)? {
-                Double::Exact(number) => ValueMatcher::Number(number),
-                Double::Range(range) => ValueMatcher::Range { start: range.start, end: range.end },
-            }
-        }
-        MatchPattern::StringMatch(matcher) => {
-            ValueMatcher::String(cx.field("string_match", |cx| string_matcher(cx, matcher))?)
-        }
-        MatchPattern::BoolMatch(truth) => ValueMatcher::Bool(truth),
-        MatchPattern::PresentMatch(present) => ValueMatcher::Present(present),
-        MatchPattern::ListMatch(list) => {
-            let matcher_pb::list_matcher::MatchPattern::OneOf(one) = cx.required("list_match", list.match_pattern)?;
-            ValueMatcher::ListHas(Box::new(cx.field("list_match.one_of", |cx| value_matcher(cx, *one))?))
-        }
-        MatchPattern::OrMatch(or) => {
-            let wanted = or.value_matchers.len();
-            let any = cx.each("or_match.value_matchers", or.value_matchers, value_matcher);
-            ValueMatcher::Or((any.len() == wanted).then(|| any.into())?)
-        }
+        let matcher = cx.required("metadata_matcher", matcher)?;
+        cx.field("metadata_matcher", |cx| metadata_matcher(cx, matcher))
     })
 }

@@ -60,12 +60,6 @@ def request_authentication(obj: RawObject) -> Lowered:
     issuers = tuple(
         _issuer(rule, ("spec", "jwtRules", index), findings) for index, rule in enumerate(spec.jwt_rules)
     )
-    if issuers and chosen is not None:
-        message = (
-            "tulle-proxy does not check tokens yet: beside it, every request to a workload of this policy "
-            "is refused; Envoy as the data plane checks them"
-        )
-        findings.warning("needs-envoy", message, ("spec", "jwtRules"))
     if not issuers or chosen is None:
         return findings.lowered(())
     return findings.lowered((TokenPolicy(meta_of(obj), issuers, chosen),))
@@ -75,7 +69,7 @@ def _issuer(rule: schema.JwtRule, path: Path, findings: Findings) -> Issuer:
     if rule.jwks is not None and rule.jwks_uri is not None:
         findings.error("conflicting-fields", "must say only one of jwks and jwksUri", (*path, "jwksUri"))
     if rule.jwks is None and rule.jwks_uri is None:
-        message = "must say jwks or jwksUri: finding the keys by OpenID discovery is not supported yet"
+        message = "must say jwks or jwksUri: keys are not looked for by OpenID discovery"
         findings.error("missing-field", message, path)
     return Issuer(
         source=findings.place(path),
@@ -89,5 +83,6 @@ def _issuer(rule: schema.JwtRule, path: Path, findings: Findings) -> Issuer:
         payload_header=rule.output_payload_to_header,
         claim_headers=tuple(ClaimHeader(each.header, each.claim) for each in rule.output_claim_to_headers),
         forward=rule.forward_original_token,
+        space_delimited=tuple(rule.space_delimited_claims),
         timeout=rule.timeout or KEY_FETCH_TIMEOUT,
     )

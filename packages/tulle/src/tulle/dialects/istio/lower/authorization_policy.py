@@ -15,7 +15,7 @@ from tulle.objects import Path, RawObject
 
 DRY_RUN = "istio.io/dry-run"
 
-_ACTIONS = {"ALLOW": AccessAction.ALLOW, "DENY": AccessAction.DENY, "AUDIT": AccessAction.AUDIT}
+_ACTIONS = {str(action).upper(): action for action in AccessAction}
 
 _SOURCE = (
     ("principals", Attribute.PRINCIPAL),
@@ -41,28 +41,28 @@ def authorization_policy(obj: RawObject) -> Lowered:
         return findings.lowered(())
     spec = parsed.spec
     chosen = target(spec.selector, spec.target_ref, spec.target_refs, findings)
-    if not _supported(spec, findings):
-        return findings.lowered(())
+    _check(spec, findings)
     rules = tuple(_rule(rule, ("spec", "rules", index), findings) for index, rule in enumerate(spec.rules))
     dry_run = _dry_run(obj, findings)
     if chosen is None:
         return findings.lowered(())
-    return findings.lowered(
-        (AccessPolicy(meta_of(obj), _ACTIONS[spec.action], rules, chosen, dry_run=dry_run),)
-    )
+    if dry_run and spec.action == "CUSTOM":
+        message = "a CUSTOM policy has no dry run: its authorizer would have to be asked"
+        findings.error("conflicting-fields", message, ("metadata", "annotations", DRY_RUN))
+    provider = spec.provider.name if spec.provider else None
+    policy = AccessPolicy(meta_of(obj), _ACTIONS[spec.action], rules, chosen, dry_run, provider)
+    return findings.lowered((policy,))
 
 
-def _supported(spec: schema.AuthorizationPolicySpec, findings: Findings) -> bool:
-    if spec.action == "CUSTOM":
-        message = "action CUSTOM is not supported yet: there is nowhere to declare an extension provider"
-        findings.error("unsupported", message, ("spec", "action"))
-        return False
-    if spec.provider is not None:
+def _check(spec: schema.AuthorizationPolicySpec, findings: Findings) -> None:
+    if spec.action == "CUSTOM" and spec.provider is None:
+        message = "action CUSTOM must say which of MeshConfig's extensionProviders decides"
+        findings.error("missing-field", message, ("spec",), "provider: {name: NAME}")
+    if spec.provider is not None and spec.action != "CUSTOM":
         findings.error("conflicting-fields", "provider goes with action CUSTOM only", ("spec", "provider"))
     if not spec.rules and spec.action != "ALLOW":
         message = f"a {spec.action} policy without rules matches nothing and has no effect"
         findings.warning("no-effect", message, ("spec",), "rules: [{}] matches everything")
-    return True
 
 
 def _dry_run(obj: RawObject, findings: Findings) -> bool:

@@ -6,6 +6,7 @@ import json
 
 from tulle.dialects.base import Lowered
 from tulle.dialects.findings import Findings, meta_of
+from tulle.dialects.istio.lower.extension_provider import authorizers
 from tulle.dialects.istio.schema import mesh_config as schema
 from tulle.dialects.istio.schema import sidecar as sidecar_schema
 from tulle.dialects.validate import validate
@@ -94,6 +95,10 @@ def patch(config: schema.MeshConfig, path: Path, findings: Findings) -> Settings
         say("tls_minimum", _VERSIONS.get(tls.min_protocol_version), "tlsDefaults", "minProtocolVersion")
         say("tls_ciphers", tls.cipher_suites, "tlsDefaults", "cipherSuites")
         say("tls_curves", tls.ecdh_curves, "tlsDefaults", "ecdhCurves")
+    if config.extension_providers is not None:
+        at = (*path, "extensionProviders")
+        found = list(authorizers(config.extension_providers, at, findings))
+        say("authorizers", found, "extensionProviders")
     tracing = config.default_config.tracing if config.default_config else None
     if config.enable_tracing is False:
         say("sampling", Percent(0), "enableTracing")

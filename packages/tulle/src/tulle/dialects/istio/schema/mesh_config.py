@@ -8,6 +8,7 @@ from pydantic import Field
 
 from tulle.dialects.fields import DnsLabel, PercentFloat, Schema, Subdomain, Unsupported
 from tulle.dialects.istio.schema.common import Later
+from tulle.dialects.istio.schema.extension_provider import ExtensionProvider
 from tulle.dialects.metadata import Envelope
 
 _INSTALL = Unsupported("Tulle is not installed by it")
@@ -100,7 +101,7 @@ class MeshConfig(Schema):
     default_config: ProxyConfig | None = None
     enable_tracing: bool | None = None
     verify_certificate_at_client: Literal[True] = True
-    extension_providers: Annotated[Any, Later] = None
+    extension_providers: list[ExtensionProvider] | None = None
     default_providers: Annotated[Any, Later] = None
     inbound_traffic_policy: Annotated[Any, Later] = None
     connect_timeout: Annotated[Any, Unsupported("use a DestinationRule's connectionPool")] = None

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from tulle.dialects.fields import HeaderName, PositiveDuration, Schema
-from tulle.dialects.istio.schema.common import LabelSelector, Later
+from tulle.dialects.istio.schema.common import LabelSelector
 from tulle.dialects.metadata import Envelope
 from tulle.objects import show
 
@@ -199,7 +199,7 @@ class JwtRule(Schema):
     forward_original_token: bool = False
     output_claim_to_headers: list[ClaimToHeader] = []
     timeout: PositiveDuration | None = None
-    space_delimited_claims: Annotated[list[str], Later] = []
+    space_delimited_claims: list[Annotated[str, Field(min_length=1)]] = []
 
 
 class RequestAuthenticationSpec(Schema):
