@@ -93,6 +93,8 @@ $(STAMPS)/bench: bench/requirements.txt $(STAMPS)/dev
 bench: build $(STAMPS)/bench ## compare the proxies; results go to bench/results
 	$(CARGO) build --locked --release --manifest-path $(PROXY)/Cargo.toml --bin tulle-proxy
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.memory
+	$(BIN)/python -m bench.handshake
 
 lock: ## pin the Python dependencies again (needs uv)
 	uv pip compile $(LOCK_FLAGS) packages/tulle/pyproject.toml requirements/run.in -o requirements/run.txt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from bench import accounting, processes
 from bench.peers import PEERS
 from bench.peers.pair import Pair, Site
 from bench.settings import Settings
+
+SETTLE_S = 0.5
+"""From listening to being idle, for every peer."""
 
 
 class Failed(RuntimeError):
@@ -68,6 +72,7 @@ class Bench:
             processes.started(origin, site.origin, site.folder / "origin.out"),
             processes.sidecars(pair, (site.outbound, site.inbound), site.folder) as pids,
         ):
+            time.sleep(SETTLE_S)
             idle = accounting.memory(pids)
             return [
                 self._sample((variant, peer, number), pair, pids, idle, many)

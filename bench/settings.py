@@ -35,9 +35,9 @@ class Settings:
 def read(environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings in `environment`; raises WrongSetting."""
     return Settings(
-        seconds=_number(environment, "BENCH_SECONDS", 3.0),
-        warm_up=_number(environment, "BENCH_WARM_UP", 0.5),
-        rounds=int(_number(environment, "BENCH_ROUNDS", 5)),
+        seconds=_number(environment, "BENCH_SECONDS", 1.4),
+        warm_up=_number(environment, "BENCH_WARM_UP", 0.4),
+        rounds=int(_number(environment, "BENCH_ROUNDS", 3)),
         peers=_choice(environment, "BENCH_PEERS", PEERS),
         variants=_choice(environment, "BENCH_VARIANTS", VARIANTS),
         connections=tuple(int(text) for text in environment.get("BENCH_CONNECTIONS", "1,32,256").split(",")),

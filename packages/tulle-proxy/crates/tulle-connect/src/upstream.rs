@@ -1,7 +1,6 @@
 //! One cluster on one worker: its balancer, its hosts' pools and its circuit breakers.
 
 use std::cell::{Cell, Ref, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -13,6 +12,7 @@ use tulle_balance::{
 };
 use tulle_config::hcm::Http2Options;
 use tulle_config::{Cluster, HttpProtocol};
+use tulle_core::hash::FastMap;
 use tulle_core::{Address, FractionalPercent, Nanos, Rng};
 use tulle_http::Stream;
 use tulle_http::h1::conn::Connection;
@@ -38,7 +38,7 @@ pub struct Upstream {
     endpoints: RefCell<Arc<EndpointSet>>,
     pub balancer: RefCell<Balancer>,
     outlier: RefCell<Option<OutlierDetector>>,
-    pools: RefCell<HashMap<HostId, Rc<HostPool>>>,
+    pools: RefCell<FastMap<HostId, Rc<HostPool>>>,
     breaker: Rc<Breaker>,
     waiters: Rc<Waiters>,
     shared: Shared,

@@ -1,4 +1,8 @@
-//! xxHash64, the hash that Envoy's ring hash, Maglev and hash policies use, so that mappings agree with Envoy's.
+//! xxHash64, the hash that Envoy's ring hash, Maglev and hash policies use, so that mappings agree with Envoy's; and maps
+//! for the data path, whose keys come from configuration.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 const P1: u64 = 0x9e37_79b1_85eb_ca87;
 const P2: u64 = 0xc2b2_ae3d_27d4_eb4f;
@@ -54,9 +58,52 @@ pub fn xxh64(bytes: &[u8], seed: u64) -> u64 {
     hash ^ (hash >> 32)
 }
 
+/// A map whose keys are configuration's: who sends requests cannot choose them, so they need no defence against chosen
+/// collisions, which costs more than the rest of a look-up.
+pub type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<FastHasher>>;
+
+/// Multiplies eight bytes at a time, after FxHash.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FastHasher(u64);
+
+impl Hasher for FastHasher {
+    fn finish(&self) -> u64 {
+        // The table takes its position from the low bits, which a product leaves least mixed.
+        self.0.rotate_left(26)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let chunks = bytes.chunks_exact(8);
+        let rest = chunks.remainder();
+        chunks.for_each(|chunk| self.write_u64(lane64(chunk)));
+        if !rest.is_empty() {
+            let mut last = [0; 8];
+            last[..rest.len()].copy_from_slice(rest);
+            self.write_u64(u64::from_le_bytes(last));
+        }
+    }
+
+    fn write_u8(&mut self, value: u8) {
+        self.write_u64(value.into());
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(value.into());
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = (self.0.rotate_left(5) ^ value).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
+
+    fn write_usize(&mut self, value: usize) {
+        self.write_u64(value as u64);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::hash::BuildHasher;
 
     #[test]
     fn agrees_with_the_published_vectors() {
@@ -68,6 +115,19 @@ mod tests {
         assert_eq!(xxh64(b"bar", 0), 5_234_164_152_756_840_025);
         assert_eq!(xxh64(b"foo\nbar", 0), 8_917_841_378_505_826_757);
         assert_eq!(xxh64(b"lyft", 0), 4_400_747_396_090_729_504);
+    }
+
+    #[test]
+    fn a_fast_map_tells_near_keys_apart() {
+        let names = || (0..1000).map(|n| format!("outbound|80||service-{n}.default.svc.cluster.local"));
+        let map: FastMap<String, usize> = names().enumerate().map(|(at, name)| (name, at)).collect();
+        assert!(names().enumerate().all(|(at, name)| map.get(&name) == Some(&at)));
+        let mut low: Vec<u64> =
+            names().map(|name| BuildHasherDefault::<FastHasher>::default().hash_one(&name) % 4096).collect();
+        low.sort_unstable();
+        low.dedup();
+        // 1,000 balls into 4,096 bins hit about 888 of them.
+        assert!(low.len() > 800, "{}", low.len());
     }
 
     #[test]

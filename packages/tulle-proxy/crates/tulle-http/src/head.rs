@@ -135,6 +135,16 @@ impl RequestHead {
         self.authority = self.headers.put(authority);
     }
 
+    /// Uses text that is already there as the method.
+    pub(crate) fn set_method_span(&mut self, span: Span) {
+        self.method = span;
+    }
+
+    /// Uses text that is already there as the path.
+    pub(crate) fn set_path_span(&mut self, span: Span) {
+        self.path = span;
+    }
+
     /// Uses text that is already there (the Host field's value) as the authority.
     pub fn set_authority_span(&mut self, span: Span) {
         self.authority = span;

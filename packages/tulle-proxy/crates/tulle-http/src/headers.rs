@@ -63,34 +63,55 @@ impl Known {
         Known::ALL.get(usize::from(number)).copied().unwrap_or(Known::Other)
     }
 
-    /// The class of a lower-case name.
+    /// The class of a lower-case name. By length first: after that few names are left to compare.
     pub fn of(name: &[u8]) -> Known {
-        match name {
-            b"host" => Known::Host,
-            b"content-length" => Known::ContentLength,
-            b"transfer-encoding" => Known::TransferEncoding,
-            b"connection" => Known::Connection,
-            b"keep-alive" => Known::KeepAlive,
-            b"proxy-connection" => Known::ProxyConnection,
-            b"upgrade" => Known::Upgrade,
-            b"te" => Known::Te,
-            b"trailer" => Known::Trailer,
-            b"expect" => Known::Expect,
-            b"http2-settings" => Known::Http2Settings,
-            b"content-type" => Known::ContentType,
-            b"user-agent" => Known::UserAgent,
-            b"cookie" => Known::Cookie,
-            b"server" => Known::Server,
-            b"date" => Known::Date,
-            b"grpc-status" => Known::GrpcStatus,
-            b"grpc-timeout" => Known::GrpcTimeout,
-            b"grpc-message" => Known::GrpcMessage,
-            b"x-forwarded-for" => Known::XForwardedFor,
-            b"x-forwarded-proto" => Known::XForwardedProto,
-            b"x-request-id" => Known::XRequestId,
-            _ if name.starts_with(b"x-envoy-") => Known::Internal,
+        let is = |known: Known, text: &[u8]| if name == text { known } else { Known::Other };
+        match (name.len(), name.first()) {
+            (2, _) => is(Known::Te, b"te"),
+            (4, Some(b'h')) => is(Known::Host, b"host"),
+            (4, _) => is(Known::Date, b"date"),
+            (6, Some(b's')) => is(Known::Server, b"server"),
+            (6, Some(b'c')) => is(Known::Cookie, b"cookie"),
+            (6, _) => is(Known::Expect, b"expect"),
+            (7, Some(b'u')) => is(Known::Upgrade, b"upgrade"),
+            (7, _) => is(Known::Trailer, b"trailer"),
+            (10, Some(b'u')) => is(Known::UserAgent, b"user-agent"),
+            (10, Some(b'c')) => is(Known::Connection, b"connection"),
+            (10, _) => is(Known::KeepAlive, b"keep-alive"),
+            (11, _) => is(Known::GrpcStatus, b"grpc-status"),
+            (12, Some(b'c')) => is(Known::ContentType, b"content-type"),
+            (12, Some(b'x')) if name == b"x-request-id" => Known::XRequestId,
+            (12, Some(b'g')) if name == b"grpc-timeout" => Known::GrpcTimeout,
+            (12, Some(b'g')) => is(Known::GrpcMessage, b"grpc-message"),
+            (14, Some(b'c')) => is(Known::ContentLength, b"content-length"),
+            (14, Some(b'h')) => is(Known::Http2Settings, b"http2-settings"),
+            (15, _) if name == b"x-forwarded-for" => Known::XForwardedFor,
+            (16, Some(b'p')) => is(Known::ProxyConnection, b"proxy-connection"),
+            (17, Some(b't')) => is(Known::TransferEncoding, b"transfer-encoding"),
+            (17, _) if name == b"x-forwarded-proto" => Known::XForwardedProto,
+            (8.., Some(b'x')) if name.starts_with(b"x-envoy-") => Known::Internal,
             _ => Known::Other,
         }
+    }
+}
+
+/// A set of classes of names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Classes(u32);
+
+impl Classes {
+    /// The set of these.
+    pub const fn of(all: &[Known]) -> Classes {
+        let (mut bits, mut at) = (0, 0);
+        while at < all.len() {
+            bits |= 1 << all[at] as u32;
+            at += 1;
+        }
+        Classes(bits)
+    }
+
+    pub fn contains(self, known: Known) -> bool {
+        self.0 & 1 << known as u32 != 0
     }
 }
 
@@ -102,6 +123,16 @@ pub struct Span {
 }
 
 impl Span {
+    pub(crate) fn new(at: usize, len: usize) -> Span {
+        Span { at: at as u32, len: len as u32 }
+    }
+
+    /// The last `len` bytes of this piece.
+    pub(crate) fn end(self, len: usize) -> Span {
+        let skipped = self.len.saturating_sub(len as u32);
+        Span { at: self.at + skipped, len: self.len - skipped }
+    }
+
     pub fn len(self) -> usize {
         self.len as usize
     }
@@ -122,13 +153,29 @@ struct Entry {
     value: Span,
     known: Known,
     live: bool,
+    /// In the text, the value follows the name as in an HTTP/1 head: `name: value` and the line's end.
+    lined: bool,
 }
 
+/// Whether a header's text is one line.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lined {
+    Yes,
+    No,
+}
+
+const SEPARATOR: &[u8; 2] = b": ";
+const LINE_END: &[u8; 2] = b"\r\n";
+
 /// An ordered list of headers. Names are kept in lower case; a name may occur any number of times.
+///
+/// The text holds each header as a line of an HTTP/1 head, so that such a head is read by one copy and written by few.
 #[derive(Default, Clone, Debug)]
 pub struct Headers {
     text: Vec<u8>,
     entries: Vec<Entry>,
+    /// Classes that were ever added: what is not among them need not be looked for.
+    seen: Classes,
 }
 
 impl Headers {
@@ -136,6 +183,7 @@ impl Headers {
     pub fn clear(&mut self) {
         self.text.clear();
         self.entries.clear();
+        self.seen = Classes::default();
         if self.text.capacity() > 8192 {
             self.text.shrink_to(1024);
             self.entries.shrink_to(16);
@@ -160,19 +208,52 @@ impl Headers {
 
     /// Adds a header at the end; the name is lower-cased here.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
-        let at = self.text.len() as u32;
-        self.text.extend(name.iter().map(u8::to_ascii_lowercase));
-        let name_span = Span { at, len: name.len() as u32 };
-        let known = Known::of(&self.text[name_span.range()]);
+        let (name, value) = self.put_line(name, value);
+        let known = self.classify(name);
+        self.enter(known, name, value, Lined::Yes);
+    }
+
+    fn put_line(&mut self, name: &[u8], value: &[u8]) -> (Span, Span) {
+        self.text.reserve(name.len() + value.len() + SEPARATOR.len() + LINE_END.len());
+        let name = self.put(name);
+        self.text.extend_from_slice(SEPARATOR);
         let value = self.put(value);
-        self.entries.push(Entry { name: name_span, value, known, live: true });
+        self.text.extend_from_slice(LINE_END);
+        (name, value)
+    }
+
+    /// Adds a header whose name and value are in the text already, as a line of an HTTP/1 head.
+    pub(crate) fn push_spans(&mut self, name: Span, value: Span) {
+        let (name_end, value_end) = (name.range().end, value.range().end);
+        let lined = value.range().start == name_end + SEPARATOR.len()
+            && self.text[name_end..].starts_with(SEPARATOR)
+            && self.text[value_end..].starts_with(LINE_END);
+        let known = self.classify(name);
+        self.enter(known, name, value, if lined { Lined::Yes } else { Lined::No });
+    }
+
+    /// Makes a name's letters small; its class.
+    fn classify(&mut self, name: Span) -> Known {
+        let text = &mut self.text[name.range()];
+        lower(text);
+        Known::of(text)
+    }
+
+    fn enter(&mut self, known: Known, name: Span, value: Span, lined: Lined) {
+        self.seen.0 |= 1 << known as u32;
+        self.entries.push(Entry { name, value, known, live: true, lined: lined == Lined::Yes });
     }
 
     /// Adds a header whose name is in lower case and was classified before.
     pub fn push_known(&mut self, known: Known, name: &[u8], value: &[u8]) {
-        let name = self.put(name);
-        let value = self.put(value);
-        self.entries.push(Entry { name, value, known, live: true });
+        let (name, value) = self.put_line(name, value);
+        self.enter(known, name, value, Lined::Yes);
+    }
+
+    /// Makes room for a head of this size, and for what a proxy adds to it, at once instead of in steps.
+    pub(crate) fn reserve_for(&mut self, bytes: usize, fields: usize) {
+        self.text.reserve(bytes + 256);
+        self.entries.reserve(fields + 8);
     }
 
     /// Makes room for an ordinary head at once instead of in steps.
@@ -183,6 +264,11 @@ impl Headers {
 
     /// The first value of a lower-case name.
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        match Known::of(name) {
+            known if !self.seen.contains(known) => return None,
+            Known::Other | Known::Internal => {}
+            known => return self.known(known),
+        }
         self.live().find(|e| self.text(e.name) == name).map(|e| self.text(e.value))
     }
 
@@ -193,21 +279,31 @@ impl Headers {
 
     /// The first value of a known name.
     pub fn known(&self, known: Known) -> Option<&[u8]> {
-        self.live().find(|e| e.known == known).map(|e| self.text(e.value))
+        self.of_class(known).next().map(|e| self.text(e.value))
     }
 
     /// Every value of a known name.
     pub fn all_known(&self, known: Known) -> impl Iterator<Item = &[u8]> {
-        self.live().filter(move |e| e.known == known).map(|e| self.text(e.value))
+        self.of_class(known).map(|e| self.text(e.value))
     }
 
     /// Where the values of a known name are in the text.
     pub fn known_spans(&self, known: Known) -> impl Iterator<Item = Span> {
-        self.live().filter(move |e| e.known == known).map(|e| e.value)
+        self.of_class(known).map(|e| e.value)
     }
 
     pub fn has(&self, known: Known) -> bool {
-        self.live().any(|e| e.known == known)
+        self.of_class(known).next().is_some()
+    }
+
+    /// Whether a header of one of these classes was ever added. It may have been removed since.
+    pub fn had(&self, classes: Classes) -> bool {
+        self.seen.0 & classes.0 != 0
+    }
+
+    fn of_class(&self, known: Known) -> impl Iterator<Item = &Entry> {
+        let entries: &[Entry] = if self.seen.contains(known) { &self.entries } else { &[] };
+        entries.iter().filter(move |e| e.known == known && e.live)
     }
 
     pub fn contains(&self, name: &[u8]) -> bool {
@@ -226,6 +322,9 @@ impl Headers {
     }
 
     pub fn remove_known(&mut self, known: Known) -> bool {
+        if !self.seen.contains(known) {
+            return false;
+        }
         let mut found = false;
         for e in self.entries.iter_mut().filter(|e| e.live && e.known == known) {
             e.live = false;
@@ -244,23 +343,16 @@ impl Headers {
 
     /// Makes `value` the only value of `name`, at the place of the first one there was.
     pub fn set(&mut self, name: &[u8], value: &[u8]) {
-        let value_span = self.put(value);
+        let known = Known::of(name);
+        if known != Known::Other && !self.seen.contains(known) {
+            return self.push(name, value);
+        }
         let text = &self.text;
-        let mut placed = false;
-        for e in self.entries.iter_mut().filter(|e| e.live) {
-            let same = text[e.name.range()].eq_ignore_ascii_case(name);
-            match (same, placed) {
-                (true, false) => {
-                    e.value = value_span;
-                    placed = true;
-                }
-                (true, true) => e.live = false,
-                (false, _) => {}
-            }
-        }
-        if !placed {
-            self.push(name, value);
-        }
+        let mut same = self.entries.iter_mut().filter(|e| e.live && text[e.name.range()].eq_ignore_ascii_case(name));
+        let Some(first) = same.next() else { return self.push(name, value) };
+        same.for_each(|e| e.live = false);
+        (first.value, first.lined) = (Span { at: text.len() as u32, len: value.len() as u32 }, false);
+        self.text.extend_from_slice(value);
     }
 
     /// Appends `, value` to the first header of that name, or adds the header.
@@ -284,6 +376,28 @@ impl Headers {
         self.live().map(|e| (e.known, e.name, e.value))
     }
 
+    /// Appends the lines of an HTTP/1 head, of those classes for which `keep` is true. Neighbours leave by one copy.
+    pub(crate) fn write_lines(&self, out: &mut Vec<u8>, keep: impl Fn(Known) -> bool) {
+        let mut run = 0..0;
+        for e in self.live().filter(|e| keep(e.known)) {
+            let line = e.name.range().start..e.value.range().end + LINE_END.len();
+            if e.lined && line.start == run.end {
+                run.end = line.end;
+                continue;
+            }
+            out.extend_from_slice(&self.text[run]);
+            if e.lined {
+                run = line;
+                continue;
+            }
+            run = 0..0;
+            for piece in [self.text(e.name), SEPARATOR, self.text(e.value), LINE_END] {
+                out.extend_from_slice(piece);
+            }
+        }
+        out.extend_from_slice(&self.text[run]);
+    }
+
     pub fn len(&self) -> usize {
         self.live().count()
     }
@@ -300,6 +414,21 @@ impl Headers {
     fn live(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter().filter(|e| e.live)
     }
+}
+
+/// Makes letters small, eight bytes at a time: names are too short for the compiler's own way to be quick.
+fn lower(text: &mut [u8]) {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x80 * ONES;
+    let (words, rest) = text.as_chunks_mut::<8>();
+    for word in words {
+        let bytes = u64::from_le_bytes(*word);
+        let low = bytes & !HIGH;
+        // The high bit of each sum tells whether the byte is at least `A`, and whether it is past `Z`.
+        let letters = (low + (0x80 - 0x41) * ONES) & !(low + (0x80 - 0x5b) * ONES) & !bytes & HIGH;
+        *word = (bytes | letters >> 2).to_le_bytes();
+    }
+    rest.make_ascii_lowercase();
 }
 
 #[cfg(test)]
@@ -330,6 +459,83 @@ mod tests {
             assert_eq!(Known::from_number(number as u8), *known);
         }
         assert_eq!(Known::ALL.len() - 1, Known::Internal as usize);
+    }
+
+    #[test]
+    fn names_have_their_classes() {
+        let table = [
+            ("te", Known::Te),
+            ("host", Known::Host),
+            ("date", Known::Date),
+            ("etag", Known::Other),
+            ("server", Known::Server),
+            ("cookie", Known::Cookie),
+            ("expect", Known::Expect),
+            ("upgrade", Known::Upgrade),
+            ("trailer", Known::Trailer),
+            ("user-agent", Known::UserAgent),
+            ("connection", Known::Connection),
+            ("keep-alive", Known::KeepAlive),
+            ("set-cookie", Known::Other),
+            ("grpc-status", Known::GrpcStatus),
+            ("content-type", Known::ContentType),
+            ("x-request-id", Known::XRequestId),
+            ("grpc-timeout", Known::GrpcTimeout),
+            ("grpc-message", Known::GrpcMessage),
+            ("content-length", Known::ContentLength),
+            ("http2-settings", Known::Http2Settings),
+            ("x-forwarded-for", Known::XForwardedFor),
+            ("x-envoy-ip-tags", Known::Internal),
+            ("x-envoy-tags", Known::Internal),
+            ("proxy-connection", Known::ProxyConnection),
+            ("transfer-encoding", Known::TransferEncoding),
+            ("x-forwarded-proto", Known::XForwardedProto),
+            ("x-envoy-internal1", Known::Internal),
+            ("x-envoy-", Known::Internal),
+            ("x-envoy", Known::Other),
+            ("", Known::Other),
+        ];
+        for (name, known) in table {
+            assert_eq!(Known::of(name.as_bytes()), known, "{name}");
+            let other = format!("{}~", &name[..name.len().saturating_sub(1)]);
+            assert!(matches!(Known::of(other.as_bytes()), Known::Other | Known::Internal), "{other}");
+        }
+    }
+
+    #[test]
+    fn letters_and_nothing_else_become_small() {
+        for shift in 0..9 {
+            let text: Vec<u8> = (0..=255).cycle().skip(shift).take(256 + shift).collect();
+            let mut lowered = text.clone();
+            lower(&mut lowered);
+            assert_eq!(lowered, text.to_ascii_lowercase());
+        }
+    }
+
+    #[test]
+    fn lines_are_those_of_the_list() {
+        let mut h = Headers::default();
+        for (n, v) in [("A", "1"), ("b", ""), ("host", "h"), ("c", "3"), ("d", "4")] {
+            h.push(n.as_bytes(), v.as_bytes());
+        }
+        h.set(b"c", b"5");
+        h.remove(b"a");
+        h.push(b"a", b"6");
+        let mut out = Vec::new();
+        h.write_lines(&mut out, |known| known != Known::Host);
+        assert_eq!(String::from_utf8_lossy(&out), "b: \r\nc: 5\r\nd: 4\r\na: 6\r\n");
+    }
+
+    #[test]
+    fn what_was_removed_is_not_found_by_its_class() {
+        let mut h = Headers::default();
+        h.push(b"Connection", b"close");
+        assert!(h.has(Known::Connection) && h.had(Classes::of(&[Known::Te, Known::Connection])));
+        assert!(h.remove_known(Known::Connection) && !h.has(Known::Connection) && !h.remove_known(Known::Te));
+        h.set(b"connection", b"x");
+        assert_eq!(h.get(b"connection"), Some(&b"x"[..]));
+        h.clear();
+        assert!(!h.had(Classes::of(&[Known::Connection])) && h.get(b"connection").is_none());
     }
 
     #[test]

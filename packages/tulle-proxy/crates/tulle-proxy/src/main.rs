@@ -1,5 +1,7 @@
 //! tulle-proxy: the sidecar's command line.
 
+mod memory;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,32 +10,6 @@ use clap::Parser;
 use tulle_proxy::control::identity_file::IdentityFile;
 use tulle_proxy::control::log::{Level, Log};
 use tulle_proxy::control::{Options, run};
-
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
-/// Read by jemalloc at start: few arenas (one a worker would hold on to freed memory), pages given back within a second,
-/// no thread of its own.
-#[allow(non_upper_case_globals)]
-#[unsafe(export_name = "_rjem_malloc_conf")]
-pub static malloc_conf: &[u8] =
-    b"narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0,background_thread:false,tcache_max:8192\0";
-
-/// Gives freed pages back to the system. Without a thread of its own jemalloc does so only while it is being called,
-/// so an idle process would keep what its start-up needed.
-fn give_memory_back() {
-    const ALL_ARENAS: &std::ffi::CStr = c"arena.4096.decay";
-    // SAFETY: the name is a valid C string; this control takes and returns no value.
-    let _unsupported = unsafe {
-        tikv_jemalloc_sys::mallctl(
-            ALL_ARENAS.as_ptr(),
-            std::ptr::null_mut(),
-            std::ptr::null_mut(),
-            std::ptr::null_mut(),
-            0,
-        )
-    };
-}
 
 /// A service mesh sidecar, configured by Envoy's xDS v3.
 #[derive(Parser)]
@@ -87,7 +63,8 @@ fn start(arguments: &Arguments) -> Result<ExitCode, String> {
         concurrency: arguments.concurrency.max(1),
         drain: Duration::from_secs(arguments.drain_time_s),
         log: Log::new(arguments.log_level),
-        idle: give_memory_back,
+        started: memory::give_back_start_up,
+        idle: memory::give_back_idle,
     };
     run(options).map_err(|e| e.to_string())
 }

@@ -1,16 +1,17 @@
 //! Finds the virtual host of an authority, with Envoy's order: exact, longest suffix wildcard, longest prefix
 //! wildcard, then `*`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use tulle_core::address::split_authority;
+use tulle_core::hash::FastMap;
 
 use crate::config::{RouteConfigError, VirtualHost};
 
 /// Domains of a route configuration by kind; values are positions in `RouteConfig::hosts`.
 #[derive(Clone, Debug, Default)]
 pub struct HostIndex {
-    exact: HashMap<Box<str>, u32>,
+    exact: FastMap<Box<str>, u32>,
     /// `*.foo` under `.foo`; `lengths` has their lengths, longest first.
     suffixes: Wildcards,
     /// `foo.*` under `foo.`.
@@ -20,7 +21,7 @@ pub struct HostIndex {
 
 #[derive(Clone, Debug, Default)]
 struct Wildcards {
-    by_text: HashMap<Box<str>, u32>,
+    by_text: FastMap<Box<str>, u32>,
     lengths: Box<[usize]>,
 }
 

@@ -108,7 +108,7 @@ impl PathMatch {
 
 /// The part of a path before `?` and `#`.
 pub fn path_of(path: &str) -> &str {
-    path.find(['?', '#']).map_or(path, |end| &path[..end])
+    path.bytes().position(|byte| matches!(byte, b'?' | b'#')).map_or(path, |end| &path[..end])
 }
 
 /// The part of a path after the first `?`, up to `#`.

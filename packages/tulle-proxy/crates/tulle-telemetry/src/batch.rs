@@ -2,6 +2,9 @@
 
 use std::io::Write;
 
+/// Longer than most lines.
+const LINE: usize = 1024;
+
 /// A worker's buffer for one log.
 #[derive(Debug)]
 pub struct LogBuffer {
@@ -22,6 +25,10 @@ impl LogBuffer {
         if self.bytes.len() >= self.limit {
             self.dropped += 1;
         } else {
+            if self.bytes.capacity() == 0 {
+                // Room for what is written at once and the line that passes it, so that it never grows piece by piece.
+                self.bytes.reserve_exact(self.flush_at + LINE);
+            }
             render(&mut self.bytes);
         }
         self.bytes.len() >= self.flush_at
@@ -36,16 +43,14 @@ impl LogBuffer {
         self.dropped
     }
 
-    /// Writes everything in one call and keeps the memory for the next lines.
+    /// Writes everything in one call. The memory is kept for the next lines; what is never used of it is never touched.
+    ///
+    /// # Errors
+    /// Those of `sink`; what was to be written is lost, since telemetry never holds traffic up.
     pub fn flush_into(&mut self, sink: &mut impl Write) -> std::io::Result<()> {
-        sink.write_all(&self.bytes)?;
+        let written = sink.write_all(&self.bytes);
         self.bytes.clear();
-        Ok(())
-    }
-
-    /// Takes the bytes away, for a writer on another thread; `spare` becomes the new buffer.
-    pub fn take(&mut self, spare: Vec<u8>) -> Vec<u8> {
-        std::mem::replace(&mut self.bytes, spare)
+        written
     }
 }
 

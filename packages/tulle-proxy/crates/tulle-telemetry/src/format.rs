@@ -343,8 +343,24 @@ fn write_socket(socket: &SocketAddr, out: &mut Vec<u8>) {
     }
 }
 
+/// Whether text may stand in a line as it is: printable ASCII without quotes and backslashes, as nearly every value is.
+pub(crate) fn is_plain(bytes: &[u8]) -> bool {
+    // Without an early end, so that the compiler looks at many bytes at once.
+    let odd = |byte: u8| u8::from(!(0x20..0x7f).contains(&byte)) | u8::from(byte == b'"') | u8::from(byte == b'\\');
+    bytes.iter().fold(0, |found, byte| found | odd(*byte)) == 0
+}
+
 /// Outside bytes in a text line: control characters, quotes, backslashes and what is not UTF-8 become `\xHH`.
 fn escape_line(bytes: &[u8], out: &mut Vec<u8>) {
+    if is_plain(bytes) {
+        out.extend_from_slice(bytes);
+    } else {
+        escape_odd(bytes, out);
+    }
+}
+
+#[cold]
+fn escape_odd(bytes: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let hex = |byte: u8, out: &mut Vec<u8>| {
         out.extend_from_slice(&[b'\\', b'x', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);

@@ -2,7 +2,7 @@
 
 use tulle_core::Str;
 
-use crate::format::{FormatError, Op, Shown, TextFormat, clip};
+use crate::format::{FormatError, Op, Shown, TextFormat, clip, is_plain};
 use crate::view::{LogView, Value};
 
 /// A `json_format` before compilation, as decoded from a protobuf `Struct`.
@@ -163,8 +163,7 @@ fn write_part<V: LogView + ?Sized>(shown: &Shown<'_>, max: Option<usize>, view: 
         other => {
             let start = out.len();
             other.write_own(max, view, out);
-            let plain = |byte: &u8| matches!(byte, 0x20..0x7f) && !matches!(byte, b'"' | b'\\');
-            if !out[start..].iter().all(plain) {
+            if !is_plain(&out[start..]) {
                 let raw = out.split_off(start);
                 escape(&raw, out);
             }
@@ -182,6 +181,9 @@ fn quoted(text: &str, after: &str) -> Str {
 
 /// Escapes for a JSON string (RFC 8259 §7); what is not UTF-8 becomes U+FFFD.
 pub(crate) fn escape(bytes: &[u8], out: &mut Vec<u8>) {
+    if is_plain(bytes) {
+        return out.extend_from_slice(bytes);
+    }
     const HEX: &[u8; 16] = b"0123456789abcdef";
     for chunk in bytes.utf8_chunks() {
         for &byte in chunk.valid().as_bytes() {

@@ -5,13 +5,17 @@ use tulle_core::{Str, UnixNanos};
 use crate::format::FormatError;
 
 /// A compiled time format.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TimeFormat {
-    pieces: Box<[Piece]>,
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum TimeFormat {
+    /// RFC 3339 with milliseconds, as Envoy's `%START_TIME%`: on nearly every line, so written in one go.
+    #[default]
+    Rfc3339,
+    Pieces(Box<[Piece]>),
 }
 
+/// A part of a format that was written out.
 #[derive(Clone, Debug, PartialEq)]
-enum Piece {
+pub enum Piece {
     Literal(Str),
     /// A number of the broken-down time, padded to a width with zeros (or spaces for `%e`).
     Number {
@@ -30,8 +34,9 @@ enum Piece {
     AmPm,
 }
 
+/// A number of a broken-down time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
+pub enum Part {
     Year,
     YearOfCentury,
     Month,
@@ -104,13 +109,6 @@ impl Civil {
     }
 }
 
-impl Default for TimeFormat {
-    /// RFC 3339 with milliseconds, as Envoy's `%START_TIME%`.
-    fn default() -> Self {
-        TimeFormat::parse("%Y-%m-%dT%H:%M:%S.%3fZ").expect("a valid constant")
-    }
-}
-
 impl TimeFormat {
     /// Compiles a `strftime` format with Envoy's `%1f`…`%9f`, `%f` and `%s`.
     pub fn parse(format: &str) -> Result<Self, FormatError> {
@@ -141,13 +139,17 @@ impl TimeFormat {
         if !literal.is_empty() {
             pieces.push(Piece::Literal(literal.into()));
         }
-        Ok(TimeFormat { pieces: pieces.into() })
+        Ok(TimeFormat::Pieces(pieces.into()))
     }
 
     /// Appends `time`.
     pub fn write(&self, time: UnixNanos, out: &mut Vec<u8>) {
         let civil = Civil::from_unix(time);
-        for piece in &self.pieces {
+        let pieces = match self {
+            TimeFormat::Rfc3339 => return rfc3339(&civil, time, out),
+            TimeFormat::Pieces(pieces) => pieces,
+        };
+        for piece in pieces {
             match piece {
                 Piece::Literal(text) => out.extend_from_slice(text.as_bytes()),
                 Piece::Number { part, width, pad } => pad_number(part.of(&civil, time), *width, *pad, out),
@@ -161,6 +163,26 @@ impl TimeFormat {
             }
         }
     }
+}
+
+fn rfc3339(civil: &Civil, time: UnixNanos, out: &mut Vec<u8>) {
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    let milliseconds = u64::from(time.subsec_nanos()) / 1_000_000;
+    for (at, value) in [
+        (0, civil.year / 100 % 100),
+        (2, civil.year % 100),
+        (5, civil.month),
+        (8, civil.day),
+        (11, civil.hour),
+        (14, civil.minute),
+        (17, civil.second),
+        (21, milliseconds % 100),
+    ] {
+        text[at] = b'0' + (value / 10) as u8;
+        text[at + 1] = b'0' + (value % 10) as u8;
+    }
+    text[20] = b'0' + (milliseconds / 100) as u8;
+    out.extend_from_slice(&text);
 }
 
 fn name(full: &str, short: bool, out: &mut Vec<u8>) {
@@ -200,12 +222,19 @@ fn expand(code: char, digits: Option<usize>) -> Option<Vec<Piece>> {
         ('a', _) => vec![Piece::DayName { short: true }],
         ('A', _) => vec![Piece::DayName { short: false }],
         ('p', _) => vec![Piece::AmPm],
-        ('F', _) => TimeFormat::parse("%Y-%m-%d").ok()?.pieces.into_vec(),
-        ('T', _) => TimeFormat::parse("%H:%M:%S").ok()?.pieces.into_vec(),
-        ('R', _) => TimeFormat::parse("%H:%M").ok()?.pieces.into_vec(),
-        ('D', _) => TimeFormat::parse("%m/%d/%y").ok()?.pieces.into_vec(),
+        ('F', _) => sequence("%Y-%m-%d")?,
+        ('T', _) => sequence("%H:%M:%S")?,
+        ('R', _) => sequence("%H:%M")?,
+        ('D', _) => sequence("%m/%d/%y")?,
         _ => return None,
     })
+}
+
+fn sequence(format: &str) -> Option<Vec<Piece>> {
+    match TimeFormat::parse(format).ok()? {
+        TimeFormat::Pieces(pieces) => Some(pieces.into_vec()),
+        TimeFormat::Rfc3339 => None,
+    }
 }
 
 impl Part {
@@ -248,6 +277,7 @@ mod tests {
         let mut out = Vec::new();
         TimeFormat::default().write(UnixNanos(leap), &mut out);
         assert_eq!(out, b"2024-02-29T12:34:56.007Z");
+        assert_eq!(show("%Y-%m-%dT%H:%M:%S.%3fZ", leap), "2024-02-29T12:34:56.007Z");
         assert_eq!(show("%d/%b/%Y:%T %z %j %a", leap), "29/Feb/2024:12:34:56 +0000 060 Thu");
         assert_eq!(show("%s.%3f|%6f|%f", leap), "1709210096.007|007000|007000000");
         assert_eq!(show("%F %R %% %e", 0), "1970-01-01 00:00 %  1");

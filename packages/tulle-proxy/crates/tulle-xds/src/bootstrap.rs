@@ -12,7 +12,7 @@ use tulle_config::{AdsConfig, Bootstrap, Node, StaticResources};
 use tulle_core::{Address, Str};
 
 use crate::decode::statics::{self, refuse, without_effect};
-use crate::decode::{Cx, Finding, Kind};
+use crate::decode::{Cx, Finding};
 use crate::json::{JsonError, Messages, pack};
 
 /// Why a bootstrap was refused.
@@ -28,14 +28,12 @@ fn list(findings: &[Finding]) -> String {
     findings.iter().map(Finding::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// A bootstrap with its static resources in packed form, which `/config_dump` shows.
+/// A bootstrap, and the message it was made from, which `/config_dump` shows.
 #[derive(Debug)]
 pub struct Loaded {
     pub bootstrap: Bootstrap,
     /// The whole message, packed.
     pub packed: Packed,
-    /// Each static listener and cluster, packed.
-    pub statics: Vec<(Kind, Packed)>,
 }
 
 /// A serialized message and its type.
@@ -56,19 +54,11 @@ impl Packed {
 pub fn load(text: &str) -> Result<Loaded, BootstrapError> {
     let message: boot_pb::Bootstrap = Messages::load().parse(text)?;
     let packed = Packed::new(&message);
-    let statics = packed_statics(&message);
     let mut cx = Cx::new();
     let bootstrap = bootstrap(&mut cx, message);
     let (mut bootstrap, warnings) = cx.finish(bootstrap).map_err(BootstrapError::Invalid)?;
     bootstrap.warnings = warnings.iter().map(Finding::to_string).collect();
-    Ok(Loaded { bootstrap, packed, statics })
-}
-
-fn packed_statics(message: &boot_pb::Bootstrap) -> Vec<(Kind, Packed)> {
-    let Some(resources) = &message.static_resources else { return Vec::new() };
-    let clusters = resources.clusters.iter().map(|cluster| (Kind::Cluster, Packed::new(cluster)));
-    let listeners = resources.listeners.iter().map(|listener| (Kind::Listener, Packed::new(listener)));
-    clusters.chain(listeners).collect()
+    Ok(Loaded { bootstrap, packed })
 }
 
 fn bootstrap(cx: &mut Cx, message: boot_pb::Bootstrap) -> Option<Bootstrap> {

@@ -1,7 +1,7 @@
 //! Heads to HTTP/1.1 bytes, and the framing of outgoing bodies.
 
 use crate::head::{Framing, RequestHead, ResponseHead};
-use crate::headers::Known;
+use crate::headers::{Classes, Known};
 
 /// Whether the connection that a head leaves by ends with this message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,54 +15,66 @@ pub enum Fate {
 }
 
 /// Hop-by-hop fields that never pass (RFC 9110 §7.6.1); Upgrade passes only with [`Fate::Upgrade`].
+pub const HOP_BY_HOP: Classes = Classes::of(&[
+    Known::Connection,
+    Known::KeepAlive,
+    Known::ProxyConnection,
+    Known::TransferEncoding,
+    Known::Upgrade,
+    Known::Http2Settings,
+    Known::ContentLength,
+    Known::Host,
+]);
+
 pub fn hop_by_hop(known: Known) -> bool {
-    matches!(
-        known,
-        Known::Connection
-            | Known::KeepAlive
-            | Known::ProxyConnection
-            | Known::TransferEncoding
-            | Known::Upgrade
-            | Known::Http2Settings
-            | Known::ContentLength
-            | Known::Host
-    )
+    HOP_BY_HOP.contains(known)
 }
 
-fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
+/// More than what a head has beside its fields.
+const ROOM: usize = 128;
+
+/// A number as decimal text, without memory of its own.
+pub struct Digits {
+    text: [u8; 20],
+    at: u8,
+}
+
+impl Digits {
+    pub fn of(mut n: u64) -> Digits {
+        let (mut text, mut at) = ([0; 20], 20);
+        loop {
+            at -= 1;
+            text[at] = b'0' + (n % 10) as u8;
+            n /= 10;
+            if n == 0 {
+                return Digits { text, at: at as u8 };
+            }
+        }
+    }
+}
+
+impl std::ops::Deref for Digits {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.text[usize::from(self.at)..]
+    }
 }
 
 /// Appends a decimal number.
-pub fn decimal(out: &mut Vec<u8>, mut n: u64) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (n % 10) as u8;
-        n /= 10;
-        if n == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
+pub fn decimal(out: &mut Vec<u8>, n: u64) {
+    out.extend_from_slice(&Digits::of(n));
 }
 
 /// Appends a request head in origin form.
 pub fn request(out: &mut Vec<u8>, head: &RequestHead, fate: Fate) {
+    out.reserve(head.headers.all_text().len() + ROOM);
     out.extend_from_slice(head.method());
     out.push(b' ');
     out.extend_from_slice(head.path());
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    field(out, b"host", head.authority());
-    for (known, name, value) in head.headers.iter() {
-        if !hop_by_hop(known) || (known == Known::Upgrade && fate == Fate::Upgrade) {
-            field(out, name, value);
-        }
-    }
+    out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
+    out.extend_from_slice(head.authority());
+    out.extend_from_slice(b"\r\n");
+    head.headers.write_lines(out, |known| !hop_by_hop(known) || (known == Known::Upgrade && fate == Fate::Upgrade));
     // Of every other method a server may expect a body (RFC 9110 §8.6), so it is told that there is none.
     let says_nothing = matches!(head.method(), b"GET" | b"HEAD" | b"DELETE" | b"TRACE" | b"CONNECT");
     match head.framing {
@@ -76,17 +88,22 @@ pub fn request(out: &mut Vec<u8>, head: &RequestHead, fate: Fate) {
 
 /// Appends a response head. A response to HEAD keeps the Content-Length it declares, though it has no body here.
 pub fn response(out: &mut Vec<u8>, head: &ResponseHead, fate: Fate) {
-    out.extend_from_slice(b"HTTP/1.1 ");
-    decimal(out, u64::from(head.status));
-    out.push(b' ');
-    out.extend_from_slice(reason(head.status).as_bytes());
-    out.extend_from_slice(b"\r\n");
-    for (known, name, value) in head.headers.iter() {
-        let declared = known == Known::ContentLength && head.framing == Framing::None && !no_length(head.status);
-        if !hop_by_hop(known) || declared || (known == Known::Upgrade && fate == Fate::Upgrade) {
-            field(out, name, value);
-        }
+    out.reserve(head.headers.all_text().len() + ROOM);
+    if head.status == 200 {
+        out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    } else {
+        out.extend_from_slice(b"HTTP/1.1 ");
+        decimal(out, u64::from(head.status));
+        out.push(b' ');
+        out.extend_from_slice(reason(head.status).as_bytes());
+        out.extend_from_slice(b"\r\n");
     }
+    let declared = head.framing == Framing::None && !no_length(head.status);
+    head.headers.write_lines(out, |known| match known {
+        Known::ContentLength => declared,
+        Known::Upgrade => fate == Fate::Upgrade,
+        known => !hop_by_hop(known),
+    });
     framing(out, head.framing);
     connection(out, fate);
     out.extend_from_slice(b"\r\n");

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use super::{Http10, Limits, Refused, Underscores};
 use crate::head::{Framing, RequestHead, ResponseHead, To, Tunnel, Version, bodiless};
-use crate::headers::{Headers, Known};
+use crate::headers::{Headers, Known, Span};
 
 /// No configuration may allow more headers than this.
 pub const MAX_HEADERS: usize = 128;
@@ -105,9 +105,9 @@ pub fn request(buf: &[u8], limits: &Limits, out: &mut RequestHead) -> Result<(),
     if !method_allowed(method.as_bytes()) {
         return Err(Refused::Method);
     }
-    out.set_method(method.as_bytes());
-    copy_headers(parsed.headers, limits, &mut out.headers)?;
-    set_target(target.as_bytes(), method.as_bytes(), out)?;
+    let place = copy_headers(buf, parsed.headers, limits, &mut out.headers)?;
+    out.set_method_span(place.span(method.as_bytes()));
+    set_target(target.as_bytes(), place.span(target.as_bytes()), out)?;
     set_connection(out);
     out.framing = request_framing(out)?;
     Ok(())
@@ -132,14 +132,36 @@ pub fn response(buf: &[u8], limits: &Limits, to: To, out: &mut ResponseHead) -> 
     }
     out.status = code;
     out.version = if minor == 0 { Version::Http10 } else { Version::Http11 };
-    copy_headers(parsed.headers, limits, &mut out.headers)?;
+    copy_headers(buf, parsed.headers, limits, &mut out.headers)?;
     let asks = connection_asks(&out.headers);
     out.close = asks.close || (out.version == Version::Http10 && !asks.keep_alive);
     out.framing = response_framing(out, to)?;
     Ok(())
 }
 
-fn copy_headers(from: &[httparse::Header<'_>], limits: &Limits, to: &mut Headers) -> Result<(), Refused> {
+/// A head's bytes and where their copy begins in the list's text.
+struct Place<'b> {
+    buf: &'b [u8],
+    at: usize,
+}
+
+impl Place<'_> {
+    /// Where a piece of the head is in the list's text.
+    fn span(&self, piece: &[u8]) -> Span {
+        let offset = piece.as_ptr() as usize - self.buf.as_ptr() as usize;
+        Span::new(self.at + offset, piece.len())
+    }
+}
+
+/// Takes the whole head over in one copy; the fields are places in it.
+fn copy_headers<'b>(
+    buf: &'b [u8],
+    from: &[httparse::Header<'b>],
+    limits: &Limits,
+    to: &mut Headers,
+) -> Result<Place<'b>, Refused> {
+    to.reserve_for(buf.len(), from.len());
+    let place = Place { buf, at: to.put(buf).range().start };
     for header in from {
         if limits.underscores != Underscores::Allow && header.name.contains('_') {
             match limits.underscores {
@@ -147,9 +169,12 @@ fn copy_headers(from: &[httparse::Header<'_>], limits: &Limits, to: &mut Headers
                 _ => continue,
             }
         }
-        to.push(header.name.as_bytes(), trim(header.value));
+        let value = trim(header.value);
+        // An empty value may lie anywhere.
+        let value = if value.is_empty() { Span::default() } else { place.span(value) };
+        to.push_spans(place.span(header.name.as_bytes()), value);
     }
-    Ok(())
+    Ok(place)
 }
 
 fn trim(mut value: &[u8]) -> &[u8] {
@@ -238,14 +263,14 @@ pub fn path_allowed(path: &[u8]) -> bool {
     path.first() == Some(&b'/') && path.iter().all(|b| matches!(b, 0x21..=0x7e) && *b != b'#')
 }
 
-fn set_target(target: &[u8], method: &[u8], out: &mut RequestHead) -> Result<(), Refused> {
+fn set_target(target: &[u8], place: Span, out: &mut RequestHead) -> Result<(), Refused> {
     let mut hosts = out.headers.known_spans(Known::Host);
     let host = hosts.next();
     if hosts.next().is_some() || (host.is_none() && out.version == Version::Http11) {
         return Err(Refused::Host);
     }
     drop(hosts);
-    if method == b"CONNECT" {
+    if out.method() == b"CONNECT" {
         return Err(Refused::Method);
     }
     let path = match absolute(target) {
@@ -266,10 +291,10 @@ fn set_target(target: &[u8], method: &[u8], out: &mut RequestHead) -> Result<(),
     match path.first() {
         None => out.set_path(b"/"),
         Some(b'?') => out.set_path(&[b"/", path].concat()),
-        Some(_) => out.set_path(path),
+        Some(_) => out.set_path_span(place.end(path.len())),
     }
     let path = out.path();
-    let asterisk = path == b"*" && method == b"OPTIONS";
+    let asterisk = path == b"*" && out.method() == b"OPTIONS";
     if !path_allowed(path) && !asterisk {
         return Err(Refused::Target);
     }

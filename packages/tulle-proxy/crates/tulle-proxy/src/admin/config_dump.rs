@@ -15,6 +15,9 @@ use super::timestamp::rfc3339;
 use super::{Admin, Query, clusters};
 
 const REDACTED: &str = "[redacted]";
+const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
+const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
+
 /// Fields whose content is a secret, wherever they are.
 const SECRET_FIELDS: [&str; 5] = ["private_key", "password", "generic_secret", "session_ticket_keys", "pkcs12"];
 
@@ -55,7 +58,7 @@ impl Source<'_> {
         };
         json!({
             "@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump",
-            "static_clusters": self.statics(Kind::Cluster, "cluster"),
+            "static_clusters": self.statics("clusters", "cluster", CLUSTER),
             "dynamic_active_clusters": of(Stage::Active),
             "dynamic_warming_clusters": of(Stage::Warming),
         })
@@ -83,7 +86,7 @@ impl Source<'_> {
         }
         json!({
             "@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump",
-            "static_listeners": self.statics(Kind::Listener, "listener"),
+            "static_listeners": self.statics("listeners", "listener", LISTENER),
             "dynamic_listeners": dynamic,
         })
     }
@@ -117,10 +120,18 @@ impl Source<'_> {
         })
     }
 
-    fn statics(&self, kind: Kind, field: &str) -> Vec<Value> {
-        let of_kind = self.admin.statics.iter().filter(|(of, _)| *of == kind);
-        of_kind
-            .map(|(_, packed)| json!({ field: self.typed(packed), "last_updated": rfc3339(self.admin.started) }))
+    /// The bootstrap's resources of one kind, as they stand in it.
+    fn statics(&self, list: &str, field: &str, type_url: &str) -> Vec<Value> {
+        let mut whole = self.typed(&self.admin.bootstrap);
+        let Some(Value::Array(found)) = whole.pointer_mut(&format!("/static_resources/{list}")).map(Value::take) else {
+            return Vec::new();
+        };
+        found
+            .into_iter()
+            .map(|mut one| {
+                one["@type"] = type_url.into();
+                json!({ field: one, "last_updated": rfc3339(self.admin.started) })
+            })
             .collect()
     }
 

@@ -23,7 +23,6 @@ use tulle_core::{Str, UnixNanos};
 use tulle_identity::IdentityCell;
 use tulle_telemetry::Registry;
 use tulle_xds::bootstrap::Packed;
-use tulle_xds::decode::Kind;
 use tulle_xds::driver::SharedClient;
 
 use crate::worker::hosts::Known;
@@ -69,7 +68,6 @@ pub struct Admin {
     pub node: Node,
     /// The bootstrap as loaded.
     pub bootstrap: Packed,
-    pub statics: Vec<(Kind, Packed)>,
     /// When the process started.
     pub started: UnixNanos,
     pub hooks: Arc<dyn Hooks>,

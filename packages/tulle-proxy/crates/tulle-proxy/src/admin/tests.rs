@@ -98,7 +98,6 @@ fn admin_of(bootstrap: &str) -> (Arc<Admin>, Arc<Fake>) {
         identity: Arc::new(IdentityCell::default()),
         node: loaded.bootstrap.node,
         bootstrap: loaded.packed,
-        statics: loaded.statics,
         started: UnixNanos(1_000_000_000_000_000_000),
         hooks: hooks.clone(),
         failed: AtomicBool::new(false),

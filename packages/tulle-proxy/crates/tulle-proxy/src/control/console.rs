@@ -44,7 +44,6 @@ impl Console {
             identity: identity.clone(),
             node: launch.node.clone(),
             bootstrap: loaded.packed.clone(),
-            statics: loaded.statics.clone(),
             started: super::wall(),
             hooks: Arc::new(self.clone()),
             failed: AtomicBool::new(false),

@@ -30,6 +30,8 @@ use identity_file::IdentityFile;
 use log::{Level, Log};
 
 const HOUSEKEEPING: Duration = Duration::from_secs(2);
+/// At which of its ticks start-up is over: the first comes at once.
+const STARTED: [u64; 2] = [0, 5];
 
 /// What the command line says.
 pub struct Options {
@@ -38,6 +40,8 @@ pub struct Options {
     pub concurrency: usize,
     pub drain: Duration,
     pub log: Log,
+    /// Called when start-up is over, and once more when a control plane has had time to send its configuration.
+    pub started: fn(),
     /// Called every few seconds.
     pub idle: fn(),
 }
@@ -111,7 +115,7 @@ impl Control {
         }
         let mut ended = tokio::task::spawn_blocking(move || workers.join());
         let mut stopping = false;
-        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+        let (mut housekeeping, mut ticks) = (tokio::time::interval(HOUSEKEEPING), 0u64);
         let (mut identity, mut discovery, mut admin) =
             (Box::pin(self.keep_identity()), Box::pin(self.discover()), Box::pin(self.admin()));
         let local = tokio::task::LocalSet::new();
@@ -127,7 +131,10 @@ impl Control {
                     stopping = true;
                     self.stop("SIGINT");
                 }
-                _ = housekeeping.tick() => (self.options.idle)(),
+                _ = housekeeping.tick() => {
+                    if STARTED.contains(&ticks) { (self.options.started)() } else { (self.options.idle)() }
+                    ticks += 1;
+                }
                 _ = &mut ended, if stopping => return Ok(()),
                 () = &mut identity => {}
                 () = &mut discovery => {}

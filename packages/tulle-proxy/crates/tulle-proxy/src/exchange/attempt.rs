@@ -87,7 +87,7 @@ pub async fn attempt(
     };
     x.record.host = Some(host.clone());
     let active = host.begin();
-    let per_try = plan.timeouts.per_try.map(|limit| Instant::now() + limit);
+    let per_try = plan.timeouts.per_try.map(|limit| x.worker.clock.instant() + limit);
     let wanted = wanted(&plan.target.upstream.config_ref(), x.heads.request.version);
     let lease = match plan.target.upstream.try_lease(host, wanted) {
         Some(lease) => lease,
@@ -248,7 +248,7 @@ async fn heads(
         _ => To::Upgrade,
     };
     let expect = Expect { limits: &limits, to };
-    let mut idle = Quiet::new(plan.idle);
+    let mut idle = Quiet::new(plan.idle, x.worker.clock.instant());
     let mut sending = true;
     let waited = std::future::poll_fn(|cx| {
         if sending {
@@ -267,7 +267,7 @@ async fn heads(
             return Poll::Ready(head.map_err(Wrong::Upstream));
         }
         if plan.deadline.is_none() && upload.read_all() {
-            plan.deadline = plan.timeouts.request.map(|limit| Instant::now() + limit);
+            plan.deadline = plan.timeouts.request.map(|limit| x.worker.clock.instant() + limit);
         }
         let due = earlier(earlier(plan.due(), per_try), idle.due);
         if x.alarm.poll(cx, due).is_ready() {
@@ -310,8 +310,8 @@ pub struct Quiet {
 }
 
 impl Quiet {
-    pub fn new(limit: Option<Duration>) -> Quiet {
-        Quiet { limit, due: limit.map(|limit| Instant::now() + limit), seen: 0 }
+    pub fn new(limit: Option<Duration>, now: Instant) -> Quiet {
+        Quiet { limit, due: limit.map(|limit| now + limit), seen: 0 }
     }
 
     /// `moved`: bytes so far, in whatever direction counts.

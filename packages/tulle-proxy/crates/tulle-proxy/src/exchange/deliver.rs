@@ -4,7 +4,7 @@
 use std::task::{Context, Poll, Waker};
 
 use tulle_core::ResponseFlags;
-use tulle_http::h1::encode::{Fate, hop_by_hop};
+use tulle_http::h1::encode::{Digits, Fate, HOP_BY_HOP, hop_by_hop};
 use tulle_http::h2::Reason;
 use tulle_http::{Broken, Framing, Known, Piece, Pump, PumpError, Side, Tunnel, Version};
 use tulle_policy::ResetReason;
@@ -87,6 +87,9 @@ fn head(x: &mut Exchange<'_>, down: &Side, plan: &Plan<'_>, upload: &Upload) -> 
 
 fn strip_hop_by_hop(x: &mut Exchange<'_>) {
     let headers = &mut x.heads.response.headers;
+    if !headers.had(HOP_BY_HOP) {
+        return;
+    }
     if headers.has(Known::Connection) {
         let nominated: Vec<Vec<u8>> = headers
             .all_known(Known::Connection)
@@ -104,8 +107,7 @@ fn strip_hop_by_hop(x: &mut Exchange<'_>) {
 fn service_time(x: &mut Exchange<'_>) {
     let Some(from) = x.record.at(TimePoint::UpstreamTxEnd) else { return };
     let took = x.record.at(TimePoint::UpstreamRxStart).unwrap_or(from) - from;
-    let mut text = Vec::with_capacity(8);
-    tulle_http::h1::encode::decimal(&mut text, u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+    let text = Digits::of(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
     x.heads.response.headers.set(b"x-envoy-upstream-service-time", &text);
 }
 
@@ -127,7 +129,7 @@ async fn bodies(
     upload: &mut Upload,
     pump: &mut Pump,
 ) -> Result<(), Stopped> {
-    let mut idle = Quiet::new(plan.idle);
+    let mut idle = Quiet::new(plan.idle, x.worker.clock.instant());
     let mut sending = !upload.is_done();
     std::future::poll_fn(|cx| {
         if sending {

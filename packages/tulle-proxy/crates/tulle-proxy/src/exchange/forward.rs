@@ -204,11 +204,10 @@ async fn attempts(
             x.record.attempts -= 1;
             continue;
         }
-        let outcome = outcome(x, &result, retrying);
         report(x, plan, &host, &result);
         drop(counted.take());
         let decision;
-        (decision, counted) = decide(x, plan, retrying, &outcome, upload);
+        (decision, counted) = decide(x, plan, retrying, &result, upload);
         match (decision, result) {
             (Decision::RetryAt(at), result) => {
                 if let Tried::Answered(answered) = result {
@@ -314,20 +313,17 @@ fn count_attempt(x: &mut Exchange<'_>, plan: &Plan<'_>) {
 }
 
 /// What the attempt was, in the retry policy's terms.
-fn outcome(x: &Exchange<'_>, result: &Tried, retrying: &Retrying<'_>) -> Outcome {
+fn outcome(x: &Exchange<'_>, result: &Tried, (policy, state): (&RetryPolicy, &RetryState)) -> Outcome {
     match result {
         Tried::Reset(reset) => Outcome::Reset { reason: reset.reason, request_sent: reset.sent },
         Tried::Answered(_) => {
             let headers = &x.heads.response.headers;
-            let retrying = retrying.as_ref();
-            let asked = |policy: &RetryPolicy| {
-                policy.rate_limited.as_ref().and_then(|limited| limited.asked(headers, x.worker.clock.wall()))
-            };
+            let limited = policy.rate_limited.as_ref();
             Outcome::Response {
                 status: x.heads.response.status,
                 grpc_status: headers.known(Known::GrpcStatus).and_then(super::number),
-                come_back_in: retrying.and_then(|(policy, _)| asked(policy)),
-                retriable_header: retrying.is_some_and(|(policy, state)| state.has_retriable_header(policy, headers)),
+                come_back_in: limited.and_then(|limited| limited.asked(headers, x.worker.clock.wall())),
+                retriable_header: state.has_retriable_header(policy, headers),
                 rate_limited: headers.contains(b"x-envoy-ratelimited"),
             }
         }
@@ -339,15 +335,16 @@ fn decide(
     x: &mut Exchange<'_>,
     plan: &Plan<'_>,
     retrying: &mut Retrying<'_>,
-    outcome: &Outcome,
+    result: &Tried,
     upload: &Upload,
 ) -> (Decision, Option<Admission>) {
     let Some((policy, state)) = retrying else { return (Decision::Final, None) };
     if !upload.can_repeat() {
         return (Decision::Final, None);
     }
+    let outcome = outcome(x, result, (policy, &*state));
     let stats = &plan.target.metrics.stats;
-    let decision = state.after(policy, outcome, x.worker.now(), &mut x.worker.rng.borrow_mut());
+    let decision = state.after(policy, &outcome, x.worker.now(), &mut x.worker.rng.borrow_mut());
     match decision {
         Decision::RetryAt(_) => match plan.target.upstream.admit_retry(plan.action.priority) {
             Ok(admission) if within_budget(x, plan) => (decision, Some(admission)),

@@ -3,6 +3,7 @@
 use tulle_config::HttpFilter;
 use tulle_config::filters::RouterOptions;
 use tulle_http::Known;
+use tulle_http::h1::encode::Digits;
 use tulle_route::HostRewrite;
 
 use super::Exchange;
@@ -55,8 +56,7 @@ pub fn change_head(x: &mut Exchange<'_>, plan: &Plan<'_>) {
         if let Some(limit) = expected {
             let respected = router(x).is_some_and(|r| r.respect_expected_rq_timeout);
             if !respected || !x.heads.request.headers.contains(b"x-envoy-expected-rq-timeout-ms") {
-                let mut text = Vec::with_capacity(8);
-                tulle_http::h1::encode::decimal(&mut text, u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+                let text = Digits::of(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
                 x.heads.request.headers.set(b"x-envoy-expected-rq-timeout-ms", &text);
             }
         }

@@ -5,6 +5,7 @@ use tulle_config::Hcm;
 use tulle_config::hcm::{EscapedSlashes, ForwardClientCertMode, Forwarding, HostHandling, StripPort};
 use tulle_core::Rng;
 use tulle_core::address::split_authority;
+use tulle_http::headers::Classes;
 use tulle_http::{Known, RequestHead, Tunnel};
 
 use super::reply::Reply;
@@ -27,6 +28,17 @@ const INTERNAL: [&[u8]; 13] = [
     b"x-envoy-hedge-on-per-try-timeout",
 ];
 
+/// What may have to be taken off.
+const OF_CONNECTION: Classes = Classes::of(&[
+    Known::Connection,
+    Known::KeepAlive,
+    Known::ProxyConnection,
+    Known::Http2Settings,
+    Known::TransferEncoding,
+    Known::Upgrade,
+    Known::Te,
+]);
+
 /// Makes `head` what routing may trust.
 ///
 /// # Errors
@@ -48,6 +60,9 @@ pub fn prepare(hcm: &Hcm, client: &Client, head: &mut RequestHead, rng: &mut Rng
 /// Takes off what belongs to the client's connection, and what it nominates as such, first of all: nothing set later
 /// can be nominated away.
 fn strip_hop_by_hop(head: &mut RequestHead) {
+    if !head.headers.had(OF_CONNECTION) {
+        return;
+    }
     if head.headers.has(Known::Connection) {
         let nominated: Vec<Vec<u8>> = head
             .headers
@@ -289,6 +304,18 @@ fn forwarded(rules: &Forwarding, client: &Client, head: &mut RequestHead, caller
         return;
     }
     let edge = caller == Caller::Outside;
+    if head.headers.had(Classes::of(&[Known::Internal])) {
+        drop_internal(head, caller);
+    }
+    if edge {
+        let address = super::remote::told(rules, head).unwrap_or(client.peer.ip().to_canonical());
+        head.headers.set(b"x-envoy-external-address", address.to_string().as_bytes());
+    }
+}
+
+/// Takes off what only a trusted neighbour may say.
+fn drop_internal(head: &mut RequestHead, caller: Caller) {
+    let edge = caller == Caller::Outside;
     head.headers.remove_where(|known, name, _| {
         known == Known::Internal
             && (INTERNAL.contains(&name)
@@ -301,10 +328,6 @@ fn forwarded(rules: &Forwarding, client: &Client, head: &mut RequestHead, caller
                             | b"x-envoy-downstream-service-node"
                     )))
     });
-    if edge {
-        let address = super::remote::told(rules, head).unwrap_or(client.peer.ip().to_canonical());
-        head.headers.set(b"x-envoy-external-address", address.to_string().as_bytes());
-    }
 }
 
 /// x-forwarded-client-cert, by the connection manager's mode.
@@ -351,15 +374,15 @@ fn request_id(hcm: &Hcm, head: &mut RequestHead, rng: &mut Rng, caller: Caller) 
 
 /// A random UUID (version 4).
 fn uuid(rng: &mut Rng) -> [u8; 36] {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    /// Where the digits of each byte stand.
+    const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
     let bits = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
     let bits = bits & !(0xf << 76) & !(0x3 << 62) | 4 << 76 | 2 << 62;
     let mut out = [b'-'; 36];
-    let mut shift = 128;
-    for (at, place) in out.iter_mut().enumerate() {
-        if !matches!(at, 8 | 13 | 18 | 23) {
-            shift -= 4;
-            *place = b"0123456789abcdef"[(bits >> shift) as usize & 15];
-        }
+    for (byte, at) in bits.to_be_bytes().into_iter().zip(PLACES) {
+        out[at] = HEX[usize::from(byte >> 4)];
+        out[at + 1] = HEX[usize::from(byte & 15)];
     }
     out
 }

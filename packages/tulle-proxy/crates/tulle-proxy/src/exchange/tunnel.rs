@@ -78,7 +78,7 @@ async fn both_ways(
     plan: &Plan<'_>,
     (to_up, to_down): (&mut Pump, &mut Pump),
 ) -> Result<(), ResponseFlags> {
-    let mut idle = Quiet::new(plan.idle);
+    let mut idle = Quiet::new(plan.idle, x.worker.clock.instant());
     std::future::poll_fn(|cx| {
         let up_result = to_up.poll(cx, down, up);
         let down_result = to_down.poll(cx, up, down);

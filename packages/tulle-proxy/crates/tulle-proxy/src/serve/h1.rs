@@ -33,7 +33,7 @@ pub async fn serve(worker: &Rc<Worker>, client: &Client, hcm: &Arc<Hcm>, mut con
     loop {
         let Side::H1(conn) = &mut down else { return };
         conn.idle();
-        let next = next_request(client, hcm, conn, &limits, (&mut heads, &mut alarm, born)).await;
+        let next = next_request(worker, (client, hcm), conn, &limits, (&mut heads, &mut alarm, born)).await;
         served += 1;
         let outdated = client.outdated(worker);
         let newer;
@@ -85,13 +85,13 @@ enum Ended {
 }
 
 async fn next_request(
-    client: &Client,
-    hcm: &Hcm,
+    worker: &Worker,
+    (client, hcm): (&Client, &Hcm),
     conn: &mut Connection,
     limits: &Limits,
     (heads, alarm, born): (&mut Heads, &mut Alarm, Instant),
 ) -> Result<(), Ended> {
-    let idle = hcm.timeouts.idle.map(|limit| Instant::now() + limit);
+    let idle = hcm.timeouts.idle.map(|limit| worker.clock.instant() + limit);
     let oldest = hcm.timeouts.max_connection_duration.map(|limit| born + limit);
     let mut idle = earlier(idle, oldest);
     let mut told = false;
@@ -106,7 +106,7 @@ async fn next_request(
         alarm.poll(cx, idle).map(|()| Err(Ended::Closed))
     })
     .await?;
-    let due = hcm.timeouts.request_headers.map(|limit| Instant::now() + limit);
+    let due = hcm.timeouts.request_headers.map(|limit| worker.clock.instant() + limit);
     std::future::poll_fn(|cx| match conn.poll_request(cx, limits, &mut heads.request) {
         Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
         Poll::Ready(Err(NoHead::Broken(Broken::Refused(refused)))) => Poll::Ready(Err(Ended::Refused(refused))),

@@ -41,7 +41,8 @@ pub async fn serve(worker: &Rc<Worker>, client: Rc<Client>, hcm: Arc<Hcm>, strea
             Manager::Nobody => continue,
         };
         let (worker, client) = (worker.clone(), client.clone());
-        tokio::task::spawn_local(serve_stream(worker, client, hcm, stream));
+        // Boxed: a task is moved several times before it first runs, and this one is large.
+        tokio::task::spawn_local(Box::pin(serve_stream(worker, client, hcm, stream)));
     }
     let _limit = tokio::time::timeout(LINGER, std::future::poll_fn(|cx| link.poll_goodbye(cx))).await;
 }

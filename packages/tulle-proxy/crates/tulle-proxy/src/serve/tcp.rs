@@ -127,7 +127,7 @@ async fn copy(proxy: &TcpProxy, conn: Connection, mut up: Connection, record: &m
     let (mut down, mut up) = (Side::H1(Box::new(conn)), Side::H1(Box::new(up)));
     let (mut to_up, mut to_down) = (Pump::default(), Pump::default());
     let mut alarm = Alarm::default();
-    let mut idle = Quiet::new(proxy.idle_timeout);
+    let mut idle = Quiet::new(proxy.idle_timeout, Instant::now());
     let oldest = proxy.max_connection_duration.map(|limit: Duration| Instant::now() + limit);
     let mut reset = false;
     std::future::poll_fn(|cx| {

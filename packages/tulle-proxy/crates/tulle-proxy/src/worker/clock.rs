@@ -1,12 +1,41 @@
 //! The worker's clock: monotonic time since start, wall time, and the `date` header made once a second.
+//!
+//! A worker handles many events each time it wakes, and each asks for the time more than once. The clock is read when a
+//! turn of the worker's loop first asks, and that answer stands for the turn, as in Envoy's event loop. A long turn does
+//! not make it wrong: after some questions the clock is read again.
 
 use std::cell::{Cell, RefCell};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tulle_core::{Nanos, UnixNanos};
 
+/// Questions that one reading answers at most: those of a few requests.
+const ANSWERS: u32 = 64;
+
+thread_local! {
+    /// Counts the turns of this thread's loop; 0 where nobody counts, and then every question reads the clock.
+    static TURN: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Tells that this thread has just woken up.
+pub fn next_turn() {
+    TURN.with(|turn| turn.set(turn.get() + 1));
+}
+
+#[derive(Clone, Copy)]
+struct Reading {
+    turn: u64,
+    answers: u32,
+    instant: Instant,
+    /// The same, as worker's time.
+    now: Nanos,
+    /// Read only when it is asked for.
+    wall: Option<UnixNanos>,
+}
+
 pub struct Clock {
     started: Instant,
+    last: Cell<Reading>,
     dated: Cell<u64>,
     date: RefCell<[u8; 29]>,
 }
@@ -14,11 +43,31 @@ pub struct Clock {
 impl Clock {
     /// `started` is the same for all workers, so that their times compare.
     pub fn new(started: Instant) -> Clock {
-        Clock { started, dated: Cell::new(u64::MAX), date: RefCell::new([0; 29]) }
+        let last = Cell::new(Reading { turn: 0, answers: ANSWERS, instant: started, now: Nanos(0), wall: None });
+        Clock { started, last, dated: Cell::new(u64::MAX), date: RefCell::new([0; 29]) }
+    }
+
+    fn read(&self) -> Reading {
+        let turn = TURN.with(Cell::get);
+        let mut last = self.last.get();
+        if turn == 0 || last.turn != turn || last.answers >= ANSWERS {
+            let instant = Instant::now();
+            let since: Duration = instant.saturating_duration_since(self.started);
+            let now = Nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
+            last = Reading { turn, answers: 0, instant, now, wall: None };
+        }
+        last.answers += 1;
+        self.last.set(last);
+        last
     }
 
     pub fn now(&self) -> Nanos {
-        Nanos(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        self.read().now
+    }
+
+    /// Now, for timers.
+    pub fn instant(&self) -> tokio::time::Instant {
+        self.read().instant.into()
     }
 
     pub fn started(&self) -> Instant {
@@ -26,8 +75,13 @@ impl Clock {
     }
 
     pub fn wall(&self) -> UnixNanos {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        UnixNanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+        let reading = self.read();
+        reading.wall.unwrap_or_else(|| {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let wall = UnixNanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
+            self.last.set(Reading { wall: Some(wall), ..reading });
+            wall
+        })
     }
 
     /// The current time as RFC 9110 §5.6.7 writes it.
@@ -68,7 +122,21 @@ fn http_date(secs: u64) -> [u8; 29] {
 
 #[cfg(test)]
 mod tests {
-    use super::http_date;
+    use super::*;
+
+    #[test]
+    fn one_reading_stands_for_a_turn_but_not_for_ever() {
+        let clock = Clock::new(Instant::now());
+        next_turn();
+        let first = clock.now();
+        while Instant::now() == clock.started() + Duration::from_nanos(first.0) {}
+        assert_eq!((clock.now(), clock.wall()), (first, clock.wall()));
+        let later = (0..ANSWERS).map(|_| clock.now()).last();
+        assert!(later > Some(first));
+        let of_turn = clock.now();
+        next_turn();
+        assert!(clock.now() > of_turn);
+    }
 
     #[test]
     fn dates_are_those_of_rfc_9110() {

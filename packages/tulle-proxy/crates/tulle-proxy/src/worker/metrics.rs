@@ -1,10 +1,10 @@
 //! One worker's numbers: Istio's request metrics, with peers and services looked up once each, and Envoy's statistics.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 
 use tulle_balance::Endpoint;
 use tulle_config::{Cluster, Node};
+use tulle_core::hash::FastMap;
 use tulle_core::metadata::{Struct, Value};
 use tulle_core::{PeerIdentity, Str};
 use tulle_telemetry::envoy::{ClusterStats, HttpStats, ListenerStats};
@@ -23,9 +23,9 @@ pub struct Metrics {
     registry: Registry,
     pub sheet: Sheet,
     istio: RefCell<IstioMetrics>,
-    endpoints: RefCell<HashMap<Str, PeerRef>>,
-    http: RefCell<HashMap<Str, HttpStats>>,
-    listeners: RefCell<HashMap<Str, ListenerStats>>,
+    endpoints: RefCell<FastMap<Str, PeerRef>>,
+    http: RefCell<FastMap<Str, HttpStats>>,
+    listeners: RefCell<FastMap<Str, ListenerStats>>,
     /// This workload.
     pub own: PeerRef,
     pub unknown: PeerRef,

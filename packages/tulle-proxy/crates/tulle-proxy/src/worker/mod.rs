@@ -15,7 +15,6 @@ pub mod threads;
 pub mod tls;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,6 +24,7 @@ use tulle_config::store::{ConfigStore, Generation};
 use tulle_config::{Cluster, Config, RouteSource};
 use tulle_connect::Dialer as _;
 use tulle_connect::{Shared, Upstream};
+use tulle_core::hash::FastMap;
 use tulle_core::{Nanos, Rng, Str};
 use tulle_route::RouteConfig;
 
@@ -53,7 +53,7 @@ pub struct Worker {
     pub keys: keys::WorkerKeys,
     known: RefCell<Known>,
     config: RefCell<Arc<Config>>,
-    targets: RefCell<HashMap<Str, Rc<Target>>>,
+    targets: RefCell<FastMap<Str, Rc<Target>>>,
     pub dynamic: Dynamic,
     store: Arc<ConfigStore>,
     /// The configuration that was last looked for, by requests that must not be judged by an older one.

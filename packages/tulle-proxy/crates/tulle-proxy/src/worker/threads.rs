@@ -18,6 +18,7 @@ use tulle_listen::ListenerSet;
 use tulle_telemetry::Registry;
 
 use super::Worker;
+use super::clock;
 use super::hosts::HostBook;
 use super::keys::KeyBook;
 use crate::serve;
@@ -158,10 +159,16 @@ struct Life {
 
 impl Life {
     fn thread(self) {
-        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().on_thread_unpark(clock::next_turn);
+        match runtime.build() {
             Ok(runtime) => {
                 let local = tokio::task::LocalSet::new();
-                local.block_on(&runtime, self.run());
+                // As a task like the others: what is blocked on is polled at every turn of the loop, whatever woke it.
+                let life = local.spawn_local(self.run());
+                if let Err(e) = local.block_on(&runtime, life) {
+                    eprintln!("a worker ended early: {e}");
+                }
             }
             Err(e) => eprintln!("worker {}: no runtime: {e}", self.index),
         }
