@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from typing import Any
 
 import click
 
 from tulle.cli.client import Client, diagnostic_line
-from tulle.cli.failure import REFUSED, Failure
+from tulle.cli.failure import FAILED, REFUSED, Failure
+
+LOOK = 0.05
+"""Seconds between looks at proxies that are waited for."""
 
 SUFFIXES = (".yaml", ".yml", ".json", ".hcl")
 
@@ -21,9 +25,10 @@ namespace_option = click.option("-n", "--namespace", metavar="NS", help="The nam
 @click.command()
 @click.option("-f", "--filename", "paths", multiple=True, required=True, metavar="PATH", help="File, directory or -.")
 @click.option("--dry-run", is_flag=True, help="Check everything, change nothing.")
+@click.option("--wait", type=float, metavar="SECONDS", help="Stay until every proxy has acknowledged the change.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
 @api_option
-def apply(paths: tuple[str, ...], dry_run: bool, output: str, api: str | None) -> None:
+def apply(paths: tuple[str, ...], dry_run: bool, wait: float | None, output: str, api: str | None) -> None:
     """Create or change objects in a running mesh, all of them or none.
 
     Refused when anything is wrong; the message names file, line, column and field, and the mesh stays as it was.
@@ -31,10 +36,14 @@ def apply(paths: tuple[str, ...], dry_run: bool, output: str, api: str | None) -
     \b
     Example:
       tulle apply -f canary.yaml
+      tulle apply -f deny.yaml --wait 30
     """
     documents = [{"file": name, "text": text} for path in paths for name, text in read(path)]
-    answer = Client.find(api).send("POST", ["v1", "apply"], {"documents": documents, "dry_run": dry_run})
+    client = Client.find(api)
+    answer = client.send("POST", ["v1", "apply"], {"documents": documents, "dry_run": dry_run})
     _report(answer, output)
+    if wait is not None and not dry_run:
+        _acknowledged(client, wait)
 
 
 @click.command()
@@ -126,6 +135,20 @@ def read(path: str) -> list[tuple[str, str]]:
             return [(path, file.read())]
     except (OSError, UnicodeDecodeError) as error:
         raise Failure(f"{path}: cannot be read: {error}", REFUSED) from error
+
+
+def _acknowledged(client: Client, seconds: float) -> None:
+    """Returns once every proxy has what it should have. A proxy that is away has not."""
+    until = time.monotonic() + seconds
+    while True:
+        proxies = client.send("GET", ["v1", "proxies"])
+        late = [each for each in proxies if not (each["connected"] and each["synced"])]
+        behind = [f"{each['namespace']}/{each['name']}" for each in late]
+        if not behind:
+            return
+        if time.monotonic() > until:
+            raise Failure(f"in force, but not acknowledged within {seconds:g} s by {', '.join(behind)}", FAILED)
+        time.sleep(LOOK)
 
 
 def _report(answer: dict[str, Any], output: str) -> None:
