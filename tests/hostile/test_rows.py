@@ -66,6 +66,13 @@ def test_http_1(row: int, position: Position, plane: DataPlane, arenas: Arenas) 
     assert not found, "\n".join(found)
 
 
+@pytest.mark.integration
+@pytest.mark.parametrize(("row", "position"), _rows(STREAMS))
+def test_http_2(row: int, position: Position, plane: DataPlane, arenas: Arenas) -> None:
+    found = _judge(arenas(position, plane), "h2", row)
+    assert not found, "\n".join(found)
+
+
 def test_names_are_told_apart() -> None:
     """A name in envoy.toml means one attack."""
     for kind in KINDS.values():

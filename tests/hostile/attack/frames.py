@@ -45,6 +45,16 @@ def block(fields: Fields) -> bytes:
     return b"".join(literal(name, value) for name, value in fields)
 
 
+def head_frames(stream: int, payload: bytes, flags: int = 0) -> bytes:
+    """A header block in frames that are not too large."""
+    parts = [payload[at : at + 16_384] for at in range(0, len(payload), 16_384)] or [b""]
+    ends = [0] * (len(parts) - 1) + [END_HEADERS]
+    first = frame(HEADERS, flags | ends[0], stream, parts[0])
+    return first + b"".join(
+        frame(CONTINUATION, end, stream, part) for part, end in zip(parts[1:], ends[1:], strict=True)
+    )
+
+
 def setting(*pairs: tuple[int, int]) -> bytes:
     """A SETTINGS frame."""
     return frame(
@@ -93,7 +103,7 @@ class Session:
         """Send one request whole."""
         stream, pieces = self.new_stream(), list(data)
         last = not pieces and trailers is None
-        out = frame(HEADERS, END_HEADERS | (END_STREAM if last else 0), stream, block(fields))
+        out = head_frames(stream, block(fields), END_STREAM if last else 0)
         for number, piece in enumerate(pieces):
             end = trailers is None and number == len(pieces) - 1
             out += frame(DATA, END_STREAM if end else 0, stream, piece)

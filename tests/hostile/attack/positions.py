@@ -62,6 +62,10 @@ class Arena:
         context.set_alpn_protocols([protocol])
         return Line(context.wrap_socket(plain), patience)
 
+    def upgraded(self, context: ssl.SSLContext) -> Line:
+        """A connection to the position's listener with a TLS context of the caller's choice."""
+        return Line(context.wrap_socket(connected(self.ports[LISTENERS[self.position]], PATIENCE_S)))
+
     def secure(self, context: ssl.SSLContext, server_name: str | None) -> Line:
         """A TLS connection to the gateway's secure listener."""
         plain = connected(self.ports[gateway.SECURE], PATIENCE_S)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness import h1
 
@@ -79,6 +79,15 @@ class Application:
             self.recording = Recording()
 
         asyncio.run_coroutine_threadsafe(fresh(), self._loop).result(10)
+
+    def snapshot(self) -> Recording:
+        """What has been recorded, at one moment."""
+
+        async def copied() -> Recording:
+            raw = {number: bytearray(part) for number, part in self.recording.raw.items()}
+            return Recording([replace(each) for each in self.recording.requests], raw)
+
+        return asyncio.run_coroutine_threadsafe(copied(), self._loop).result(10)
 
     async def _start(self, tls: ssl.SSLContext | None) -> int:
         server = await asyncio.start_server(

@@ -122,6 +122,8 @@ fn an_absolute_target_wins_over_host() {
 fn upgrades_are_told_apart() {
     let ws = request("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\r\n").unwrap();
     assert_eq!(ws.tunnel, Tunnel::WebSocket);
+    let with_body = post("Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 5").unwrap();
+    assert_eq!((with_body.tunnel, with_body.framing), (Tunnel::No, Framing::Length(5)));
     let h2c = request("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n").unwrap();
     assert_eq!(h2c.tunnel, Tunnel::No);
 }

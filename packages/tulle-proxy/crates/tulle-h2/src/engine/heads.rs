@@ -132,9 +132,11 @@ impl<F: Fields> Engine<F> {
         stream.missing = seen.length;
         stream.head = Head::Ready;
         stream.recv_ended = end;
+        let faulty = stream.fault.is_some();
         let key = self.store.add(stream);
         self.accepted.push_back(key);
-        Ok(())
+        // Its stream will be reset: for that many are too many, as for other faults that make us reset.
+        if faulty { self.flood.reset(now) } else { Ok(()) }
     }
 
     fn response(&mut self, key: Key, end: bool, mut fields: F, seen: &Seen, now: Clock) -> Result<(), Reason> {

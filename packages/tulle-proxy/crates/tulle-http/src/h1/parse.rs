@@ -110,6 +110,11 @@ pub fn request(buf: &[u8], limits: &Limits, out: &mut RequestHead) -> Result<(),
     set_target(target.as_bytes(), place.span(target.as_bytes()), out)?;
     set_connection(out);
     out.framing = request_framing(out)?;
+    if out.framing != Framing::None {
+        // A body behind a request to switch could be read as the tunnel's first bytes. An upgrade may be ignored
+        // (RFC 9110 §7.8), so such a request is one without.
+        out.tunnel = Tunnel::No;
+    }
     Ok(())
 }
 

@@ -8,11 +8,12 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::time::Instant;
 use tulle_config::Hcm;
+use tulle_config::hcm::Underscores;
 use tulle_core::ResponseFlags;
 use tulle_http::h1::Refused;
 use tulle_http::h2::stream::Request;
 use tulle_http::h2::{Config, H2Stream, Link, Malformed, Pulse, Reason, Rhythm, head as h2_head};
-use tulle_http::{Side, Stream};
+use tulle_http::{Headers, Side, Stream};
 
 use super::{Client, Manager};
 use crate::exchange::record::Record;
@@ -110,6 +111,7 @@ async fn serve_stream(worker: Rc<Worker>, client: Rc<Client>, hcm: Arc<Hcm>, mut
     let Request { head, fault, gone } = request;
     let read = h2_head::request_in(head, ended, &mut heads.request);
     let too_many = heads.request.headers.len() > hcm.max_headers;
+    let underscore = has_underscores(&hcm, &mut heads.request.headers);
     let mut x = Exchange {
         record: Record::new(worker.now(), worker.clock.wall()),
         worker: &worker,
@@ -128,6 +130,7 @@ async fn serve_stream(worker: Rc<Worker>, client: Rc<Client>, hcm: Arc<Hcm>, mut
         }
         (Some(Malformed::TooLarge), _) => exchange::refuse(x, &mut down, Reply::malformed(Refused::LargeHead)).await,
         (None, Ok(())) if too_many => exchange::refuse(x, &mut down, Reply::malformed(Refused::LargeHead)).await,
+        (None, Ok(())) if underscore => exchange::refuse(x, &mut down, Reply::malformed(Refused::Underscore)).await,
         (None, Ok(())) => {
             exchange::serve(x, &mut down).await;
         }
@@ -137,6 +140,19 @@ async fn serve_stream(worker: Rc<Worker>, client: Rc<Client>, hcm: Arc<Hcm>, mut
             if let Side::H2(stream) = &mut down {
                 stream.reset(Reason::PROTOCOL_ERROR);
             }
+        }
+    }
+}
+
+/// Whether a name has an underscore where those are refused; where they are to be dropped, they are.
+fn has_underscores(hcm: &Hcm, headers: &mut Headers) -> bool {
+    let named = |name: &[u8]| name.contains(&b'_');
+    match hcm.underscores {
+        Underscores::Allow => false,
+        Underscores::Reject => headers.iter().any(|(_, name, _)| named(name)),
+        Underscores::Drop => {
+            headers.remove_where(|_, name, _| named(name));
+            false
         }
     }
 }
