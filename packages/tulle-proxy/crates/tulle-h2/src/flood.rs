@@ -34,6 +34,11 @@ impl Bucket {
         self.left -= 1;
         Ok(())
     }
+
+    /// Useful work earns one.
+    fn earn(&mut self) {
+        self.left = self.burst.min(self.left + 1);
+    }
 }
 
 /// Control frames that may wait to be sent, because the peer does not read them.
@@ -86,21 +91,31 @@ impl Flood {
         self.resets.take(now)
     }
 
+    /// Browsers send frames of extensions (PRIORITY_UPDATE) with their requests.
     pub fn stream(&mut self) {
         self.streams += 1;
+        self.unknown.earn();
+        self.unknown.earn();
     }
 
     /// An answer was given: peers that also do useful work may cancel more.
     pub fn answered(&mut self) {
-        self.resets.left = self.resets.burst.min(self.resets.left + 1);
+        self.resets.earn();
     }
 
+    /// gRPC measures its paths with a PING per round trip for as long as data flows.
     pub fn data_sent(&mut self) {
         self.data_sent += 1;
+        self.pings.earn();
     }
 
     pub fn data(&mut self, empty: bool) -> Result<(), Reason> {
-        self.empty_data = if empty { self.empty_data + 1 } else { 0 };
+        if !empty {
+            self.empty_data = 0;
+            self.pings.earn();
+            return Ok(());
+        }
+        self.empty_data += 1;
         if self.empty_data > 100 { Err(Reason::ENHANCE_YOUR_CALM) } else { Ok(()) }
     }
 
@@ -142,6 +157,20 @@ mod tests {
             flood.reset(|| 0).unwrap();
         }
         assert!((0..300).any(|_| flood.reset(|| 0).is_err()));
+    }
+
+    #[test]
+    fn pings_go_with_data() {
+        let mut flood = Flood::new();
+        for n in 0..100_000 {
+            if n % 2 == 0 {
+                flood.data_sent()
+            } else {
+                flood.data(false).unwrap()
+            }
+            flood.ping(|| 0).unwrap();
+        }
+        assert!((0..2000).any(|_| flood.ping(|| 0).is_err()));
     }
 
     #[test]

@@ -130,3 +130,25 @@ impl<F: Default> Stream<F> {
         self.first.len() + self.more.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_in_bytes_is_kept_in_its_own_size() {
+        let mut stream: Stream<()> = Stream::new(1, 65_535, 65_535, ());
+        for n in 0..100_000u32 {
+            stream.keep(&[n as u8]);
+        }
+        assert_eq!(stream.kept(), 100_000);
+        assert!(stream.more.capacity() <= 2 * 100_000);
+        let mut all = Vec::new();
+        while stream.kept() > 0 {
+            let piece = stream.take();
+            assert!(piece.len() <= PIECE);
+            all.extend_from_slice(&piece);
+        }
+        assert!(all.iter().enumerate().all(|(n, byte)| n as u8 == *byte));
+    }
+}

@@ -61,6 +61,7 @@ fn a_request_and_its_answer() {
         let names: Vec<&str> = head.0.iter().map(|(n, _)| n.as_str()).collect();
         assert_eq!(names, [":method", ":scheme", ":authority", ":path", "x-one", "te"]);
         assert_eq!(carry((&mut client, key), (&mut server, at_server), b"hello", step), b"hello");
+        server.interim(at_server, |block| block.status(103)).unwrap();
         server.respond(at_server, false, |block| block.status(201)).unwrap();
         server.send(at_server, &mut Bytes::from_static(b"answer"), false, &waker()).unwrap();
         server.end_with(at_server, |block| block.field(b"grpc-status", b"0")).unwrap();
@@ -126,6 +127,18 @@ fn leaving_takes_two_goaways_and_serves_what_is_on_its_way() {
     exchange(&mut client, &mut server, 999);
     assert!(client.take_head(key, &waker()).unwrap().is_ok());
     assert!(server.is_done() && client.is_done());
+}
+
+#[test]
+fn pings_are_answered() {
+    let (mut client, mut server) = pair();
+    exchange(&mut client, &mut server, 999);
+    for _ in 0..3 {
+        client.ping();
+        assert!(client.awaits_pong());
+        exchange(&mut client, &mut server, 5);
+        assert!(!client.awaits_pong());
+    }
 }
 
 #[test]

@@ -101,9 +101,10 @@ impl Side {
         match self {
             Side::H1(c) => c.poll_response(cx, expect.limits, expect.to, out),
             Side::H2(s) => {
-                let arrived = ready!(s.poll_response(cx)).map_err(NoHead::Broken)?;
-                h2_head::response_in(arrived, s.read_ended(), expect.to, out)?;
-                Poll::Ready(Ok(()))
+                let mut arrived = ready!(s.poll_response(cx)).map_err(NoHead::Broken)?;
+                let read = h2_head::response_in(&mut arrived, s.read_ended(), expect.to, out);
+                s.recycle(arrived);
+                Poll::Ready(Ok(read?))
             }
         }
     }

@@ -70,7 +70,7 @@ impl<F: Fields> Engine<F> {
 
     fn head(&mut self, id: u32, end: bool, block: &[u8], now: Clock) -> Result<(), Reason> {
         let place = self.place(id)?;
-        let mut fields = F::default();
+        let mut fields = self.spare.pop().unwrap_or_default();
         let (kind, limit) = match place {
             Place::Request => (HeadKind::Request, self.config.header_list as usize),
             Place::Response(_) => (HeadKind::Response, self.config.header_list as usize),
@@ -84,7 +84,10 @@ impl<F: Fields> Engine<F> {
             Place::Request => self.request(id, end, fields, &seen, now),
             Place::Response(key) => self.response(key, end, fields, &seen, now),
             Place::Trailers(key) => self.trailers(key, end, fields, &seen, now),
-            Place::Nothing => Ok(()),
+            Place::Nothing => {
+                self.recycle(fields);
+                Ok(())
+            }
             Place::Late(key) => self.refuse(key, Reason::STREAM_CLOSED, Malformed::Sequence, now),
         }
     }
@@ -139,7 +142,7 @@ impl<F: Fields> Engine<F> {
         if faulty { self.flood.reset(now) } else { Ok(()) }
     }
 
-    fn response(&mut self, key: Key, end: bool, mut fields: F, seen: &Seen, now: Clock) -> Result<(), Reason> {
+    fn response(&mut self, key: Key, end: bool, fields: F, seen: &Seen, now: Clock) -> Result<(), Reason> {
         let interim = (100..200).contains(&seen.status);
         let fault = match seen.fault {
             None if interim && (end || seen.status == 101) => Some(Malformed::Sequence),
@@ -150,7 +153,7 @@ impl<F: Fields> Engine<F> {
         }
         let Some(stream) = self.store.get(key) else { return Ok(()) };
         if interim {
-            fields.clear();
+            self.recycle(fields);
             return Ok(());
         }
         let bodiless = stream.to_head || seen.status == 204 || seen.status == 304;

@@ -16,6 +16,9 @@ use crate::reason::Reason;
 use crate::settings::{Announced, Settings};
 use crate::store::{Key, Store};
 
+/// Heads whose memory is kept.
+const SPARE: usize = 4;
+
 /// How a connection is set up.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
@@ -97,6 +100,8 @@ pub struct Engine<F> {
     pinging: bool,
     /// Whoever waits for the peer's SETTINGS.
     curious: Vec<Waker>,
+    /// Used heads' memory, for those to come.
+    spare: Vec<F>,
 }
 
 impl<F: Fields> Engine<F> {
@@ -147,6 +152,7 @@ impl<F: Fields> Engine<F> {
             closed: false,
             pinging: false,
             curious: Vec::new(),
+            spare: Vec::new(),
         }
     }
 
@@ -161,6 +167,14 @@ impl<F: Fields> Engine<F> {
     /// The next stream that the peer opened (server).
     pub fn accept(&mut self) -> Option<Key> {
         self.accepted.pop_front()
+    }
+
+    /// Takes a head's memory back.
+    pub fn recycle(&mut self, mut fields: F) {
+        if self.spare.len() < SPARE {
+            fields.clear();
+            self.spare.push(fields);
+        }
     }
 
     /// What is to be sent.

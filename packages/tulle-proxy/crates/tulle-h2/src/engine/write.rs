@@ -31,7 +31,14 @@ impl<F: Fields> Engine<F> {
         Some(key)
     }
 
-    /// Sends a response's head, or an interim one when `interim`.
+    /// Sends an interim response's head (1xx), before the final one.
+    pub fn interim(&mut self, key: Key, head: impl FnOnce(&mut BlockWriter<'_>)) -> Result<(), Gone> {
+        self.writable(key)?;
+        self.block_out(key.id(), false, head);
+        Ok(())
+    }
+
+    /// Sends a response's head.
     pub fn respond(&mut self, key: Key, end: bool, head: impl FnOnce(&mut BlockWriter<'_>)) -> Result<(), Gone> {
         let stream = self.writable(key)?;
         if !std::mem::replace(&mut stream.head_sent, true) {
@@ -77,8 +84,13 @@ impl<F: Fields> Engine<F> {
             if !data.is_empty() && (n == 0 || pending >= HIGH) {
                 note(&mut stream.waker, waker);
                 stream.blocked = true;
-                if stream.send_window > 0 && !std::mem::replace(&mut stream.queued, true) {
+                let stalled = stream.send_window <= 0;
+                if !stalled && !std::mem::replace(&mut stream.queued, true) {
                     self.blocked.push_back(key);
+                }
+                if stalled {
+                    // What the connection has room for is somebody else's turn.
+                    self.unblock();
                 }
                 return Ok(());
             }

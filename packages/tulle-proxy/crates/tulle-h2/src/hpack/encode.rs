@@ -171,14 +171,19 @@ fn literal(out: &mut Vec<u8>, (first, prefix): (u8, u32), index: usize, name: &[
 }
 
 /// A number whose first `prefix` bits share a byte with `first` (RFC 7541 §5.1).
+#[inline]
 fn integer(out: &mut Vec<u8>, first: u8, prefix: u32, value: usize) {
     let all = (1usize << prefix) - 1;
     if value < all {
         out.push(first | value as u8);
-        return;
+    } else {
+        out.push(first | all as u8);
+        more(out, value - all);
     }
-    out.push(first | all as u8);
-    let mut rest = value - all;
+}
+
+#[cold]
+fn more(out: &mut Vec<u8>, mut rest: usize) {
     while rest >= 0x80 {
         out.push(rest as u8 | 0x80);
         rest >>= 7;

@@ -10,13 +10,15 @@ use crate::h1::parse;
 use crate::head::{Framing, RequestHead, ResponseHead, To, Tunnel, Version, bodiless};
 use crate::headers::{Headers, Known};
 
-/// Takes a request's head over from what was received. `ended`: there is no body.
+/// Takes a request's head over from what was received, leaving `out`'s memory there. `ended`: there is no body.
 ///
 /// # Errors
 /// When the head is well-formed HTTP/2 but no request that we serve; `out` holds it all the same, for the log.
-pub fn request_in(arrived: Arrived, ended: bool, out: &mut RequestHead) -> Result<(), Refused> {
-    let Arrived { headers, method, path, authority, has_authority, secure, protocol, .. } = arrived;
+pub fn request_in(arrived: &mut Arrived, ended: bool, out: &mut RequestHead) -> Result<(), Refused> {
+    let Arrived { method, path, authority, has_authority, secure, protocol, .. } = *arrived;
+    let headers = std::mem::take(&mut arrived.headers);
     out.clear();
+    std::mem::swap(&mut arrived.headers, &mut out.headers);
     out.version = Version::Http2;
     out.secure_scheme = secure;
     let protocol = protocol.map(|span| headers.text(span).to_vec());
@@ -40,6 +42,11 @@ pub fn request_in(arrived: Arrived, ended: bool, out: &mut RequestHead) -> Resul
     if !plain_connect && !asterisk && !parse::path_allowed(out.path()) {
         return Err(Refused::Target);
     }
+    let awaits = out.headers.known(Known::Expect).is_some_and(|expect| expect.eq_ignore_ascii_case(b"100-continue"));
+    if awaits {
+        out.expect_continue = true;
+        out.headers.remove_known(Known::Expect);
+    }
     out.framing = framing(&out.headers, ended)?;
     Ok(())
 }
@@ -60,15 +67,15 @@ fn set_tunnel(protocol: Option<&[u8]>, out: &mut RequestHead) {
     }
 }
 
-/// Takes a response's head over from what was received.
+/// Takes a response's head over from what was received, leaving `out`'s memory there.
 ///
 /// # Errors
 /// When its length is given twice.
-pub fn response_in(arrived: Arrived, ended: bool, to: To, out: &mut ResponseHead) -> Result<(), Refused> {
+pub fn response_in(arrived: &mut Arrived, ended: bool, to: To, out: &mut ResponseHead) -> Result<(), Refused> {
     out.clear();
     out.version = Version::Http2;
     out.status = arrived.status;
-    out.headers = arrived.headers;
+    std::mem::swap(&mut arrived.headers, &mut out.headers);
     out.framing = if to != To::Upgrade && bodiless(out.status, to) {
         Framing::None
     } else if ended {

@@ -147,6 +147,11 @@ impl Link {
         self.state().engine.has_streams()
     }
 
+    /// Whether nothing more will happen but that the last bytes are sent.
+    pub fn is_done(&self) -> bool {
+        self.state().engine.is_done()
+    }
+
     /// Ready with whether the peer takes extended CONNECT, once its SETTINGS have come (RFC 8441 §3).
     pub fn poll_extended_connect(&self, cx: &mut Context<'_>) -> Poll<bool> {
         match self.state().engine.extended_connect(cx.waker()) {
@@ -204,7 +209,8 @@ impl State {
         if self.retiring && self.engine.held() == 0 {
             self.engine.abandon(Reason::NO_ERROR);
         }
-        if self.engine.is_done() && self.poll_send(cx).is_ready() {
+        // Nobody waits for a peer that does not even read our goodbye.
+        if self.engine.is_done() && (self.poll_send(cx).is_ready() || self.retiring) {
             return Poll::Ready(None);
         }
         match ready!(self.poll_read(cx)) {

@@ -50,10 +50,23 @@ impl H2Stream {
         Some(Request { head, fault, gone })
     }
 
+    /// Takes a head's memory back, for the next one on the connection.
+    pub fn recycle(&mut self, arrived: Arrived) {
+        self.link.state().engine.recycle(arrived);
+    }
+
     /// Sends the response's head; `end` when there is no body.
     pub fn respond(&mut self, response: &ResponseHead, end: bool) -> Result<(), Broken> {
         let mut state = self.link.state();
         Ok(state.engine.respond(self.key, end, |block| head::response_out(response, block))?)
+    }
+
+    /// Tells the client to go on with its body (RFC 9110 §10.1.1).
+    pub fn go_on(&mut self) -> Result<(), Broken> {
+        let mut state = self.link.state();
+        state.engine.interim(self.key, |block| block.status(100))?;
+        state.flush();
+        Ok(())
     }
 
     /// Waits for the final response's head; its body is read from this stream afterwards.

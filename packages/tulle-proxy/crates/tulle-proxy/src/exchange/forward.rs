@@ -154,11 +154,11 @@ fn begin_upload(x: &mut Exchange<'_>, down: &mut Side, repeatable: bool) -> Resu
     let mut upload = early.map_or_else(|| Upload::new(keep), |early| early.keeping(keep));
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
     upload.look_ahead(&mut cx, down).map_err(|broken| attempt::client_broke(x, down, broken))?;
-    if x.heads.request.expect_continue
-        && !upload.read_all()
-        && let Side::H1(conn) = down
-    {
-        conn.queue_raw(b"HTTP/1.1 100 Continue\r\n\r\n");
+    if x.heads.request.expect_continue && !upload.read_all() {
+        match down {
+            Side::H1(conn) => conn.queue_raw(b"HTTP/1.1 100 Continue\r\n\r\n"),
+            Side::H2(stream) => stream.go_on().map_err(|broken| attempt::client_broke(x, down, broken))?,
+        }
     }
     Ok(upload)
 }

@@ -19,13 +19,15 @@ pub mod upload;
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
+use tokio::time::Instant;
 use tulle_config::Hcm;
 use tulle_config::hcm::ServerHeader;
 use tulle_core::ResponseFlags;
 use tulle_core::headers::Described;
 use tulle_http::h1::encode::Fate;
-use tulle_http::{Framing, Known, RequestHead, ResponseHead, Side, Tunnel, Version};
+use tulle_http::{Broken, Framing, Known, RequestHead, ResponseHead, Side, Tunnel, Version};
 use tulle_route::{RouteAction, RouteConfig, Selected, select};
 use tulle_telemetry::TimePoint;
 
@@ -108,9 +110,9 @@ pub async fn refuse(mut x: Exchange<'_>, down: &mut Side, reply: Reply) {
 }
 
 /// Records a request that cannot be answered, because its head is malformed.
-pub fn log_malformed(mut x: Exchange<'_>) {
+pub fn log_malformed(mut x: Exchange<'_>, details: &'static str) {
     x.record.flags.insert(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR);
-    x.record.details = "http2.invalid.header.field".into();
+    x.record.details = details.into();
     finish::finish(&mut x);
 }
 
@@ -258,7 +260,7 @@ async fn send_answer(x: &mut Exchange<'_>, down: &mut Side, reply: Reply) -> End
         sent = down.write(bytes::Bytes::from(reply.body.into_owned()), true);
     }
     let flushed = match sent {
-        Ok(()) => std::future::poll_fn(|cx| down.poll_flush(cx)).await,
+        Ok(()) => flush_answer(x, down).await,
         Err(e) => Err(e),
     };
     if flushed.is_err() {
@@ -268,6 +270,19 @@ async fn send_answer(x: &mut Exchange<'_>, down: &mut Side, reply: Reply) -> End
     x.record.mark(TimePoint::DownstreamTxEnd, x.worker.now());
     // On h2 an unread body needs nothing: dropping the stream tells the client to stop (RFC 9113 §8.1).
     if fate == Fate::Close { Ending::Close } else { Ending::Keep }
+}
+
+/// Sends an answer to its end; a client that takes none of it for as long as a stream may be idle is given up.
+async fn flush_answer(x: &mut Exchange<'_>, down: &mut Side) -> Result<(), Broken> {
+    let mut due = None;
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(flushed) = down.poll_flush(cx) {
+            return Poll::Ready(flushed);
+        }
+        due = due.or_else(|| x.hcm.timeouts.stream_idle.map(|limit| Instant::now() + limit));
+        x.alarm.poll(cx, due).map(|()| Err(Broken::Closed))
+    })
+    .await
 }
 
 /// A number in a header's value.
