@@ -66,8 +66,7 @@ fn http_filter(cx: &mut Cx, message: hcm_pb::HttpFilter) -> Option<Option<HttpFi
     let name = cx.name("name", &name)?;
     cx.field("typed_config", |cx| match known(cx, name, &any) {
         Known::Filter(filter) => filter.map(Some),
-        Known::Elsewhere => Some(None),
-        Known::Off => Some(None),
+        Known::Elsewhere | Known::Off => Some(None),
         Known::WithoutEffect => {
             // The standard metrics carry gRPC statuses already.
             cx.warn("has no effect: the standard metrics count gRPC statuses");
