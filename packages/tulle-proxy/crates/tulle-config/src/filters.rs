@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tulle_core::Str;
+use tulle_policy::gradient::Gradient;
 use tulle_policy::{Fault, LocalRateLimit, Rbac};
 
 use crate::authorizer::Authorizer;
@@ -16,10 +17,20 @@ pub enum HttpFilter {
     LocalRateLimit(Named<LocalRateLimit>),
     Tokens(Named<TokenFilter>),
     Authorizer(Named<Authorizer>),
+    /// No more requests at once than latency allows; routes cannot say otherwise but switch it off.
+    AdaptiveConcurrency(Named<AdaptiveConcurrency>),
     /// Cross-origin requests, by the policies on routes and virtual hosts alone.
     Cors(Str),
     /// Always the last.
     Router(RouterOptions),
+}
+
+/// Settings and state of adaptive concurrency.
+#[derive(Debug)]
+pub struct AdaptiveConcurrency {
+    /// Answered beyond the limit; 503 by default.
+    pub status: u16,
+    pub gradient: Gradient,
 }
 
 /// A filter's settings and its name in the chain.

@@ -37,7 +37,7 @@ pub fn remaining<H: Headers + ?Sized>(request: &H) -> Option<Duration> {
 
 /// Tells the next hop how much is left.
 pub fn tell<H: HeadersMut + ?Sized>(head: &mut H, left: Duration) {
-    let millis = left.as_millis().min(99_999_999).max(1);
+    let millis = left.as_millis().clamp(1, 99_999_999);
     if head.header(GRPC).is_some() {
         head.set(GRPC, format!("{millis}m").as_bytes());
     }

@@ -1,5 +1,7 @@
 //! Fault injection (`envoy.extensions.filters.http.fault.v3.HTTPFault`): whom it concerns, how long to wait, what to answer.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tulle_core::{FractionalPercent, RequestView, Str};
@@ -7,7 +9,7 @@ use tulle_core::{FractionalPercent, RequestView, Str};
 use crate::matcher::HeaderMatcher;
 
 /// A fault filter's settings.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Fault {
     pub delay: Option<Delay>,
     pub abort: Option<Abort>,
@@ -15,8 +17,40 @@ pub struct Fault {
     pub upstream_cluster: Option<Str>,
     /// Only requests that all of these match.
     pub headers: Box<[HeaderMatcher]>,
+    /// No more requests than this are delayed or aborted at once; `None` for no limit.
+    pub max_active: Option<Arc<ActiveLimit>>,
     /// Only requests whose `x-envoy-downstream-service-node` is one of these; empty for any.
     pub downstream_nodes: Box<[Str]>,
+}
+
+/// A number of things that may go on at once, for all workers.
+#[derive(Debug)]
+pub struct ActiveLimit {
+    most: u32,
+    now: AtomicU32,
+}
+
+impl ActiveLimit {
+    pub fn new(most: u32) -> Self {
+        ActiveLimit { most, now: AtomicU32::new(0) }
+    }
+
+    /// Counts one more until the guard is dropped; `None` at the limit.
+    pub fn enter(self: &Arc<Self>) -> Option<Active> {
+        let one_more = |now| (now < self.most).then_some(now + 1);
+        self.now.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(Active(self.clone()))
+    }
+}
+
+/// One of the things that go on.
+#[derive(Debug)]
+pub struct Active(Arc<ActiveLimit>);
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.now.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,4 +150,19 @@ fn share_by_header<R: RequestView + ?Sized>(request: &R, name: &str, most: Fract
 
 fn number<R: RequestView + ?Sized>(request: &R, name: &str) -> Option<u64> {
     std::str::from_utf8(request.header(name)?).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_than_so_many_at_once() {
+        let limit = Arc::new(ActiveLimit::new(2));
+        let (one, two) = (limit.enter(), limit.enter());
+        assert!(one.is_some() && two.is_some() && limit.enter().is_none());
+        drop(one);
+        assert!(limit.enter().is_some());
+        assert!(Arc::new(ActiveLimit::new(0)).enter().is_none());
+    }
 }

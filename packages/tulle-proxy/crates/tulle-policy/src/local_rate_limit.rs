@@ -98,8 +98,11 @@ pub enum Buckets {
 pub struct ByValue {
     config: TokenBucketConfig,
     most: usize,
-    known: Mutex<HashMap<Vec<u8>, (Arc<SharedBucket>, Nanos)>>,
+    known: Mutex<HashMap<Vec<u8>, Used>>,
 }
+
+/// A bucket, and when it was last asked.
+type Used = (Arc<SharedBucket>, Nanos);
 
 impl ByValue {
     pub fn new(config: TokenBucketConfig, most: usize) -> Self {
@@ -124,10 +127,11 @@ impl ByValue {
 
 impl DescriptorLimit {
     fn fits(&self, descriptor: &Descriptor<'_>) -> bool {
-        let same = |((key, value), (name, text)): (&(Str, Option<Str>), &(&str, std::borrow::Cow<'_, [u8]>))| {
-            &**key == *name && value.as_ref().is_none_or(|value| value.as_bytes() == &**text)
-        };
-        self.entries.len() == descriptor.len() && self.entries.iter().zip(descriptor).all(same)
+        let mut pairs = self.entries.iter().zip(descriptor);
+        self.entries.len() == descriptor.len()
+            && pairs.all(|((key, value), (name, text))| {
+                &**key == *name && value.as_ref().is_none_or(|value| value.as_bytes() == &**text)
+            })
     }
 
     /// Whether a token was there, and what is left.

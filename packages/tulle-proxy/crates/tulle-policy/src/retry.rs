@@ -97,10 +97,13 @@ pub struct RetryPolicy {
     /// Prefer hosts not tried before.
     pub avoid_previous_hosts: bool,
     /// Prefer hosts that have none of these sets of labels (canaries, `omit_host_metadata`).
-    pub avoid_labels: Box<[Box<[(Str, Str)]>]>,
+    pub avoid_labels: Box<[LabelSet]>,
     /// After so many attempts each, leave the priorities that were tried out (`previous_priorities`).
     pub leave_priorities_after: Option<u32>,
 }
+
+/// Labels that a host must all have to be meant.
+pub type LabelSet = Box<[(Str, Str)]>;
 
 /// `RateLimitedRetryBackOff`: a response may say when to come back.
 #[derive(Clone, Debug, PartialEq, Eq)]

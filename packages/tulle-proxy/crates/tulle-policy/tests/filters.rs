@@ -51,6 +51,7 @@ impl RequestView for Request<'_> {
 
 fn fault(delay: DelayLength, abort: AbortWith, share: FractionalPercent) -> Fault {
     Fault {
+        max_active: None,
         delay: Some(Delay { length: delay, share }),
         abort: Some(Abort { with: abort, share, body: None }),
         upstream_cluster: None,
@@ -91,6 +92,7 @@ fn shares_are_kept_and_headers_only_lower_them() {
 #[test]
 fn a_fault_concerns_its_cluster_and_nodes() {
     let only = Fault {
+        max_active: None,
         upstream_cluster: Some("one".into()),
         downstream_nodes: Box::new(["client".into()]),
         ..fault(DelayLength::ByHeader, AbortWith::ByHeader, FractionalPercent::ALWAYS)

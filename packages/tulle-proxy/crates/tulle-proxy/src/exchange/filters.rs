@@ -5,17 +5,19 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tulle_config::HttpFilter;
-use tulle_core::ResponseFlags;
+use tulle_config::filters::AdaptiveConcurrency;
+use tulle_core::{Nanos, ResponseFlags};
 use tulle_http::Side;
 use tulle_policy::cors::CorsRequest;
 use tulle_policy::descriptors::{Slots, Source};
-use tulle_policy::fault::Aborted;
+use tulle_policy::fault::{Aborted, Active};
 use tulle_policy::local_rate_limit::{Allowance, GrpcRefusal, Quota, Report, RetryAfter};
 use tulle_policy::rbac::Facts;
 use tulle_policy::{CorsPolicy, Fault, FilterOverride, LocalRateLimit, Rbac};
@@ -23,10 +25,12 @@ use tulle_route::{RouteAction, Selected};
 use tulle_token::RemoteKeys;
 
 use super::authorize;
+use super::record::Record;
 use super::reply::Reply;
 use super::tokens::{self, Patience};
 use super::{Exchange, Failed};
 use crate::serve::access;
+use crate::worker::clock::Clock;
 
 /// How far the chain has been passed.
 #[derive(Default)]
@@ -65,6 +69,23 @@ pub struct Edits {
     /// Fields that an authorizer wants in the response.
     pub set: Vec<(String, Vec<u8>)>,
     pub append: Vec<(String, Vec<u8>)>,
+    /// Counts as a fault while the request runs.
+    fault: Option<Active>,
+    running: Option<Running>,
+}
+
+/// A request that adaptive concurrency let through.
+struct Running {
+    settings: Arc<AdaptiveConcurrency>,
+    clock: Rc<Clock>,
+    since: Nanos,
+    latency: Option<Duration>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.settings.gradient.end(self.latency, self.clock.now());
+    }
 }
 
 struct CorsAnswer {
@@ -110,6 +131,10 @@ fn pass(x: &mut Exchange<'_>, selected: Option<&Selected<'_>>, progress: &mut Pr
             HttpFilter::Authorizer(own) => match said(&own.name) {
                 Some(FilterOverride::Off) => None,
                 said => authorize::begin(x, &own.settings, said),
+            },
+            HttpFilter::AdaptiveConcurrency(own) => match said(&own.name) {
+                Some(FilterOverride::Off) => None,
+                _ => concurrency(x, &own.settings),
             },
             HttpFilter::Cors(name) => match said(name) {
                 // Envoy leaves requests alone that it answers or redirects itself.
@@ -180,13 +205,18 @@ fn fault(
     let (sheet, stats) = (&x.worker.metrics.sheet, &x.client.http);
     if !progress.held {
         progress.held = true;
-        if let Some(length) = settings.delay(request, x.worker.random()) {
+        if let Some(length) = settings.delay(request, x.worker.random())
+            && counts_as_fault(&mut x.record, settings)
+        {
             sheet.inc(stats.fault_delays_injected);
             x.record.flags.insert(ResponseFlags::DELAY_INJECTED);
             return Some(Step::Hold(length));
         }
     }
     let aborted = settings.abort(request, x.worker.random())?;
+    if !counts_as_fault(&mut x.record, settings) {
+        return None;
+    }
     sheet.inc(stats.fault_aborts_injected);
     let (status, grpc_status) = match aborted {
         Aborted::Http(status) => (status, None),
@@ -198,6 +228,37 @@ fn fault(
         reply.body = Cow::Owned(body.as_bytes().to_vec());
     }
     Some(Step::Answer(reply))
+}
+
+/// Whether one more fault is allowed; it counts until the request is over.
+fn counts_as_fault(record: &mut Record, settings: &Fault) -> bool {
+    let Some(limit) = &settings.max_active else { return true };
+    let edits = record.edits.get_or_insert_default();
+    if edits.fault.is_none() {
+        edits.fault = limit.enter();
+    }
+    edits.fault.is_some()
+}
+
+fn concurrency(x: &mut Exchange<'_>, settings: &Arc<AdaptiveConcurrency>) -> Option<Step> {
+    let now = x.worker.now();
+    if settings.gradient.admit(now) {
+        let running = Running { settings: settings.clone(), clock: x.worker.clock.clone(), since: now, latency: None };
+        x.record.edits.get_or_insert_default().running = Some(running);
+        return None;
+    }
+    let flags = ResponseFlags::NONE;
+    Some(Step::Answer(Reply::new(settings.status, "reached concurrency limit", "reached_concurrency_limit", flags)))
+}
+
+/// The response has been sent: what took how long is told to whom it concerns.
+pub fn completed(x: &mut Exchange<'_>) {
+    let now = x.worker.now();
+    if let Some(edits) = &mut x.record.edits
+        && let Some(running) = &mut edits.running
+    {
+        running.latency = Some(now - running.since);
+    }
 }
 
 fn rate_limit(x: &mut Exchange<'_>, settings: &Arc<LocalRateLimit>, selected: Option<&Selected<'_>>) -> Option<Step> {

@@ -10,6 +10,9 @@ use super::Exchange;
 use super::record::View;
 
 pub fn finish(x: &mut Exchange<'_>) {
+    if x.record.status != 0 {
+        super::filters::completed(x);
+    }
     let ended = x.record.at(TimePoint::DownstreamTxEnd).unwrap_or_else(|| x.worker.now());
     x.record.mark(TimePoint::Complete, ended);
     count(x);

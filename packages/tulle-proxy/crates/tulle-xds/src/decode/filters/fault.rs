@@ -1,13 +1,15 @@
 //! The fault filter.
 
+use std::sync::Arc;
+
 use envoy_types::pb::envoy::extensions::filters::common::fault::v3 as common_pb;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3 as fault_pb;
 use envoy_types::pb::envoy::r#type::v3::FractionalPercent as FractionalPercentPb;
 use tulle_core::FractionalPercent;
 use tulle_policy::Fault;
-use tulle_policy::fault::{Abort, AbortWith, Delay, DelayLength};
+use tulle_policy::fault::{Abort, AbortWith, ActiveLimit, Delay, DelayLength};
 
-use super::super::common::{fraction, optional};
+use super::super::common::{fraction, optional, uint};
 use super::super::cx::{Cx, refuse, without_effect};
 use super::super::matchers::header_matcher;
 
@@ -30,7 +32,7 @@ pub fn fault(cx: &mut Cx, message: fault_pb::HttpFault) -> Option<Fault> {
         disable_downstream_cluster_stats,
         filter_metadata,
     } = message;
-    refuse!(cx; max_active_faults, response_rate_limit);
+    refuse!(cx; response_rate_limit);
     // There is no runtime, and nothing reads the metadata.
     without_effect!(cx; delay_percent_runtime, abort_percent_runtime, delay_duration_runtime, abort_http_status_runtime,
         max_active_faults_runtime, response_rate_limit_percent_runtime, abort_grpc_status_runtime, filter_metadata);
@@ -46,6 +48,7 @@ pub fn fault(cx: &mut Cx, message: fault_pb::HttpFault) -> Option<Fault> {
     Some(Fault {
         delay,
         abort,
+        max_active: uint(max_active_faults).map(|most| Arc::new(ActiveLimit::new(most))),
         upstream_cluster: optional(cx, &upstream_cluster),
         headers: cx.each("headers", headers, header_matcher).into(),
         downstream_nodes: downstream_nodes.iter().map(|node| cx.intern(node)).collect(),

@@ -1,5 +1,6 @@
 //! HTTP filters by type. An unknown filter is refused unless it is marked optional, as in Envoy.
 
+mod adaptive_concurrency;
 mod cors;
 mod ext_authz;
 mod fault;
@@ -12,6 +13,7 @@ mod uri;
 
 use std::sync::Arc;
 
+use envoy_types::pb::envoy::extensions::filters::http::adaptive_concurrency::v3::AdaptiveConcurrency;
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3::Cors;
 use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3::FilterConfig as DynamicForward;
 use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3::filter_config::ImplementationSpecifier as Forwarding;
@@ -64,7 +66,7 @@ fn http_filter(cx: &mut Cx, message: hcm_pb::HttpFilter) -> Option<Option<HttpFi
     let name = cx.name("name", &name)?;
     cx.field("typed_config", |cx| match known(cx, name, &any) {
         Known::Filter(filter) => filter.map(Some),
-        Known::Elsewhere => Some(None),
+        Known::Elsewhere | Known::Off => Some(None),
         Known::WithoutEffect => {
             // The standard metrics carry gRPC statuses already.
             cx.warn("has no effect: the standard metrics count gRPC statuses");
@@ -88,6 +90,8 @@ enum Known {
     WithoutEffect,
     /// What it asks for is done without a filter.
     Elsewhere,
+    /// Configured, and switched off there.
+    Off,
     No,
 }
 
@@ -118,6 +122,14 @@ fn known(cx: &mut Cx, name: Str, any: &Any) -> Known {
     } else if typed == ExtAuthz::full_name() {
         let settings = cx.unpack::<ExtAuthz>(any).and_then(|message| ext_authz::authorizer(cx, message));
         settings.map(|settings| HttpFilter::Authorizer(Named { name, settings: Arc::new(settings) }))
+    } else if typed == AdaptiveConcurrency::full_name() {
+        let message = cx.unpack::<AdaptiveConcurrency>(any);
+        match message.and_then(|message| adaptive_concurrency::adaptive_concurrency(cx, message)) {
+            Some(None) => return Known::Off,
+            settings => settings
+                .flatten()
+                .map(|settings| HttpFilter::AdaptiveConcurrency(Named { name, settings: Arc::new(settings) })),
+        }
     } else if typed == GrpcStats::full_name() {
         return Known::WithoutEffect;
     } else {
