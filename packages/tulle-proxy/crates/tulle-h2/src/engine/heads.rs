@@ -61,9 +61,9 @@ impl<F: Fields> Engine<F> {
         self.head(block.stream, block.end, &block.bytes, now)
     }
 
-    /// Text does not shrink below five bits a byte, so a block much longer than the list it may make is an attack.
+    /// A list that is somewhat too long is answered as such; a block much longer than the list it may make is an attack.
     fn bound_block(&self) -> Result<(), Reason> {
-        let longest = (self.config.header_list as usize).saturating_add(frame::MAX_FRAME);
+        let longest = (self.config.header_list as usize).saturating_mul(4).saturating_add(frame::MAX_FRAME);
         let over = self.block.as_ref().is_some_and(|b| b.bytes.len() > longest || b.frames > MAX_CONTINUATIONS);
         if over { Err(Reason::ENHANCE_YOUR_CALM) } else { Ok(()) }
     }
