@@ -27,11 +27,13 @@ fn signed(header: &str, payload: &str, sign: impl Fn(&[u8]) -> Vec<u8>) -> Strin
     format!("{text}.{}", b64(signature))
 }
 
+type Sign = Box<dyn Fn(&[u8]) -> Vec<u8>>;
+
 /// A key of some kind: its entry in a set, and how it signs.
 struct Signer {
     alg: &'static str,
     jwk: String,
-    sign: Box<dyn Fn(&[u8]) -> Vec<u8>>,
+    sign: Sign,
 }
 
 fn ecdsa(alg: &'static str, curve: &str, algorithm: &'static signature::EcdsaSigningAlgorithm) -> Signer {

@@ -48,7 +48,10 @@ pub enum Answer {
 pub struct Allowed {
     /// Replace the request's fields of these names.
     pub set: Vec<(String, Vec<u8>)>,
+    /// Joined to the request's value of this name, if it has one.
     pub append: Vec<(String, Vec<u8>)>,
+    /// Fields of their own, beside those of the same name.
+    pub add: Vec<(String, Vec<u8>)>,
     pub remove: Vec<String>,
     pub response_set: Vec<(String, Vec<u8>)>,
     pub response_append: Vec<(String, Vec<u8>)>,
@@ -60,7 +63,7 @@ pub struct Allowed {
 impl Allowed {
     /// Whether routing may see anything of it.
     pub fn changes_request(&self) -> bool {
-        let fields = self.set.len() + self.append.len() + self.remove.len();
+        let fields = self.set.len() + self.append.len() + self.add.len() + self.remove.len();
         fields + self.query_set.len() + self.query_remove.len() > 0 || self.metadata.is_some()
     }
 }

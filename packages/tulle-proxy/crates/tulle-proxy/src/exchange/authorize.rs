@@ -206,8 +206,8 @@ fn http_request(
     head.headers.set(b"x-envoy-internal", b"true");
     let limit = authorizer.timeout.as_millis().to_string();
     head.headers.set(b"x-envoy-expected-rq-timeout-ms", limit.as_bytes());
-    if shown.is_some() {
-        let whole = x.upload.as_ref().is_none_or(|upload| upload.read_all() && upload.bytes as usize <= body.len());
+    if let (Some(_), Some(upload)) = (shown, &x.upload) {
+        let whole = upload.read_all() && upload.bytes as usize <= body.len();
         head.headers.set(b"x-envoy-auth-partial-body", if whole { b"false" } else { b"true" });
     }
     head.headers.set(b"content-length", body.len().to_string().as_bytes());
@@ -324,7 +324,7 @@ fn http_answer(http: &HttpAuthorizer, answered: Answered) -> Option<Answer> {
         let remove = String::from_utf8_lossy(remove).to_ascii_lowercase();
         return Some(Answer::Allowed(Allowed {
             set: fields(&|name| any(&http.to_upstream, name)),
-            append: fields(&|name| any(&http.to_upstream_appended, name)),
+            add: fields(&|name| any(&http.to_upstream_appended, name)),
             remove: remove.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect(),
             response_append: fields(&|name| any(&http.to_client_on_success, name)),
             ..Allowed::default()
@@ -354,6 +354,9 @@ fn take_over(x: &mut Exchange<'_>, allowed: Allowed) {
     }
     for (name, value) in allowed.append.iter().filter(|(name, _)| own(name)) {
         request.headers.append_csv(name.as_bytes(), value);
+    }
+    for (name, value) in allowed.add.iter().filter(|(name, _)| own(name)) {
+        request.headers.push(name.as_bytes(), value);
     }
     if !allowed.query_remove.is_empty() || !allowed.query_set.is_empty() {
         let path = with_query(RequestView::path(request), &allowed);
