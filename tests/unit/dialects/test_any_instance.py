@@ -32,6 +32,7 @@ from tulle.dialects.linkerd import schema as linkerd
 from tulle.dialects.metadata import ObjectMeta
 from tulle.dialects.smi import schema as smi
 from tulle.dialects.tulle import schema as own
+from tulle.dialects.tulle import schema_traffic
 from tulle.link import link
 from tulle.model.source import SourceRef
 from tulle.model.workloads import InboundPort, Placement, WorkloadRef
@@ -62,6 +63,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "TrafficSplit": smi.TrafficSplit,
     "Workload": own.Workload,
     "MeshSettings": own.MeshSettings,
+    "TrafficPolicy": schema_traffic.TrafficPolicy,
     "Sidecar": sidecar.Sidecar,
     "ConfigMap": mesh_config.MeshConfigMap,
     "IstioOperator": mesh_config.IstioOperator,

@@ -181,6 +181,11 @@ impl Link {
         state.ask();
     }
 
+    /// Ends every stream without another word to the peer: the socket closes when their tasks have seen it.
+    pub fn sever(&self) {
+        self.state().engine.close();
+    }
+
     /// Asks whether the peer is still there.
     pub fn ping(&self) {
         let mut state = self.state();

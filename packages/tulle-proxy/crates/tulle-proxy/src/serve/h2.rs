@@ -43,6 +43,7 @@ pub async fn serve(worker: &Rc<Worker>, client: Rc<Client>, hcm: Arc<Hcm>, strea
         closed: Cell::new(false),
         asked: Cell::new(Instant::now()),
     });
+    let _host = Host { hall: hall.clone(), link: link.clone() };
     while let Some(stream) = std::future::poll_fn(|cx| life.poll(cx, &hall, &link)).await {
         life.served += 1;
         let outdated = hall.client.outdated(worker);
@@ -70,6 +71,19 @@ struct Hall {
     closed: Cell<bool>,
     /// When streams last came in.
     asked: Cell<Instant>,
+}
+
+/// Whoever serves the connection. Ended from outside, as when the peer is revoked, it takes the streams' tasks along.
+struct Host {
+    hall: Rc<Hall>,
+    link: Rc<Link>,
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.hall.close();
+        self.link.sever();
+    }
 }
 
 /// A stream, and who decides about it.

@@ -141,9 +141,12 @@ fn guarded(cx: &mut Cx, part: &mut Part) -> Option<Guarded> {
 
 /// Exactly one of `status` (with `body` and `content_type`), `last_good_ms` and `cluster`.
 fn fallback(cx: &mut Cx, part: &mut Part) -> Option<Fallback> {
-    let given = ["status", "last_good_ms", "cluster"].iter().filter(|name| part.0.contains_key(**name)).count();
+    const KINDS: [&str; 3] = ["status", "last_good_ms", "cluster"];
+    let given = KINDS.iter().filter(|name| part.0.contains_key(**name)).count();
     if given != 1 {
         cx.error("needs exactly one of status, last_good_ms and cluster");
+        // What they say is of no interest then.
+        part.0.retain(|name, _| !KINDS.contains(&&**name));
         return None;
     }
     if let Some(cluster) = part.text(cx, "cluster") {
