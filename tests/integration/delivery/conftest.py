@@ -1,8 +1,8 @@
-"""Lets the tests here import the control plane that the unit tests of delivery run against."""
+"""Lets the tests here import what lies next to them, and the control plane of the unit tests of delivery."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "unit" / "delivery"))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "unit" / "delivery")]

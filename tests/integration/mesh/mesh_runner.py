@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,17 @@ class Mesh:
                 return found
             found |= more
 
+    def holder(self, workload: str) -> int | None:
+        """The process that keeps a workload's identity: tulle-proxy, or Envoy's agent; None while there is none."""
+        for pid in self.pids():
+            try:
+                line = Path(f"/proc/{pid}/cmdline").read_bytes()
+            except OSError:
+                continue
+            if f"/default.{workload}/".encode() in line and (b"tulle.agent" in line or b"--identity" in line):
+                return pid
+        return None
+
     def stop(self) -> int:
         """SIGTERM; returns the exit status."""
         self.process.send_signal(signal.SIGTERM)
@@ -202,6 +214,17 @@ class Mesh:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+
+
+@contextmanager
+def stopped(pid: int | None) -> Iterator[None]:
+    """A process that gets no time meanwhile."""
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 StartMesh = Callable[..., Mesh]

@@ -7,14 +7,15 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from mesh_load import Connection, Load
-from mesh_runner import BACKEND, Mesh, StartMesh
+from mesh_runner import BACKEND, Mesh, StartMesh, stopped
+
+from tulle.identity import trust_state
+from tulle.identity.trust_state import Phase
 
 AUTHORITY = "backend:9001"
 # Connections between sidecars end after five requests, so that handshakes go on all the time.
@@ -23,6 +24,8 @@ SHORT_LIVED = BACKEND.replace(
     "  host: backend\n  trafficPolicy: {connectionPool: {http: {maxRequestsPerConnection: 5}}}\n  subsets",
 )
 ROTATIONS = 10
+# In which of them one proxy is stopped, and when.
+LAGS = {3: Phase.TRUST_BOTH, 6: Phase.SIGN_WITH_NEW}
 
 
 @pytest.fixture
@@ -39,37 +42,79 @@ def ca(mesh: Mesh) -> dict[str, Any]:
     return found
 
 
-def holder(mesh: Mesh, workload: str) -> int:
-    """The process that keeps a workload's identity: tulle-proxy, or Envoy's agent."""
-    for pid in mesh.pids():
-        line = Path(f"/proc/{pid}/cmdline").read_bytes()
-        if f"/default.{workload}/".encode() in line and (b"tulle.agent" in line or b"--identity" in line):
-            return pid
-    raise AssertionError(f"nothing keeps the identity of {workload}")
+def phase(mesh: Mesh) -> Phase:
+    """How far the rotation is, as the control plane has written it down."""
+    state = trust_state.load(mesh.folder / "state" / "ca")
+    assert state is not None
+    return state.phase
 
 
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
+def until_phase(mesh: Mesh, *wanted: Phase) -> None:
+    """Returns in the moment that a rotation has come through these phases."""
+    deadline = time.monotonic() + 40
+    for each in wanted:
+        while phase(mesh) is not each:
+            assert time.monotonic() < deadline, f"no {each}"
+            time.sleep(0.001)
 
 
-def test_ten_rotations_of_the_root_fail_no_request(mesh: Mesh) -> None:
-    first = ca(mesh)["roots"][0]["fingerprint"]
-    seen = {first}
+def lagging(mesh: Mesh) -> list[str]:
+    return [each["name"] for each in ca(mesh)["lagging"]]
+
+
+def rotated_past_a_laggard(mesh: Mesh, load: Load, at: Phase) -> bool:
+    """A rotation during which backend-v2 gets no time from that phase on; whether that held the rotation up."""
+    with ThreadPoolExecutor() as pool:
+        begun = pool.submit(mesh.tulle, "ca", "rotate")
+        until_phase(mesh, at)
+        with stopped(mesh.holder("backend-v2")):
+            assert begun.result().returncode == 0, begun.result().stderr
+            mesh.until(lambda: lagging(mesh) in (["backend-v2"], []), "nobody else lags")
+            held = phase(mesh) is at
+            load.wait_for(30)
+            if held:
+                assert (phase(mesh), len(ca(mesh)["roots"])) == (at, 2), "nothing goes on while one lags"
+    mesh.until(lambda: phase(mesh) is Phase.STABLE, "everybody has followed", 40)
+    return held
+
+
+def test_ten_rotations_of_the_root_fail_no_request_and_wait_for_a_laggard(mesh: Mesh) -> None:
+    assert mesh.tulle("apply", "-f", "-", text=ALL_TO_V1).returncode == 0
+    mesh.until(mesh.synced, "all requests go to v1")
+    seen = {ca(mesh)["roots"][0]["fingerprint"]}
     with Load(outbound(mesh), AUTHORITY, threads=2) as load:
         load.wait_for(50)
-        for _ in range(ROTATIONS):
-            done = mesh.tulle("ca", "rotate", "--wait")
-            assert done.returncode == 0, done.stderr
+        for turn in range(ROTATIONS):
+            if turn in LAGS:
+                # Who has renewed before it is stopped does not lag; then the next rotation will do.
+                assert any(rotated_past_a_laggard(mesh, load, LAGS[turn]) for _ in range(5))
+            else:
+                done = mesh.tulle("ca", "rotate", "--wait")
+                assert done.returncode == 0, done.stderr
             seen.add(ca(mesh)["roots"][0]["fingerprint"])
             load.wait_for(20)
     assert not load.failures
     assert len(seen) == ROTATIONS + 1
     assert len(ca(mesh)["roots"]) == 1
+
+
+def test_a_rotation_goes_on_wherever_the_control_plane_was_killed(mesh: Mesh) -> None:
+    steps = [(Phase.TRUST_BOTH,), (Phase.SIGN_WITH_NEW,), (Phase.SIGN_WITH_NEW, Phase.STABLE)]
+    with Load(outbound(mesh), AUTHORITY, threads=2) as load, ThreadPoolExecutor() as pool:
+        load.wait_for(50)
+        for step in steps:
+            before, pid = ca(mesh)["roots"], mesh.status()["control_plane"]["pid"]
+            begun = pool.submit(mesh.tulle, "ca", "rotate")
+            until_phase(mesh, *step)
+            os.kill(pid, signal.SIGKILL)
+            begun.result()
+            mesh.until(lambda: mesh.tulle("ca", "status").returncode == 0, "the control plane is back")
+            mesh.until(lambda: phase(mesh) is Phase.STABLE, "the rotation has gone on to its end", 40)
+            after = ca(mesh)["roots"]
+            assert len(after) == 1
+            assert after[0]["fingerprint"] != before[0]["fingerprint"]
+            load.wait_for(30)
+    assert not load.failures
 
 
 def test_nothing_is_dropped_while_a_proxy_lags_and_a_killed_control_plane_goes_on(mesh: Mesh) -> None:
@@ -78,7 +123,7 @@ def test_nothing_is_dropped_while_a_proxy_lags_and_a_killed_control_plane_goes_o
     first = ca(mesh)["roots"][0]["fingerprint"]
     with Load(outbound(mesh), AUTHORITY, threads=2) as load:
         load.wait_for(50)
-        with stopped(holder(mesh, "backend-v2")):
+        with stopped(mesh.holder("backend-v2")):
             begun = mesh.tulle("ca", "rotate")
             assert begun.returncode == 0, begun.stderr
             mesh.until(lambda: [each["name"] for each in ca(mesh)["lagging"]] == ["backend-v2"], "one lags")
@@ -99,7 +144,7 @@ def test_nothing_is_dropped_while_a_proxy_lags_and_a_killed_control_plane_goes_o
 
 def test_an_aborted_rotation_leaves_the_root_as_it_was(mesh: Mesh) -> None:
     first = ca(mesh)["roots"][0]["fingerprint"]
-    with stopped(holder(mesh, "backend-v2")):
+    with stopped(mesh.holder("backend-v2")):
         assert mesh.tulle("ca", "rotate").returncode == 0
         assert mesh.tulle("ca", "rotate", "--abort").returncode == 0
     mesh.until(lambda: ca(mesh)["phase"] == "stable", "the rotation has been given up")

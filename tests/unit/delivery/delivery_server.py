@@ -88,6 +88,7 @@ class ControlPlane:
     xds: str = ""
     join: str = ""
     renewals: CertificateService | None = None
+    ads: AdsServer | None = None
 
     def identity_of(self, namespace: str, workload: str) -> WorkloadIdentity | None:
         return self.workloads.get((namespace, workload))
@@ -133,7 +134,7 @@ async def control_plane(directory: Path, before: ControlPlane | None = None) -> 
         found = plane.identity_of(namespace, workload)
         return str(found.spiffe_id) if found else None
 
-    ads = AdsServer(plane.source, own_workload_only(id_of), plane.registry)
+    ads = plane.ads = AdsServer(plane.source, own_workload_only(id_of), plane.registry)
     certificate = ServerCertificate(authority, [])
     renewals = plane.renewals = CertificateService(authority, admit_by_certificate(plane))
     joins = CertificateService(authority, admit_by_token(tokens, plane))

@@ -12,6 +12,7 @@ import pytest
 from delivery_fakes import CDS, LDS
 from delivery_server import ControlPlane, control_plane, snapshot_of
 
+from tulle.buckets import Buckets
 from tulle.delivery.node import workload_of
 from tulle.protos import message, unpack_any
 
@@ -213,6 +214,27 @@ async def test_many_streams_all_get_a_change(plane: ControlPlane) -> None:
         await plane.until(lambda: all(status.synced for status in plane.registry.proxies()))
         plane.source.set(clusters(one="1s", two="1s"))
         await asyncio.gather(*tasks)
+        for client in clients:
+            client.call.cancel()
+
+
+async def test_a_herd_is_let_in_by_and_by_and_who_is_in_is_served_meanwhile(plane: ControlPlane) -> None:
+    assert plane.ads is not None
+    ads = plane.ads
+    ads.admission = Buckets(rate=0, burst=3)
+    plane.source.set(clusters(one="1s"))
+    async with plane.channel("a") as channel:
+        clients = [Client(channel, "a") for _ in range(8)]
+        for client in clients:
+            await client.ask(CDS)
+        await plane.until(lambda: (len(plane.registry), ads.waiting) == (3, 5))
+        await plane.until(lambda: sum(status.pushes for status in plane.registry.proxies()) == 3)
+        assert ads.waiting == 5
+        ads.admission = Buckets(rate=0, burst=5)
+        for client in clients:
+            await client.ack(await client.read())
+        await plane.until(lambda: all(status.synced for status in plane.registry.proxies()))
+        assert (len(plane.registry), ads.waiting) == (8, 0)
         for client in clients:
             client.call.cancel()
 

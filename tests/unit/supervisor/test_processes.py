@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tulle.supervisor.child import Child, Command, StartRefused
+from tulle.supervisor.child import Child, Command
 from tulle.supervisor.guard import MARK, Guard, marked
 from tulle.supervisor.logs import follow, quiet
 
@@ -101,7 +101,7 @@ async def test_a_refused_start_is_tried_again(tmp_path: Path) -> None:
         nonlocal tries
         tries += 1
         if tries < 3:
-            raise StartRefused("not yet")
+            raise FileNotFoundError("not yet")
         return Command(["/bin/sh", "-c", "sleep 600"], dict(os.environ))
 
     kept = Child("it", prepare, tmp_path / "log", quiet, changed.set)

@@ -17,7 +17,8 @@ from tulle.supervisor.site import MeshSite, Site, app_environment, expand
 
 
 def site(view: wire.WorkloadView, folder: Path = Path("/nowhere")) -> Site:
-    mesh = MeshSite(folder, folder, "127.0.0.1:1", "127.0.0.1:2", "cluster.local", folder, {"HOME": "/h"}, 10)
+    tokens, environment = folder / "join.sock", {"HOME": "/h"}
+    mesh = MeshSite(folder, folder, tokens, "127.0.0.1:1", "127.0.0.1:2", "cluster.local", folder, environment, 10)
     inbound = tuple(wire.InboundPort(app=port.number or 7000, listen=7100, name=port.name) for port in view.ports)
     upstreams = tuple(
         wire.UpstreamPort(service=each.service, port=each.port, local_port=each.local_port or 7200)

@@ -31,6 +31,8 @@ class Attestation:
                     writer.close()
         except (OSError, TimeoutError, ValueError) as error:
             raise AuthorityUnavailableError(f"{self.socket}: {error or 'no answer in time'}") from error
+        if not answer:
+            raise AuthorityUnavailableError(f"{self.socket}: no answer")
         kind, _, text = answer.partition(" ")
         if kind == "token":
             return text

@@ -43,6 +43,13 @@ FIRST_REQUEST_SECONDS = 30.0
 STREAMS_PER_SECOND, STREAMS_AT_ONCE = 2.0, 100.0
 """By peer and node: who comes back more often must wait, and costs nobody else anything."""
 
+ADMITTED_PER_SECOND, ADMITTED_AT_ONCE = 200.0, 400.0
+"""All peers together: when a thousand come back at once, the others wait for their turn, and those who are in are
+served meanwhile."""
+
+ADMISSION_LOOK = 0.02
+"""Seconds between looks of the stream whose turn is next."""
+
 REQUESTS_PER_SECOND, REQUESTS_AT_ONCE = 200.0, 10_000.0
 """On one stream: a client that refuses what it is sent again and again cannot keep the control plane busy."""
 
@@ -90,6 +97,10 @@ class AdsServer:
         self.peer_of = peer_of
         self._service = service
         self.limit = Buckets(STREAMS_PER_SECOND, STREAMS_AT_ONCE)
+        self.admission = Buckets(ADMITTED_PER_SECOND, ADMITTED_AT_ONCE)
+        self.waiting = 0
+        """How many streams wait to be admitted."""
+        self._turn = asyncio.Lock()
         self._streams: set[_Stream] = set()
         self._closed = False
 
@@ -111,6 +122,16 @@ class AdsServer:
     @property
     def closed(self) -> bool:
         return self._closed
+
+    async def admit(self) -> None:
+        """Returns when it is this stream's turn: first come, first served."""
+        self.waiting += 1
+        try:
+            async with self._turn:
+                while not self.admission.take("", time.monotonic()) and not self._closed:
+                    await asyncio.sleep(ADMISSION_LOOK)
+        finally:
+            self.waiting -= 1
 
     def reauthorize(self) -> None:
         """Looks again at every stream's right to go on; those that have lost it end at once."""
@@ -169,6 +190,7 @@ class _Stream:
         self._authorize(node, peer)
         if not self._server.limit.take(f"{peer.spiffe_id} {node.id}", time.monotonic()):
             raise _StreamError(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams: wait and try again")
+        await self._server.admit()
         connection = Connection(node, peer, self._variant.name, time.time(), self._session)
         subscription = self._server.source.open(node, peer, self.wake.set)
         self._server.registry.add(connection)

@@ -100,7 +100,7 @@ class Child:
         try:
             command = await self.prepare()
             process = await _spawn(command)
-        except (OSError, StartRefused) as error:
+        except OSError as error:
             return str(error)
         self.pid = process.pid
         self.starts += 1
@@ -124,10 +124,6 @@ async def _finish(readers: Sequence[asyncio.Task[None]]) -> None:
     _, late = await asyncio.wait(readers, timeout=LAST_WORDS)
     for reader in late:
         reader.cancel()
-
-
-class StartRefused(Exception):
-    """A process cannot be started now; the message says why."""
 
 
 async def _spawn(command: Command) -> asyncio.subprocess.Process:

@@ -15,9 +15,6 @@ from tulle.supervisor.site import Site
 MARGIN = 5.0
 """Seconds beyond its drain time that a proxy may take to end before it is killed."""
 
-NewToken = Callable[[str, str], Awaitable[str]]
-"""Gets a one-time join token for the workload of that namespace and name."""
-
 Drain = Callable[[], Awaitable[None]]
 
 

@@ -13,9 +13,9 @@ import httpx
 
 from tulle.status.metrics import samples
 from tulle.supervisor.child import Child, Command
-from tulle.supervisor.dataplane import NewToken, Sidecar
+from tulle.supervisor.dataplane import Sidecar
 from tulle.supervisor.logs import Show
-from tulle.supervisor.sidecar_files import node_of, prepare_joining, write_bootstrap, xds_address
+from tulle.supervisor.sidecar_files import keys_folder, node_of, workload, write_bootstrap, xds_address
 from tulle.supervisor.site import LOOPBACK, Site
 from tulle.xds.bootstrap import envoy_bootstrap
 
@@ -31,18 +31,16 @@ class EnvoyPlane:
     """The data plane of Envoy at ``program``."""
 
     program: Path
-    new_token: NewToken
 
     def sidecar(self, site: Site, show: Show) -> Sidecar:
         """The sidecar of a workload; what it writes to standard output is its access log."""
         socket = _socket(site)
 
         async def agent_command() -> Command:
-            joining = await prepare_joining(site, self.new_token)
             argv = [
                 sys.executable, "-m", "tulle.agent", "--socket", socket,
                 "--ca", site.mesh.join, "--renew", site.mesh.xds, "--trust-anchor", str(site.mesh.trust_anchor),
-                "--token-file", str(joining.token_file), "--state", str(joining.keys),
+                "--attest", str(site.mesh.tokens), "--workload", workload(site), "--state", str(keys_folder(site)),
             ]
             return Command(argv, site.mesh.base_env)
 

@@ -6,15 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tulle.supervisor.child import Child, Command
-from tulle.supervisor.dataplane import MARGIN, NewToken, Sidecar
+from tulle.supervisor.dataplane import MARGIN, Sidecar
 from tulle.supervisor.logs import Show
-from tulle.supervisor.sidecar_files import (
-    node_of,
-    prepare_joining,
-    write_bootstrap,
-    write_identity,
-    xds_address,
-)
+from tulle.supervisor.sidecar_files import node_of, write_bootstrap, write_identity, xds_address
 from tulle.supervisor.site import Site
 from tulle.xds.bootstrap import proxy_bootstrap
 
@@ -24,14 +18,13 @@ class TullePlane:
     """The data plane of tulle-proxy at ``program``."""
 
     program: Path
-    new_token: NewToken
 
     def sidecar(self, site: Site, show: Show) -> Sidecar:
         """The sidecar of a workload; what it writes to standard output is its access log."""
 
         async def prepare() -> Command:
             bootstrap = write_bootstrap(site, proxy_bootstrap(node_of(site), site.admin, xds_address(site)))
-            identity = write_identity(site, await prepare_joining(site, self.new_token))
+            identity = write_identity(site)
             argv = [
                 str(self.program), "-c", str(bootstrap), "--identity", str(identity),
                 "--drain-time-s", str(site.mesh.drain_seconds),

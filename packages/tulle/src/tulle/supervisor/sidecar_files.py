@@ -1,17 +1,13 @@
-"""Writes what a sidecar starts with: who it is, where it joins, and its one-time token."""
+"""Writes what a sidecar starts with: who it is, where it joins, and where it asks for its one-time token."""
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tulle.model.meta import labels
-from tulle.supervisor.child import StartRefused
-from tulle.supervisor.client import Unreachable
-from tulle.supervisor.dataplane import NewToken
 from tulle.supervisor.site import Site
 from tulle.xds.bootstrap import SERVER_NAME, NodeIdentity, ServerAddress
 
@@ -33,36 +29,30 @@ def write_bootstrap(site: Site, bootstrap: dict[str, Any]) -> Path:
     return write_private(site.folder / "bootstrap.json", json.dumps(bootstrap, indent=1))
 
 
-@dataclass(frozen=True, slots=True)
-class Joining:
-    """What a sidecar gets its certificates with."""
-
-    token_file: Path
-    keys: Path
-
-
-async def prepare_joining(site: Site, new_token: NewToken) -> Joining:
-    """Writes a fresh join token and makes the folder for the keys. Raises `StartRefused` when no token is given."""
-    try:
-        token = await new_token(site.view.namespace, site.view.name)
-    except Unreachable as error:
-        raise StartRefused(f"no join token: {error}") from error
+def keys_folder(site: Site) -> Path:
+    """Where a sidecar keeps its identity, and tulle-proxy its last configuration; made with mode 0700."""
     keys = site.folder / "identity"
     keys.mkdir(mode=0o700, exist_ok=True)
-    return Joining(write_private(site.folder / "join-token", token), keys)
+    return keys
 
 
-def write_identity(site: Site, joining: Joining) -> Path:
+def workload(site: Site) -> str:
+    """The workload as whoever asks for a join token names it."""
+    return f"{site.view.namespace}/{site.view.name}"
+
+
+def write_identity(site: Site) -> Path:
     """Writes tulle-proxy's `identity.yaml` (as JSON, which is YAML)."""
     identity = {
         "ca_address": site.mesh.join,
         "renew_address": site.mesh.xds,
         "trust_anchor_file": str(site.mesh.trust_anchor),
-        "join_token_file": str(joining.token_file),
+        "attest_socket": str(site.mesh.tokens),
+        "workload": workload(site),
         "server_name": SERVER_NAME,
         "trust_domain": site.mesh.trust_domain,
         "key_algorithm": "ec-p256",
-        "state_dir": str(joining.keys),
+        "state_dir": str(keys_folder(site)),
     }
     return write_private(site.folder / "identity.yaml", json.dumps(identity, indent=1))
 

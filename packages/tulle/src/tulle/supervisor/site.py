@@ -18,10 +18,13 @@ _REFERENCE = re.compile(r"\$(\$?)\(([A-Za-z_][A-Za-z0-9_]*)\)")
 
 @dataclass(frozen=True, slots=True)
 class MeshSite:
-    """What all workloads of a mesh share. ``base_env`` is the environment every process starts from."""
+    """What all workloads of a mesh share. ``base_env`` is the environment every process starts from, ``tokens`` the
+    socket where sidecars ask for join tokens.
+    """
 
     state: Path
     sockets: Path
+    tokens: Path
     xds: str
     join: str
     trust_domain: str

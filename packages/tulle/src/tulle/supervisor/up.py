@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 
 from tulle.supervisor.client import ControlPlane
-from tulle.supervisor.dataplane import DataPlane, DataPlaneMissing, NewToken
+from tulle.supervisor.dataplane import DataPlane, DataPlaneMissing
 from tulle.supervisor.guard import MARK, Guard
 from tulle.supervisor.logs import Console, Show
 from tulle.supervisor.mesh import Announce, Mesh
@@ -28,6 +28,7 @@ from tulle.supervisor.plane_tulle import TullePlane
 from tulle.supervisor.ports import PortBook
 from tulle.supervisor.programs import envoy, tulle_proxy
 from tulle.supervisor.site import LOOPBACK, MeshSite
+from tulle.supervisor.token_door import TokenDoor
 from tulle.supervisor.workloads import Workloads
 
 DRAIN_SECONDS = 10
@@ -83,9 +84,11 @@ def _lock(state: Path, stack: ExitStack) -> None:
 async def _run(setup: Setup, state: Path, sockets: Path, mark: str) -> None:
     ports = PortBook(random.SystemRandom())
     api = ControlPlane(f"http://{LOOPBACK}:{ports.choose()}", state)
+    door = TokenDoor(sockets / "join.sock", api.join_token)
     site = MeshSite(
         state=state,
         sockets=sockets,
+        tokens=door.path,
         xds=f"{LOOPBACK}:{ports.choose()}",
         join=f"{LOOPBACK}:{ports.choose()}",
         trust_domain="cluster.local",
@@ -93,7 +96,7 @@ async def _run(setup: Setup, state: Path, sockets: Path, mark: str) -> None:
         base_env=_base_environment(mark),
         drain_seconds=DRAIN_SECONDS,
     )
-    plane = _data_plane(setup.data_plane, api.join_token)
+    plane = _data_plane(setup.data_plane)
     async with httpx.AsyncClient(timeout=PROBE_PATIENCE, trust_env=False) as http:
         workloads = Workloads(site, plane, api, ports, http, setup.show)
         mesh = Mesh(site, setup.paths, api, workloads, setup.show, setup.announce, setup.ready_file, setup.issuer)
@@ -101,25 +104,27 @@ async def _run(setup: Setup, state: Path, sockets: Path, mark: str) -> None:
             asyncio.get_running_loop().add_signal_handler(each, mesh.stop.set)
         beside = [asyncio.ensure_future(setup.companion(mesh))] if setup.companion is not None else []
         try:
+            await door.open()
             await mesh.run()
             await asyncio.gather(*beside)
         finally:
             for task in beside:
                 task.cancel()
+            door.close()
             await api.close()
             ports.close()
 
 
-def _data_plane(name: str, new_token: NewToken) -> DataPlane:
+def _data_plane(name: str) -> DataPlane:
     if name == "envoy":
         program = envoy()
         if program is None:
             raise DataPlaneMissing("Envoy is not installed: 'make build' installs it, or put envoy on the PATH")
-        return EnvoyPlane(program, new_token)
+        return EnvoyPlane(program)
     program = tulle_proxy()
     if program is None:
         raise DataPlaneMissing("tulle-proxy is not built: run 'make build'")
-    return TullePlane(program, new_token)
+    return TullePlane(program)
 
 
 def _base_environment(mark: str) -> dict[str, str]:
