@@ -24,14 +24,18 @@ HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_mana
 ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
 
 
-def listener(port: int, idle: int = 300) -> dict[str, Any]:
-    """An HTTP listener `l` with its routes `r` over ADS; `idle` in seconds is what tests change of it."""
+def listener(port: int, idle: int = 300, **more: Any) -> dict[str, Any]:
+    """An HTTP listener `l` with its routes `r` over ADS; `idle` in seconds is what tests change of it.
+
+    `more` are further fields of its connection manager.
+    """
     manager = {
         "@type": HCM,
         "stat_prefix": "test",
         "stream_idle_timeout": f"{idle}s",
         "rds": {"route_config_name": "r", "config_source": {"ads": {}, "resource_api_version": "V3"}},
         "http_filters": [{"name": "router", "typed_config": {"@type": ROUTER}}],
+        **more,
     }
     return {
         "name": "l",
@@ -69,6 +73,7 @@ class Sidecar:
     plane: ControlPlane
     directory: Path
     name: str = "a"
+    drain: int = 1
     ports: PortBook = field(default_factory=lambda: PortBook(random.Random()))
     process: asyncio.subprocess.Process | None = None
     port: int = 0
@@ -96,7 +101,7 @@ class Sidecar:
         bootstrap.write_text(json.dumps(made))
         identity.write_text(json.dumps(self._identity()))
         words = Tulle().command(bootstrap)
-        words = [*words[:-1], "info", "--identity", str(identity), "--drain-time-s", "1"]
+        words = [*words[:-1], "info", "--identity", str(identity), "--drain-time-s", str(self.drain)]
         with (self.directory / "log").open("ab") as output:
             self.process = await asyncio.create_subprocess_exec(*words, stdout=output, stderr=output)
 

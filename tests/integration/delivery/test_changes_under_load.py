@@ -1,4 +1,4 @@
-"""Changes of every kind of resource under load: no request fails, and memory returns to where it was.
+"""Changes of every kind of resource under load: no request fails, no stream is cut, memory returns to where it was.
 
 By default 200 changes as quickly as they are taken. TULLE_CHANGES=1000 TULLE_CHANGES_SECONDS=60 spreads a thousand over
 a minute; the figures are printed (`pytest -s`).
@@ -80,15 +80,25 @@ class Load:
 
 
 @asynccontextmanager
-async def backend(context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """An HTTP/1.1 server that says hello to every request."""
+async def backend(over: asyncio.Event, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """An HTTP/1.1 server that says hello to every request; `/stream` goes on until it is over."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            while await reader.readuntil(b"\r\n\r\n"):
-                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello")
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                if b"/stream" in head:
+                    await stream(writer, over)
+                else:
+                    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello")
         except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
             writer.close()
+
+    async def stream(writer: asyncio.StreamWriter, over: asyncio.Event) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        while not over.is_set():
+            writer.write(b"5\r\nagain\r\n")
+            await asyncio.sleep(0.05)
+        writer.write(b"4\r\nover\r\n0\r\n\r\n")
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context, backlog=256)
     async with server:
@@ -108,6 +118,7 @@ class Mesh:
     tls: int
     roots: tuple[str, str]
     certificates: tuple[Identity, Identity]
+    over: asyncio.Event
 
     def snapshot(self, turn: int) -> FakeSnapshot:
         """The configuration after `turn` changes; from one to the next exactly one kind of resource changes."""
@@ -161,8 +172,9 @@ async def backends(port: int) -> AsyncIterator[Mesh]:
     identities, others = Identities(), Identities()
     context = identities.server("server")
     certificates = (identities.identity("default", "a"), identities.identity("default", "a"))
-    async with backend() as one, backend() as two, backend(context) as tls:
-        yield Mesh(port, (one, two), tls, (identities.root, others.root), certificates)
+    over = asyncio.Event()
+    async with backend(over) as one, backend(over) as two, backend(over, context) as tls:
+        yield Mesh(port, (one, two), tls, (identities.root, others.root), certificates, over)
 
 
 async def test_no_request_fails_and_memory_returns_to_where_it_was(tmp_path: Path) -> None:
@@ -184,6 +196,7 @@ async def test_no_request_fails_and_memory_returns_to_where_it_was(tmp_path: Pat
             load = Load(proxy.port)
             paths = ["/tls" if client % 4 == 0 else "/plain" for client in range(CLIENTS)]
             clients = [asyncio.create_task(load.client(path)) for path in paths]
+            streams = [asyncio.create_task(whole(proxy.port, path)) for path in ("/stream", "/tls/stream")]
             await change(range(1, WARM_UP), 0)
             before, began, served = proxy.resident(), time.monotonic(), load.statuses[200]
             await change(range(WARM_UP, WARM_UP + CHANGES), SECONDS)
@@ -194,6 +207,9 @@ async def test_no_request_fails_and_memory_returns_to_where_it_was(tmp_path: Pat
             for client in clients:
                 client.cancel()
             await asyncio.gather(*clients, return_exceptions=True)
+            mesh.over.set()
+            for body in await asyncio.gather(*streams):
+                assert body.endswith(b"4\r\nover\r\n0\r\n\r\n"), "a stream that began before the first change"
             assert not load.failures, load.failures[:10]
             assert set(load.statuses) == {200}
             (status,) = plane.registry.proxies()
@@ -204,10 +220,16 @@ async def test_no_request_fails_and_memory_returns_to_where_it_was(tmp_path: Pat
             print(f"resident KiB before {before}, at the end {peak}, after {after}")
 
 
+async def whole(port: int, path: str) -> bytes:
+    """All of an answer, to the end of its connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n".encode())
+    found = await reader.read()
+    writer.close()
+    return found
+
+
 async def headers(port: int) -> dict[bytes, bytes]:
     """The headers of one answer."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
-    head, _, _ = (await reader.read()).partition(b"\r\n\r\n")
-    writer.close()
+    head, _, _ = (await whole(port, "/")).partition(b"\r\n\r\n")
     return dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
