@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+Life = tuple[datetime, datetime]
+"""From when until when a certificate is valid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +63,28 @@ class Identities:
         for name, text in (files | {"other.pem": Identities().root}).items():
             (directory / name).write_text(text)
 
+    def issue(
+        self,
+        names: Sequence[x509.GeneralName],
+        life: Life | None = None,
+        extensions: Sequence[x509.ExtensionType] = (),
+    ) -> Identity:
+        """A new key and a certificate with these alternative names, this life and these further extensions."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = _named(_builder("leaf", self._authority().subject, key, life), names, extensions)
+        return _identity(builder.sign(self._key, hashes.SHA256()), key)
+
+    @staticmethod
+    def alone(names: Sequence[x509.GeneralName]) -> Identity:
+        """A new key, and a certificate with these alternative names that it signed itself."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        itself = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "leaf")])
+        return _identity(_named(_builder("leaf", itself, key), names).sign(key, hashes.SHA256()), key)
+
     def _issue(self, name: str, alternative: x509.GeneralName) -> Identity:
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(name, self._authority().subject, key)
-        builder = builder.add_extension(x509.SubjectAlternativeName([alternative]), critical=True)
-        return Identity(
-            builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode(),
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            ).decode(),
-        )
+        builder = _named(_builder(name, self._authority().subject, key), [alternative])
+        return _identity(builder.sign(self._key, hashes.SHA256()), key)
 
     def client(self, namespace: str, account: str) -> ssl.SSLContext:
         """What a caller of this service account connects with."""
@@ -95,14 +109,38 @@ def _load(context: ssl.SSLContext, own: Identity) -> None:
         context.load_cert_chain(Path(file.name))
 
 
-def _builder(name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _identity(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Identity:
+    return Identity(
+        certificate.public_bytes(serialization.Encoding.PEM).decode(),
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ).decode(),
+    )
+
+
+def _named(
+    builder: x509.CertificateBuilder,
+    names: Sequence[x509.GeneralName],
+    extensions: Sequence[x509.ExtensionType] = (),
+) -> x509.CertificateBuilder:
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=True)
+    for each in extensions:
+        builder = builder.add_extension(each, critical=True)
+    return builder
+
+
+def _builder(
+    name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, life: Life | None = None
+) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
+    begins, ends = life or (now - timedelta(minutes=5), now + timedelta(days=1))
     return (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_before(begins)
+        .not_valid_after(ends)
     )

@@ -99,14 +99,18 @@ Bootstrap = dict[str, Any]
 
 @contextlib.contextmanager
 def arena(
-    position: Position, plane: DataPlane, folder: Path, change: Callable[[Bootstrap], None] = lambda _: None
+    position: Position,
+    plane: DataPlane,
+    folder: Path,
+    change: Callable[[Bootstrap], None] = lambda _: None,
+    identities: Identities | None = None,
 ) -> Iterator[Arena]:
-    """A running arena; `change` may alter its static bootstrap first."""
+    """A running arena; `change` may alter its static bootstrap first. `identities` are new ones unless given."""
     with contextlib.ExitStack() as stack:
         application = stack.enter_context(Application())
         holder = PortHolder()
         stack.callback(holder.close)
-        identities = Identities()
+        identities = identities or Identities()
         if position == "gateway":
             bootstrap, ports = _gateway(holder, application, identities)
         else:
