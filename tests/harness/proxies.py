@@ -106,6 +106,10 @@ class PortHolder:
             held.close()
 
 
+class NotReady(AssertionError):
+    """A proxy ended, or did not listen in time."""
+
+
 @contextmanager
 def running(
     plane: DataPlane, bootstrap: dict[str, Any], ports: Iterable[int], directory: Path
@@ -137,7 +141,7 @@ def _wait_ready(process: subprocess.Popen[bytes], ports: Iterable[int], output: 
         time.sleep(0.02)
     if missing:
         said = output.read_text(errors="replace")[-4000:]
-        raise AssertionError(f"the proxy does not listen on {sorted(missing)}; it said:\n{said}")
+        raise NotReady(f"the proxy does not listen on {sorted(missing)}; it said:\n{said}")
 
 
 def connected(port: int, timeout: float) -> socket.socket:

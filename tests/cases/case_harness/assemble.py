@@ -17,6 +17,7 @@ from typing import Any
 
 from case_harness.render import opened
 from harness.identities import Identities
+from tulle.xds.bootstrap import ENVOY_RUNTIME
 from tulle.xds.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Snapshot
 
 LOG_FORMAT = "%REQ(X-CALL)%\t%RESPONSE_FLAGS%\t%ROUTE_NAME%\t%UPSTREAM_CLUSTER%\t%RESPONSE_CODE%\n"
@@ -67,6 +68,7 @@ class Assembler:
             },
             "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
             "static_resources": {"listeners": listeners, "clusters": clusters},
+            "layered_runtime": ENVOY_RUNTIME,
         }
         return Assembled(bootstrap, ports)
 

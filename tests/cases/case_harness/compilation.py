@@ -56,6 +56,11 @@ def compile_base() -> Compilation:
     return _compile(_read(MESH, 0), ((), ()))
 
 
+def compile_alone(text: str) -> Compilation:
+    """These objects without the common mesh."""
+    return _compile(((), ()), read_yaml(text, "alone.yaml", 0))
+
+
 def compile_files(files: Sequence[Path]) -> Compilation:
     """These files within the common mesh."""
     base = _read(MESH, 0)

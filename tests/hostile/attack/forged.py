@@ -57,7 +57,9 @@ def certificates(mesh: Identities, own: str) -> dict[str, Identity]:
         "not yet valid": mesh.issue(uri, (now + HOUR, now + 2 * HOUR)),
         "foreign": foreign.issue(uri),
         "self-signed": Identities.alone(uri),
-        "an authority's": mesh.issue(uri, extensions=[x509.BasicConstraints(ca=True, path_length=None), alone]),
+        "an authority's": mesh.issue(
+            uri, extensions=[x509.BasicConstraints(ca=True, path_length=None), alone]
+        ),
         "for another use": mesh.issue(uri, extensions=[useless]),
     }
     for what, each in names(own).items():

@@ -1,4 +1,4 @@
-"""A proxy that holds its identity as in a mesh: tulle-proxy by its own state, Envoy by certificates in its configuration."""
+"""A proxy that holds its identity as in a mesh: tulle-proxy in its own state, Envoy in its configuration."""
 
 from __future__ import annotations
 
@@ -83,10 +83,12 @@ def as_emitted(bootstrap: dict[str, Any]) -> None:
 _SECRETS = ("tls_certificate_sds_secret_configs", "combined_validation_context")
 
 
-def speak_mesh(cluster: dict[str, Any], account: str, port: int, inline: tuple[Identities, str] | None) -> None:
+def speak_mesh(
+    cluster: dict[str, Any], account: str, port: int, inline: tuple[Identities, str] | None
+) -> None:
     """Makes a cluster call `port` as sidecars call each other, expecting `account` (a SPIFFE id) there.
 
-    `inline` puts certificates of that authority, for a service account of namespace default, in place of secrets' names.
+    `inline` puts certificates of that authority, for an account of namespace default, in place of secrets' names.
     """
     socket = _socket(mesh_client("backend", [account], ()))
     if inline is not None:
@@ -94,7 +96,10 @@ def speak_mesh(cluster: dict[str, Any], account: str, port: int, inline: tuple[I
         context = socket["typed_config"]["common_tls_context"]
         del context["tls_certificate_sds_secret_configs"]
         own = mesh.identity("default", name)
-        chain = {"certificate_chain": {"inline_string": own.certificate}, "private_key": {"inline_string": own.key}}
+        chain = {
+            "certificate_chain": {"inline_string": own.certificate},
+            "private_key": {"inline_string": own.key},
+        }
         context["tls_certificates"] = [chain]
         peers = context.pop("combined_validation_context")["default_validation_context"]
         context["validation_context"] = {**peers, "trusted_ca": {"inline_string": mesh.root}}

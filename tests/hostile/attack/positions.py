@@ -11,7 +11,7 @@ from subprocess import Popen
 from typing import Any, Literal
 
 from case_harness.assemble import Assembler
-from case_harness.compilation import compile_files
+from case_harness.compilation import Compilation, compile_files
 
 from attack import gateway
 from attack.upstream import Application
@@ -104,8 +104,11 @@ def arena(
     folder: Path,
     change: Callable[[Bootstrap], None] = lambda _: None,
     identities: Identities | None = None,
+    compilation: Compilation | None = None,
 ) -> Iterator[Arena]:
-    """A running arena; `change` may alter its static bootstrap first. `identities` are new ones unless given."""
+    """A running arena; `change` may alter its static bootstrap first. `identities` are new ones unless given, and
+    the mesh is the suite's own unless another's `compilation` is.
+    """
     with contextlib.ExitStack() as stack:
         application = stack.enter_context(Application())
         holder = PortHolder()
@@ -114,10 +117,10 @@ def arena(
         if position == "gateway":
             bootstrap, ports = _gateway(holder, application, identities)
         else:
-            compilation = compile_files([MESH])
+            compiled = compilation or compile_files([MESH])
             workload = WORKLOADS[position]
             assembler = Assembler(holder, application.add, folder / "access.log", identities)
-            made = assembler.assemble(compilation.snapshot(workload, plane.client), workload)
+            made = assembler.assemble(compiled.snapshot(workload, plane.client), workload)
             bootstrap, ports = made.bootstrap, made.ports
         for manager in managers(bootstrap):
             manager["delayed_close_timeout"] = DELAYED_CLOSE

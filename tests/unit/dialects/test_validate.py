@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tulle.dialects import Lowered, conditions, lower
+from tulle.dialects.fields import check_regex
 from tulle.model.diagnostics import Severity
 from tulle.sources.yaml_reader import read_yaml
 
@@ -85,7 +86,8 @@ def test_a_null_field_must_exist_all_the_same() -> None:
          "must be a regular expression: missing ), unterminated subpattern at position 0"),
         ("match: [{uri: {regex: '(a)\\1'}}]",
          "must be RE2, which has no look-around, back-reference or possessive repetition: '\\\\1'"),
-        ("match: [{uri: {regex: 'a{2000}'}}]", "must not repeat more than 1000 times (RE2)"),
+        ("match: [{uri: {regex: 'a{2000}'}}]",
+         "must not repeat more than 1000 times, one in the other taken together (RE2)"),
         ("match: [{port: 70000}]", "must be at most 65535, not 70000"),
         ("match: [{headers: {'a b': {exact: x}}}]", 'must be a header name, not "a b"'),
         ('headers: {request: {set: {a: "x\\ny"}}}', "must be a header value, without control characters"),
@@ -143,3 +145,24 @@ def test_conditions_tell_the_owner() -> None:
         (obj,), _ = read_yaml(f"{head}{spec}\n", "x.yaml")
         (condition,) = conditions(obj, lower(obj).diagnostics)
         assert (condition.type, condition.status, condition.reason) == ("Reconciled", status, reason)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "accepted"),
+    [
+        ("a{1000}", True),
+        ("a{1001}", False),
+        ("(a{10}b{20}){50}", True),
+        ("(a{10}b{21}){50}", False),
+        ("((a{100}){100}){100}", False),
+        (r"\(a{999}\){999}", True),
+        ("[({]{999}(a{999})", True),
+        ("a{99999999999}", False),
+    ],
+)
+def test_counted_repetitions_within_each_other_multiply(pattern: str, accepted: bool) -> None:
+    if accepted:
+        assert check_regex(pattern) == pattern
+    else:
+        with pytest.raises(ValueError, match="1000 times"):
+            check_regex(pattern)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mesh_builders import BACKEND, CLIENT, canary, opened, placement, placements, service, workload
 
@@ -20,6 +20,7 @@ def bodies(found: Snapshot) -> dict[tuple[str, str], bytes]:
     return {(t, name): each.body for t, by_name in found.resources.items() for name, each in by_name.items()}
 
 
+@settings(deadline=None)
 @given(st.permutations([*canary(), service("other", created=1), workload("o", "other")]))
 def test_arrival_order_never_changes_a_snapshot(fragments: list) -> None:
     expected = Emitter().emit(Scoper(link(canary_and_other(), placements()).mesh).scope(CLIENT))
@@ -31,6 +32,7 @@ def canary_and_other() -> list:
     return [*canary(), service("other", created=1), workload("o", "other")]
 
 
+@settings(deadline=None)
 @given(st.text("abcdefgh", min_size=1, max_size=8).filter(lambda name: name not in ("backend", "client")))
 def test_an_unrelated_service_leaves_other_resources_as_they_are(name: str) -> None:
     before = bodies(Emitter().emit(Scoper(link(canary(), placements()).mesh).scope(CLIENT)))

@@ -14,6 +14,7 @@ from pydantic.alias_generators import to_camel
 from tulle.objects import show
 
 MAX_REGEX = 4096
+MAX_REPEATS = 1000
 MAX_DURATION = timedelta(days=3650)
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
@@ -23,7 +24,12 @@ _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\Z")
 _HOST = re.compile(r"(\*\.)?[A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?)*\.?\Z")  # fmt: skip  # noqa: E501
 _HEADER = re.compile(r":?[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _RE2_LACKS = re.compile(r"\(\?(?:[=!]|<[=!]|\()|\\[1-9]|\(\?P=|\(\?>|[*+?}]\+")
-_REPEAT = re.compile(r"\{(\d+)(?:,(\d*))?\}")
+_TERM = re.compile(
+    r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|(?P<open>\()|(?P<close>\))|\{(?P<low>\d+)(?:,(?P<high>\d*))?\}|.",
+    re.DOTALL,
+)
+"""What a regular expression is made of, as far as counted repetitions are concerned."""
+
 _RE2_ALSO_REFUSES = (
     "unterminated",
     "missing )",
@@ -81,8 +87,10 @@ def check_regex(pattern: str) -> str:
         raise ValueError(
             f"must be RE2, which has no look-around, back-reference or possessive repetition: {lacks[0]!r}"
         )
-    if any(int(bound) > 1000 for match in _REPEAT.finditer(pattern) for bound in match.groups() if bound):
-        raise ValueError("must not repeat more than 1000 times (RE2)")
+    if _repeats(pattern) > MAX_REPEATS:
+        raise ValueError(
+            f"must not repeat more than {MAX_REPEATS} times, one in the other taken together (RE2)"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -93,6 +101,27 @@ def check_regex(pattern: str) -> str:
     except (RecursionError, OverflowError) as error:
         raise ValueError("must be a regular expression that is not nested this deeply") from error
     return pattern
+
+
+def _repeats(pattern: str) -> int:
+    """How often at most something is repeated by counted repetitions, those within each other multiplied."""
+    levels = [1]
+    last = 1  # of the term that a repetition would be about
+    for token in _TERM.finditer(pattern):
+        opened, closed, low, high = token["open"], token["close"], token["low"], token["high"]
+        if opened:
+            levels.append(1)
+            last = 1
+        elif closed:
+            inner = levels.pop() if len(levels) > 1 else levels[0]
+            last = inner
+            levels[-1] = max(levels[-1], inner)
+        elif low:
+            last *= max(1, int(high or low))
+            levels[-1] = max(levels[-1], last)
+        else:
+            last = 1
+    return max(levels)
 
 
 def is_ip(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
@@ -61,6 +62,12 @@ class CertificatePaths:
     refresh_seconds: int
 
 
+ENVOY_RUNTIME: Mapping[str, Any] = {
+    "layers": [{"name": "tulle", "static_layer": {"re2.max_program_size.error_level": 32768}}]
+}
+"""Envoy's own limit of 100 refuses whole route tables for an honest regex or two; Istio has this one too."""
+
+
 def proxy_bootstrap(
     node: NodeIdentity, admin_port: int, xds: ServerAddress, zipkin: ServerAddress | None = None
 ) -> dict[str, Any]:
@@ -77,7 +84,7 @@ def envoy_bootstrap(
 ) -> dict[str, Any]:
     """Envoy's bootstrap: the same, with the agent's Unix socket as the server of secrets."""
     clusters = [_xds_cluster(xds), _sds_cluster(sds_socket)]
-    return to_dict(_bootstrap(node, admin_port, clusters, zipkin))
+    return {**to_dict(_bootstrap(node, admin_port, clusters, zipkin)), "layered_runtime": ENVOY_RUNTIME}
 
 
 def grpc_bootstrap(node: NodeIdentity, xds: ServerAddress, files: CertificatePaths) -> dict[str, Any]:
