@@ -10,6 +10,9 @@ PROXY := packages/tulle-proxy
 CARGO_PROFILE ?= fast
 CARGO := cargo
 CARGO_FLAGS := --locked --profile $(CARGO_PROFILE) --manifest-path $(PROXY)/Cargo.toml
+# What `make build` compiles of the proxy. With `--workspace --bins --tests` the program and the tests share one set of
+# features, so that nothing is compiled once for each: what CI wants, which builds both.
+PROXY_TARGETS ?= --bin tulle-proxy
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 JOBS ?= $(shell n=$$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2); echo $$n)
 SAMPLE_LOCKS := $(wildcard samples/*/package-lock.json samples/*/*/package-lock.json)
@@ -53,7 +56,7 @@ protos: python ## extract Envoy's messages again from the pinned xds-protos whee
 
 proxy:
 	@echo "== building the proxy (the first time takes some minutes)"
-	$(CARGO) build $(CARGO_FLAGS) --bin tulle-proxy
+	$(CARGO) build $(CARGO_FLAGS) $(PROXY_TARGETS)
 
 %/node_modules/.package-lock.json: %/package-lock.json
 	@echo "== installing $*'s packages"
