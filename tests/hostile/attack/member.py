@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.identities import Identities
 from harness.proxies import DataPlane
+from tulle.model.settings import MeshSettings
 from tulle.protos import message, to_dict
 from tulle.xds.client import ClientKind
 from tulle.xds.tls import mesh_client, mesh_server
@@ -71,7 +72,7 @@ def member(plane: DataPlane, mesh: Identities, account: str, folder: Path) -> Da
 
 def as_emitted(bootstrap: dict[str, Any]) -> None:
     """Gives inbound listeners back the names of the secrets that the arena put certificates in place of."""
-    context = _context(mesh_server(["cluster.local"], ()))
+    context = _context(mesh_server(MeshSettings(), ()))
     for listener in bootstrap["static_resources"]["listeners"]:
         for chain in listener["filter_chains"]:
             if "transport_socket" in chain:

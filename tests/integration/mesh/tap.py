@@ -82,6 +82,17 @@ def records(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 def versions(hello: bytes) -> bytes:
     """What supported_versions says (RFC 8446 §4.2.1): a client's list, or the one that a server chose."""
+    body = _extension(hello, 43)
+    return body[1:] if hello[0] == 1 else body
+
+
+def chosen_group(server_hello: bytes) -> int:
+    """The key exchange that a server took (RFC 8446 §4.2.8), by its number in IANA's registry."""
+    return int.from_bytes(_extension(server_hello, 51)[:2], "big")
+
+
+def _extension(hello: bytes, wanted: int) -> bytes:
+    """The content of an extension of a hello; empty when it is not there."""
     kind = hello[0]
     at = 4 + 2 + 32
     at += 1 + hello[at]
@@ -94,8 +105,7 @@ def versions(hello: bytes) -> bytes:
     at += 2
     while at < end:
         name, length = int.from_bytes(hello[at : at + 2], "big"), int.from_bytes(hello[at + 2 : at + 4], "big")
-        if name == 43:
-            body = hello[at + 4 : at + 4 + length]
-            return body[1:] if kind == 1 else body
+        if name == wanted:
+            return hello[at + 4 : at + 4 + length]
         at += 4 + length
     return b""

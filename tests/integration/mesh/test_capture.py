@@ -6,9 +6,10 @@ import contextlib
 import json
 import socket
 
+import pytest
 from mesh_load import Connection
 from mesh_runner import BACKEND, Mesh, StartMesh
-from tap import APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, TLS_1_3, Tap, records, versions
+from tap import APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, TLS_1_3, Tap, chosen_group, records, versions
 
 MARKS = ("mark-in-the-path", "mark-in-a-header", "mark-in-the-name")
 
@@ -68,6 +69,29 @@ def test_between_sidecars_is_tls_1_3_and_nothing_readable(start_mesh: StartMesh)
         kinds = {kind for kind, _ in (*further, *answers)}
         assert APPLICATION_DATA in kinds
         assert kinds <= {APPLICATION_DATA, CHANGE_CIPHER_SPEC}
+
+
+CURVES = """
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: istio, namespace: istio-system}}
+data:
+  mesh: |
+    meshMTLS: {{ecdhCurves: [{curve}]}}
+"""
+
+
+@pytest.mark.parametrize(("curve", "number"), [("X25519MLKEM768", 0x11EC), ("P-384", 24)])
+def test_the_key_exchange_is_the_one_that_the_mesh_asks_for(start_mesh: StartMesh, curve: str, number: int) -> None:
+    """The hybrid one (draft-ietf-tls-ecdhe-mlkem), and another, which shows that the setting decides."""
+    with Tap() as tap:
+        mesh = start_mesh(BACKEND + TAPPED.format(port=tap.port) + CURVES.format(curve=curve))
+        tap.target = inbound(mesh, "backend-v1")
+        assert Connection(int(mesh.workload("client")["outbound"]), "tapped").get()[0] == 200
+        captured = [bytes(received) for _, received in tap.seen]
+    hellos = [hello for received in captured for kind, hello in records(received) if kind == HANDSHAKE]
+    assert [chosen_group(hello) for hello in hellos] == [number]
 
 
 def test_plaintext_is_refused_until_a_policy_takes_it_and_then_reported(start_mesh: StartMesh) -> None:

@@ -7,7 +7,6 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-import pytest
 from mesh_load import Connection
 from mesh_runner import Mesh, StartMesh
 
@@ -70,9 +69,7 @@ class History:
         return any(each.status == status and each.began > since for each in list(self.requests))
 
 
-@pytest.mark.parametrize("data_plane", ["tulle"], indirect=True)
 def test_no_request_is_allowed_after_every_proxy_has_acknowledged_a_denial(start_mesh: StartMesh) -> None:
-    """Stock Envoy keeps a connection's rules until it is drained, so that it cannot promise as much."""
     mesh: Mesh = start_mesh()
     denied: list[tuple[float, float]] = []
     with History(int(mesh.workload("client")["outbound"])) as history:

@@ -96,6 +96,15 @@ def test_unsupported_fields_are_said() -> None:
     ]
 
 
+def test_key_exchanges_of_the_mesh_and_of_others_are_apart() -> None:
+    text = CONFIG_MAP + "    meshMTLS: {ecdhCurves: [X25519MLKEM768, X25519]}\n"
+    settings = _linked(text).mesh.settings
+    assert settings.mesh_curves == ("X25519MLKEM768", "X25519")
+    assert settings.tls.curves == _linked(CONFIG_MAP).mesh.settings.tls.curves
+    [found] = _lowered(CONFIG_MAP + "    meshMTLS: {ecdhCurves: [X25519, P-521]}\n").diagnostics
+    assert (found.code, found.field) == ("unsupported", "data.mesh.meshMTLS.ecdhCurves[1]")
+
+
 def test_another_config_map_has_no_effect_and_that_is_said() -> None:
     for meta in ("{name: istio}", "{name: other, namespace: istio-system}"):
         lowered = _lowered(CONFIG_MAP.replace("{name: istio, namespace: istio-system}", meta))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mesh_builders import BACKEND, CLIENT, canary, opened, placement, placements, service, workload
+from mesh_builders import BACKEND, CLIENT, canary, meta, opened, placement, placements, service, workload
 
 from tulle.link import link, relink_endpoints
+from tulle.model.access import AccessAction, AccessPolicy, AccessRule
 from tulle.model.workloads import Workload, WorkloadRef
 from tulle.xds.client import ClientKind
 from tulle.xds.emit import Emitter
@@ -77,3 +78,19 @@ def test_proxies_of_a_namespace_share_resources() -> None:
     assert emitter.emit(scoper.scope(CLIENT, ClientKind.GRPC)) is emitter.emit(
         scoper.scope(V1, ClientKind.GRPC)
     )
+
+
+def test_access_rules_change_nothing_of_envoys_connections() -> None:
+    """Envoy keeps a connection's filters, and asks its newest route table for every request: a denial that came by
+    a listener would not hold for connections that are open.
+    """
+
+    def found(client: ClientKind, *more: AccessPolicy) -> Snapshot:
+        mesh = link([*canary(), *more], placements()).mesh
+        return Emitter().emit(Scoper(mesh).scope(V1, client))
+
+    denial = meta("AuthorizationPolicy", "deny")
+    deny = AccessPolicy(denial, AccessAction.DENY, (AccessRule(denial.source),))
+    for client, changed in ((ClientKind.ENVOY, {ROUTES}), (ClientKind.SIDECAR, {LISTENER})):
+        before, after = bodies(found(client)), bodies(found(client, deny))
+        assert {kind for kind, name in after if before.get((kind, name)) != after[kind, name]} == changed

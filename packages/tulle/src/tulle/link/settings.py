@@ -46,6 +46,7 @@ def _settings(base: MeshSettings, said: Mapping[str, Any]) -> MeshSettings:
             said.get("tls_ciphers", tls.ciphers),
             said.get("tls_curves", tls.curves),
         ),
+        mesh_curves=said.get("mesh_curves", base.mesh_curves),
         root_namespace=said.get("root_namespace", base.root_namespace),
         trust_domain_aliases=said.get("trust_domain_aliases", base.trust_domain_aliases),
         outbound=said.get("outbound", base.outbound),

@@ -73,7 +73,8 @@ class TlsDefaults:
 class MeshSettings:
     """`root_namespace` holds the policies of the whole mesh. `trust_domain_aliases` are names that its identities
     had or will have; `federated_domains` are other meshes', whose own roots vouch for them. `allowed_addresses`
-    (networks) may be called although proxies refuse such addresses.
+    (networks) may be called although proxies refuse such addresses. `mesh_curves` are the key exchanges of mutual TLS
+    inside the mesh, preferred first; none: the data plane's own.
     """
 
     trust_domain: str = "cluster.local"
@@ -86,6 +87,7 @@ class MeshSettings:
     outbound: OutboundPolicy = OutboundPolicy.REGISTRY_ONLY
     path_normalization: PathNormalization = PathNormalization.BASE
     tls: TlsDefaults = TlsDefaults()
+    mesh_curves: tuple[str, ...] = ()
     auto_mtls: bool = True
     allowed_addresses: tuple[str, ...] = ()
     default_intention: DefaultIntention | None = None
@@ -119,6 +121,7 @@ class SettingsPatch:
     tls_minimum: TlsVersion | None = None
     tls_ciphers: tuple[str, ...] | None = None
     tls_curves: tuple[str, ...] | None = None
+    mesh_curves: tuple[str, ...] | None = None
     auto_mtls: bool | None = None
     allowed_addresses: tuple[str, ...] | None = None
     default_intention: DefaultIntention | None = None

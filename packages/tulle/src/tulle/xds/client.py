@@ -25,6 +25,13 @@ class ClientKind(StrEnum):
         return cls.ENVOY if user_agent == "envoy" else cls.SIDECAR
 
     @property
+    def holds_rules_of_routes(self) -> bool:
+        """Whether access rules go into route tables: Envoy keeps a connection's filters until that has been drained,
+        and asks the newest route table for every request.
+        """
+        return self is ClientKind.ENVOY
+
+    @property
     def checks_addresses(self) -> bool:
         """Whether it refuses forbidden addresses by itself, whatever resolved to them."""
         return self is ClientKind.SIDECAR

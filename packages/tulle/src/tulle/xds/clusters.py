@@ -158,14 +158,14 @@ def _transport(cluster: Any, target: Target, endpoints: ServiceEndpoints, settin
         accounts = policy.subject_alt_names
     sni = target.sni if policy is None or policy.sni is None else policy.sni
     if policy is not None and policy.mode is TlsMode.ISTIO_MUTUAL:
-        cluster.transport_socket.MergeFrom(_socket(tls.mesh_client(sni, accounts, alpn)))
+        cluster.transport_socket.MergeFrom(_socket(tls.mesh_client(sni, accounts, alpn, settings.mesh_curves)))
         return
     if service.external or not settings.auto_mtls:
         return
     cluster.transport_socket_matches.add(
         name="tlsMode-istio",
         match=struct({"tlsMode": "istio"}),
-        transport_socket=tls.mesh_client(sni, accounts, alpn),
+        transport_socket=tls.mesh_client(sni, accounts, alpn, settings.mesh_curves),
     )
     cluster.transport_socket_matches.add(name="tlsMode-disabled", match={}, transport_socket=tls.plaintext())
 

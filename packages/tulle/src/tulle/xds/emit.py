@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tulle.xds.client import ClientKind
 from tulle.xds.memo import Memo
-from tulle.xds.own import own_clusters, own_listeners, upstream_tables
+from tulle.xds.own import inbound_tables, own_clusters, own_listeners, upstream_tables
 from tulle.xds.proxyless import emit_grpc
 from tulle.xds.scope import Scope
 from tulle.xds.shared import layer, missing_clusters, shared
@@ -40,7 +40,7 @@ class Emitter:
 def _sidecar(scope: Scope, memo: Memo) -> Snapshot:
     common = shared(scope.outbound, scope.endpoints, memo)
     listeners = layer(own_listeners(scope, memo), memo)
-    tables = layer(upstream_tables(scope, memo), memo)
+    tables = layer([*upstream_tables(scope, memo), *inbound_tables(scope, memo)], memo)
     inbound = layer(own_clusters(scope, memo), memo)
     inputs = (listeners, tables, common.clusters, inbound)
     missing = memo.get(

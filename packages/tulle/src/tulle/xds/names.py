@@ -67,6 +67,11 @@ def access_rule(kind: str, namespace: str, policy: str, rule: int) -> str:
     return f"ns[{namespace}]-{what}[{policy}]-rule[{rule}]"
 
 
+def access_slot(action: str) -> str:
+    """The RBAC filter of one action that takes its rules from the route table."""
+    return f"tulle.access.{action}"
+
+
 def unchecked_tokens(namespace: str, policy: str) -> str:
     """The rule that refuses everything where tokens should be checked and cannot be."""
     return f"ns[{namespace}]-RequestAuthentication[{policy}]-tokens-not-checked"

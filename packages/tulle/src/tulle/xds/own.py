@@ -9,11 +9,12 @@ from typing import Any
 from tulle.model.mesh import Inbound, LinkedPort, LinkedService, LinkedUpstream, PlacedWorkload
 from tulle.model.services import Protocol
 from tulle.model.settings import MeshSettings
+from tulle.protos import message
 from tulle.xds import names, routes
 from tulle.xds.client import ClientKind
 from tulle.xds.clusters import inbound_cluster
 from tulle.xds.egress import is_dynamic
-from tulle.xds.listeners.inbound import inbound_listener
+from tulle.xds.listeners.inbound import inbound_listener, inbound_table
 from tulle.xds.listeners.outbound import outbound_listener, upstream_listener
 from tulle.xds.memo import Memo
 from tulle.xds.scope import Outbound, OutboundService, Scope
@@ -32,8 +33,8 @@ def own_listeners(scope: Scope, memo: Memo) -> list[Resource]:
         )
     ]
     for inbound in workload.inbound:
-        tag = ("inbound listener", inbound, workload.address, settings)
-        build_inbound = partial(_inbound_listener, workload, inbound, settings)
+        tag = ("inbound listener", inbound, workload.address, settings, scope.client)
+        build_inbound = partial(_inbound_listener, workload, inbound, settings, scope.client)
         made.append(memo.get(tag, (), build_inbound))
     for upstream, service, port in _known_upstreams(scope):
         inputs = (service, *destinations((*service.tcp, *service.tls), scope.outbound))
@@ -43,9 +44,24 @@ def own_listeners(scope: Scope, memo: Memo) -> list[Resource]:
 
 
 def _inbound_listener(
-    workload: PlacedWorkload, inbound: Inbound, settings: MeshSettings
+    workload: PlacedWorkload, inbound: Inbound, settings: MeshSettings, client: ClientKind
 ) -> Resource:
-    return resource(inbound_listener(workload, inbound, settings))
+    return resource(inbound_listener(workload, inbound, settings, client))
+
+
+def inbound_tables(scope: Scope, memo: Memo) -> list[Resource]:
+    """The route tables of application ports, for data planes that read access rules from there."""
+    if not scope.client.holds_rules_of_routes:
+        return []
+    return [
+        memo.get(("inbound table", each, scope.client), (), partial(_inbound_table, each, scope.client))
+        for each in scope.workload.inbound
+        if each.protocol.is_http or each.protocol is Protocol.UNKNOWN
+    ]
+
+
+def _inbound_table(inbound: Inbound, client: ClientKind) -> Resource:
+    return resource(message("envoy.config.route.v3.RouteConfiguration")(**inbound_table(inbound, client)))
 
 
 def _upstream_listener(

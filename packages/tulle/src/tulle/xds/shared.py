@@ -74,7 +74,7 @@ def _cluster(
 ) -> Resource:
     """A cluster depends on its endpoints only by who answers and how; with DNS also by their names."""
     settings, memo = common
-    said = (settings.tls, settings.auto_mtls, settings.allowed_addresses)
+    said = (settings.tls, settings.mesh_curves, settings.auto_mtls, settings.allowed_addresses)
     tag = ("cluster", target.name, answering.accounts, answering.has_plaintext, said)
     inputs = (service,) if service.service.resolution in _EDS else (service, answering)
     return memo.get(tag, inputs, lambda: _kept(resource(outbound_cluster(target, answering, settings)), memo))

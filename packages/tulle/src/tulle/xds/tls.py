@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tulle.model.policies import ClientTls, TlsMode
-from tulle.model.settings import TlsDefaults, TlsVersion
+from tulle.model.settings import MeshSettings, TlsDefaults, TlsVersion
 from tulle.xds import names
 from tulle.xds.wire import NO_TIMEOUT, extension
 
@@ -38,19 +38,21 @@ def plaintext() -> dict[str, Any]:
     )
 
 
-def mesh_server(trust_domains: Sequence[str], alpn: Sequence[str]) -> dict[str, Any]:
+def mesh_server(settings: MeshSettings, alpn: Sequence[str]) -> dict[str, Any]:
     """What an inbound filter chain speaks: TLS 1.3, a client certificate of one of the known trust domains."""
-    peers = [{"san_type": "URI", "matcher": {"prefix": f"spiffe://{each}/"}} for each in trust_domains]
+    domains = settings.peer_domains
+    peers = [{"san_type": "URI", "matcher": {"prefix": f"spiffe://{each}/"}} for each in domains]
     return extension(
         "envoy.transport_sockets.tls",
         f"{TLS}.DownstreamTlsContext",
-        common_tls_context=_mesh_context(peers, alpn),
+        common_tls_context=_mesh_context(peers, alpn, settings.mesh_curves),
         require_client_certificate={"value": True},
     )
 
 
-def mesh_client(sni: str, accounts: Sequence[str], alpn: Sequence[str]) -> dict[str, Any]:
-    """How a sidecar calls another: only the service's own accounts are accepted.
+def mesh_client(sni: str, accounts: Sequence[str], alpn: Sequence[str], curves: Sequence[str] = ()) -> dict[str, Any]:
+    """How a sidecar calls another: only the service's own accounts are accepted. `curves` are key exchanges, preferred
+    first; none: the data plane's own.
 
     Without known accounts no peer could be told from another, and none is accepted but the one that cannot
     exist; an empty list would mean that any certificate of the mesh will do.
@@ -60,7 +62,7 @@ def mesh_client(sni: str, accounts: Sequence[str], alpn: Sequence[str]) -> dict[
     return extension(
         "envoy.transport_sockets.tls",
         f"{TLS}.UpstreamTlsContext",
-        common_tls_context=_mesh_context(peers, alpn),
+        common_tls_context=_mesh_context(peers, alpn, curves),
         sni=sni,
     )
 
@@ -76,9 +78,9 @@ def control_plane_client(server_name: str) -> dict[str, Any]:
     )
 
 
-def _mesh_context(peers: list[dict[str, Any]], alpn: Sequence[str]) -> dict[str, Any]:
+def _mesh_context(peers: list[dict[str, Any]], alpn: Sequence[str], curves: Sequence[str] = ()) -> dict[str, Any]:
     return {
-        "tls_params": ONLY_TLS_1_3,
+        "tls_params": {**ONLY_TLS_1_3, **({"ecdh_curves": list(curves)} if curves else {})},
         "alpn_protocols": list(alpn),
         "tls_certificate_sds_secret_configs": [{"name": names.OWN_CERTIFICATE, "sds_config": _SDS}],
         "combined_validation_context": {

@@ -9,11 +9,12 @@ from typing import Any
 from tulle.model.access import AccessAction, AccessPolicy, AccessRule, Attribute, Clause, Condition, Guard
 from tulle.xds import names
 from tulle.xds.filters.rbac_terms import is_of_the_call, permission, principal
-from tulle.xds.wire import extension
+from tulle.xds.wire import extension, typed
 
 NAME = "envoy.filters.http.rbac"
 NETWORK_NAME = "envoy.filters.network.rbac"
 HTTP = "envoy.extensions.filters.http.rbac.v3.RBAC"
+_HTTP_RULES = "envoy.extensions.filters.http.rbac.v3.RBACPerRoute"
 _NETWORK = "envoy.extensions.filters.network.rbac.v3.RBAC"
 
 _SELECTING = AccessAction.DENY
@@ -30,6 +31,17 @@ def http_filters(guard: Guard, port: int) -> Iterator[dict[str, Any]]:
         fields = _fields(guard.access, action, port, _whole)
         if fields:
             yield extension(NAME, HTTP, **fields)
+
+
+def slots() -> list[dict[str, Any]]:
+    """The same filters without rules, for data planes whose route tables have those."""
+    return [extension(names.access_slot(action), HTTP) for action in _WORDS]
+
+
+def slot_rules(guard: Guard, port: int) -> dict[str, Any]:
+    """What a route table says to `slots`: the rules by the filter's name."""
+    found = ((action, _fields(guard.access, action, port, _whole)) for action in _WORDS)
+    return {names.access_slot(action): typed(_HTTP_RULES, rbac=fields) for action, fields in found if fields}
 
 
 def network_filters(guard: Guard, port: int, stat_prefix: str) -> Iterator[dict[str, Any]]:

@@ -33,15 +33,16 @@ def outbound(settings: MeshSettings, client: ClientKind) -> list[Any]:
     return [*OUTBOUND[:-1], *egress.http_filters(settings, client), _ROUTER]
 
 
-def inbound(guard: Guard, port: int) -> list[Any]:
+def inbound(guard: Guard, port: int, client: ClientKind) -> list[Any]:
     """Filters of the called side, for one application port."""
+    rules = rbac.slots() if client.holds_rules_of_routes else rbac.http_filters(guard, port)
     return [
         # first: access rules ask about what tokens say
         *_tokens(guard),
         # before the mesh's own rules, as in Istio: they still hold for what an authorizer allows
         *ext_authz.http_filters(guard, port),
         # DENY before ALLOW, so that no permission overrides a refusal; AUDIT after both: it marks what got through
-        *rbac.http_filters(guard, port),
+        *rules,
         _ROUTER,  # last: it ends the chain
     ]
 

@@ -10,8 +10,9 @@ from tulle.model.services import Protocol
 from tulle.model.settings import MeshSettings
 from tulle.protos import message
 from tulle.xds import names, tls
+from tulle.xds.client import ClientKind
 from tulle.xds.filters import rbac, table
-from tulle.xds.listeners.http_manager import http_manager, tcp_proxy
+from tulle.xds.listeners.http_manager import discovered, http_manager, tcp_proxy
 from tulle.xds.routes import OVERRIDES
 from tulle.xds.wire import extension, socket_address
 
@@ -33,7 +34,7 @@ _HTTP_ALPN = ("h2", "http/1.1")
 
 
 def inbound_listener(
-    workload: PlacedWorkload, inbound: Inbound, settings: MeshSettings
+    workload: PlacedWorkload, inbound: Inbound, settings: MeshSettings, client: ClientKind
 ) -> Any:
     """The Listener. Where no filter chain matches plaintext it is closed (STRICT)."""
     listener = message(LISTENER)(
@@ -41,7 +42,7 @@ def inbound_listener(
         address=socket_address(workload.address, inbound.listen),
         traffic_direction="INBOUND",
     )
-    http = [_manager(inbound, settings)]
+    http = [_manager(inbound, settings, client)]
     tcp = [*_guarded(inbound), _proxy(inbound, settings)]
     mode = inbound.guard.mode
     chains = [] if mode is PeerMode.DISABLE else _secured(inbound, settings, http, tcp)
@@ -75,13 +76,13 @@ def _secured(
     tcp_chain = {
         "name": f"{name}|tcp",
         "filter_chain_match": {"transport_protocol": "tls"},
-        "transport_socket": tls.mesh_server(settings.peer_domains, ()),
+        "transport_socket": tls.mesh_server(settings, ()),
         "filters": tcp,
     }
     http_chain = {
         "name": f"{name}|http",
         "filter_chain_match": {"transport_protocol": "tls"},
-        "transport_socket": tls.mesh_server(settings.peer_domains, _HTTP_ALPN),
+        "transport_socket": tls.mesh_server(settings, _HTTP_ALPN),
         "filters": http,
     }
     if inbound.protocol.is_http:
@@ -118,23 +119,31 @@ def _proxy(inbound: Inbound, settings: MeshSettings) -> dict[str, Any]:
     return tcp_proxy(name, settings, [(names.inbound_cluster(inbound.app), 1)])
 
 
-def _manager(inbound: Inbound, settings: MeshSettings) -> dict[str, Any]:
-    name = names.inbound_listener(inbound.app)
+def inbound_table(inbound: Inbound, client: ClientKind) -> dict[str, Any]:
+    """The RouteConfiguration of one application port: everything goes to the application."""
     route = {
         "name": "default",
         "match": {"prefix": "/"},
         "route": {"cluster": names.inbound_cluster(inbound.app), "timeout": {"seconds": 0}},
     }
-    host = {"name": names.inbound_virtual_host(inbound.app), "domains": ["*"], "routes": [route]}
+    name = names.inbound_virtual_host(inbound.app)
+    host: dict[str, Any] = {"name": name, "domains": ["*"], "routes": [route]}
+    if client.holds_rules_of_routes:
+        host["typed_per_filter_config"] = rbac.slot_rules(inbound.guard, inbound.app)
+    return {
+        "name": names.inbound_listener(inbound.app),
+        "virtual_hosts": [host],
+        "validate_clusters": {"value": False},
+        "request_headers_to_remove": list(OVERRIDES),
+    }
+
+
+def _manager(inbound: Inbound, settings: MeshSettings, client: ClientKind) -> dict[str, Any]:
+    name = names.inbound_listener(inbound.app)
     routes = {
-        "route_config": {
-            "name": name,
-            "virtual_hosts": [host],
-            "validate_clusters": {"value": False},
-            "request_headers_to_remove": list(OVERRIDES),
-        },
+        **(discovered(name) if client.holds_rules_of_routes else {"route_config": inbound_table(inbound, client)}),
         # who called is said by its certificate only, whatever headers it sends
         "forward_client_cert_details": "SANITIZE_SET",
         "set_current_client_cert_details": {"subject": {"value": True}, "uri": True},
     }
-    return http_manager(name, settings, table.inbound(inbound.guard, inbound.app), routes)
+    return http_manager(name, settings, table.inbound(inbound.guard, inbound.app, client), routes)

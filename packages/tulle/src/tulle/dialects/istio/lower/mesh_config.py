@@ -95,6 +95,8 @@ def patch(config: schema.MeshConfig, path: Path, findings: Findings) -> Settings
         say("tls_minimum", _VERSIONS.get(tls.min_protocol_version), "tlsDefaults", "minProtocolVersion")
         say("tls_ciphers", tls.cipher_suites, "tlsDefaults", "cipherSuites")
         say("tls_curves", tls.ecdh_curves, "tlsDefaults", "ecdhCurves")
+    if config.mesh_mtls is not None:
+        say("mesh_curves", config.mesh_mtls.ecdh_curves, "meshMTLS", "ecdhCurves")
     if config.extension_providers is not None:
         at = (*path, "extensionProviders")
         found = list(authorizers(config.extension_providers, at, findings))
@@ -106,6 +108,8 @@ def patch(config: schema.MeshConfig, path: Path, findings: Findings) -> Settings
         say("sampling", Percent.of(tracing.sampling), "defaultConfig", "tracing", "sampling")
     _check_log(config, path, findings)
     _check_mesh_tls(config.mesh_mtls, (*path, "meshMTLS"), findings)
+    _check_curves(config.tls_defaults, (*path, "tlsDefaults", "ecdhCurves"), findings)
+    _check_curves(config.mesh_mtls, (*path, "meshMTLS", "ecdhCurves"), findings)
     return SettingsPatch(meta_of(findings.obj), **said, places=tuple(sorted(places.items())))  # type: ignore[arg-type]
 
 
@@ -129,8 +133,12 @@ def _check_mesh_tls(tls: schema.Tls | None, path: Path, findings: Findings) -> N
     if tls.cipher_suites is not None:
         message = "the suites of TLS 1.3 are not chosen one by one; this has no effect"
         findings.warning("no-effect", message, (*path, "cipherSuites"))
-    if tls.ecdh_curves is not None:
-        findings.unsupported((*path, "ecdhCurves"), "the data plane's own order is used inside the mesh")
+
+
+def _check_curves(tls: schema.Tls | None, path: Path, findings: Findings) -> None:
+    for index, curve in enumerate((tls.ecdh_curves or ()) if tls else ()):
+        if curve == "P-521":
+            findings.error("unsupported", "tulle-proxy has no P-521", (*path, index), "P-384, or X25519MLKEM768")
 
 
 def sidecar(obj: RawObject) -> Lowered:
