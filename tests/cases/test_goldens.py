@@ -16,7 +16,6 @@ from case_harness.compilation import (
 )
 from case_harness.render import diagnostics_text, inbound_text, model_text, xds_text
 
-from tulle.xds.client import ClientKind
 from tulle.xds.names import OUTBOUND_ROUTES
 from tulle.xds.snapshot import ROUTES
 
@@ -45,7 +44,7 @@ def _outputs(case: Path) -> dict[str, str]:
     compilation = compile_case(case)
     snapshot = compilation.snapshot(CALLER)
     inbound = {
-        f"inbound.{name}.out.yaml": inbound_text(compilation.snapshot(name, ClientKind.ENVOY))
+        f"inbound.{name}.out.yaml": inbound_text(compilation.snapshot(name))
         for name in _called(case)
     }
     return inbound | {
