@@ -13,7 +13,7 @@ from pathlib import Path
 
 import grpc
 from delivery_server import ControlPlane, control_plane
-from mesh_builders import BACKEND, CLIENT, canary, opened, routes, rule, service, snapshot, to, workload
+from mesh_builders import BACKEND, CLIENT, at, canary, opened, routes, rule, service, snapshot, to, workload
 
 from tulle.link import link
 from tulle.model import matching, policies
@@ -21,7 +21,7 @@ from tulle.model import routes as r
 from tulle.model.meta import labels
 from tulle.model.source import SourceRef
 from tulle.model.workloads import InboundPort, Placement, WorkloadRef
-from tulle.protos import unpack_any
+from tulle.protos import to_dict, unpack_any
 from tulle.xds.bootstrap import CertificatePaths, NodeIdentity, ServerAddress, grpc_bootstrap
 from tulle.xds.client import ClientKind
 from tulle.xds.emit import emit
@@ -142,3 +142,21 @@ def test_every_name_of_a_service_is_a_listener() -> None:
     assert {"backend:9001", "backend.default:9001", f"{BACKEND}:9001"} <= set(found.resources[LISTENER])
     manager = unpack_any(opened(found.resources[LISTENER]["backend:9001"]).api_listener.api_listener)
     assert manager.http_filters[-1].name == "envoy.filters.http.router"
+
+
+def test_a_route_that_only_a_verified_token_leads_to_is_nobodys() -> None:
+    """gRPC verifies no tokens and ignores such conditions: with the route it would send everybody there."""
+
+    def claimed(*, inverted: bool) -> matching.RouteMatch:
+        return matching.RouteMatch(at(), claims=(matching.ClaimMatch(("groups",), inverted=inverted),))
+
+    def paths(*matches: matching.RouteMatch) -> list[dict[str, object]]:
+        table = routes(rule(to(subset="v2"), matches=matches), rule(to(subset="v1")), created=9)
+        fragments = [each for each in canary() if not isinstance(each, r.RouteSet)]
+        found = snapshot([*fragments, table], client=ClientKind.GRPC)
+        [host] = opened(found.resources[ROUTES][f"grpc|9001|{BACKEND}"]).virtual_hosts
+        return [to_dict(route.match) for route in host.routes]
+
+    everybody = {"prefix": "/"}
+    assert paths(claimed(inverted=False)) == [everybody]
+    assert paths(claimed(inverted=True)) == [everybody, everybody]

@@ -161,7 +161,8 @@ def _subdomain(text: str) -> str:
     return text
 
 
-def _header_name(text: str) -> str:
+def check_header_name(text: str) -> str:
+    """Refuses what no header is called."""
     if not _HEADER.match(text) or len(text) > 256:
         raise ValueError(f"must be a header name, not {show(text)}")
     return text
@@ -185,7 +186,7 @@ Host = Annotated[str, Field(min_length=1), AfterValidator(_host)]
 PlainHost = Annotated[str, Field(min_length=1), AfterValidator(_plain_host)]
 DnsLabel = Annotated[str, Field(min_length=1), AfterValidator(_dns_label)]
 Subdomain = Annotated[str, Field(min_length=1), AfterValidator(_subdomain)]
-HeaderName = Annotated[str, Field(min_length=1), AfterValidator(_header_name)]
+HeaderName = Annotated[str, Field(min_length=1), AfterValidator(check_header_name)]
 HeaderText = Annotated[str, AfterValidator(_header_value)]
 Address = Annotated[str, Field(min_length=1), AfterValidator(_address)]
 Port = Annotated[int, Field(ge=1, le=65535)]

@@ -77,6 +77,12 @@ class Security:
             tuple(each for each in tokens if _is_for(each.target, port)),
         )
 
+    def issuers(self, caller: Guarded) -> tuple[Issuer, ...]:
+        """Whose tokens a workload's sidecar believes when it routes the workload's own calls: those of the policies
+        that select the workload as a whole. `caller` has no port.
+        """
+        return self.guard(caller).issuers
+
     def _default(self, port: Guarded) -> tuple[InboundDefault, Meta] | None:
         """What is said of ports without Server, where this is one."""
         said = port.default or self.served.defaults.get(port.namespace)

@@ -110,6 +110,23 @@ def _unreachable(host: HostRoutes) -> Iterator[Diagnostic]:
             )
 
 
+def check_claims(routes: Iterable[HostRoutes], tokens: Mapping[str, object]) -> list[Diagnostic]:
+    """Rules on claims where no token is verified, so that they never hold."""
+    if tokens:
+        return []
+    asking = (bound.rule for host in routes for bound in host.http if any(m.claims for m in bound.rule.matches))
+    return [
+        Diagnostic(
+            Severity.WARNING,
+            "claims-unverified",
+            "no RequestAuthentication says whose tokens are believed, so that no claim of a request is known",
+            rule.source,
+            hint="one that selects the calling workload, whose sidecar chooses the route",
+        )
+        for rule in dict.fromkeys(asking)
+    ]
+
+
 def check_fallbacks(policies: Iterable[LinkedPolicy], references: References) -> list[Diagnostic]:
     """Fallback services that nobody declares."""
     findings: list[Diagnostic] = []

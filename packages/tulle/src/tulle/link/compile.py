@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from tulle.link.access import SecurityFragments, link_security
-from tulle.link.check import References, check_fallbacks, check_policies, check_routes
+from tulle.link.check import References, check_claims, check_fallbacks, check_policies, check_routes
 from tulle.link.endpoints import Assembly, Declared, assemble
 from tulle.link.grants import Ownership
 from tulle.link.groups import resolve_groups
@@ -79,6 +79,7 @@ def link(
     findings += found
     security, found = link_security(_security(every, intended, served), hosts, services, chosen)
     findings += found
+    findings += check_claims(routes.values(), security.tokens)
     declared = Declared(chosen, hosts, services, declarations, security)
     assembly = assemble(declared, workloads, _oldest_first(every, EndpointSet), placements)
     mesh = Mesh(chosen, services, routes, policies, assembly.endpoints, assembly.workloads, callers)

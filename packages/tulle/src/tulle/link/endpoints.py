@@ -321,6 +321,7 @@ def _place(workload: Workload, placement: Placement, declared: Declared, targets
         )
         guard = declared.security.guard(guarded)
         inbound.append(Inbound(port.app, port.listen, protocol, hosts, guard))
+    itself = Guarded(namespace, workload.labels, f"{namespace}/{workload.service_account}", 0)
     picked = {(each.service, each.port): each.local for each in placement.upstreams}
     upstreams = tuple(
         LinkedUpstream(
@@ -341,6 +342,7 @@ def _place(workload: Workload, placement: Placement, declared: Declared, targets
         workload.locality,
         tuple(inbound),
         tuple(each for each in upstreams if each.local_port),
+        declared.security.issuers(itself),
     )
 
 

@@ -31,6 +31,7 @@ def covers(earlier: RouteMatch, later: RouteMatch) -> bool:
         )
         and set(earlier.headers) <= set(later.headers)
         and set(earlier.query) <= set(later.query)
+        and set(earlier.claims) <= set(later.claims)
         and set(earlier.source_labels) <= set(later.source_labels)
         and (not earlier.gateways or (bool(later.gateways) and set(later.gateways) <= set(earlier.gateways)))
     )

@@ -62,6 +62,18 @@ class QueryMatch:
 
 
 @dataclass(frozen=True, slots=True)
+class ClaimMatch:
+    """On a claim of a token that the routing proxy has verified, by its path; one string, or a list with one such.
+
+    `match` None asks for presence only; without a good token there is no claim.
+    """
+
+    path: tuple[str, ...]
+    match: StringMatch | None = None
+    inverted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RouteMatch:
     """One alternative of a rule: every condition given must hold; none given matches every request.
 
@@ -77,6 +89,7 @@ class RouteMatch:
     scheme: StringMatch | None = None
     headers: tuple[HeaderMatch, ...] = ()
     query: tuple[QueryMatch, ...] = ()
+    claims: tuple[ClaimMatch, ...] = ()
     port: int | None = None
     source_labels: Labels = ()
     source_namespace: str | None = None

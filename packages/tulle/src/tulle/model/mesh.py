@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tulle.model.access import UNGUARDED, Guard
+from tulle.model.access import UNGUARDED, Guard, Issuer
 from tulle.model.meta import Labels, Visibility
 from tulle.model.policies import Subset, TrafficPolicy
 from tulle.model.routes import ConnectionRule, HttpRule
@@ -166,7 +166,9 @@ class LinkedUpstream:
 
 @dataclass(frozen=True, slots=True)
 class PlacedWorkload:
-    """A workload with a sidecar of ours and the ports it was given; `account` is its SPIFFE id."""
+    """A workload with a sidecar of ours and the ports it was given; `account` is its SPIFFE id. By the tokens of
+    `issuers` its own calls may be routed.
+    """
 
     ref: WorkloadRef
     labels: Labels
@@ -178,6 +180,7 @@ class PlacedWorkload:
     locality: str = ""
     inbound: tuple[Inbound, ...] = ()
     upstreams: tuple[LinkedUpstream, ...] = ()
+    issuers: tuple[Issuer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from tulle.xds.egress import is_dynamic
 from tulle.xds.listeners.inbound import inbound_listener, inbound_table
 from tulle.xds.listeners.outbound import outbound_listener, upstream_listener
 from tulle.xds.memo import Memo
-from tulle.xds.scope import Outbound, OutboundService, Scope
+from tulle.xds.scope import OutboundService, Scope
 from tulle.xds.shared import destinations, virtual_host
 from tulle.xds.snapshot import Resource, resource
 
@@ -25,11 +25,12 @@ from tulle.xds.snapshot import Resource, resource
 def own_listeners(scope: Scope, memo: Memo) -> list[Resource]:
     """The outbound listener, one for each application port, one for each upstream."""
     settings, workload = scope.outbound.settings, scope.workload
+    asked = (scope.client, scope.routing_issuers)
     made = [
         memo.get(
-            ("outbound listener", workload.outbound, settings, scope.outbound.anywhere, scope.client),
+            ("outbound listener", workload.outbound, settings, scope.outbound.anywhere, *asked),
             (),
-            lambda: resource(outbound_listener(workload, scope.outbound, scope.client)),
+            lambda: resource(outbound_listener(scope)),
         )
     ]
     for inbound in workload.inbound:
@@ -38,8 +39,8 @@ def own_listeners(scope: Scope, memo: Memo) -> list[Resource]:
         made.append(memo.get(tag, (), build_inbound))
     for upstream, service, port in _known_upstreams(scope):
         inputs = (service, *destinations((*service.tcp, *service.tls), scope.outbound))
-        build = partial(_upstream_listener, upstream, (service, port), scope.outbound, scope.client)
-        made.append(memo.get(("upstream listener", upstream, settings, scope.client), inputs, build))
+        build = partial(_upstream_listener, upstream, (service, port), scope)
+        made.append(memo.get(("upstream listener", upstream, settings, *asked), inputs, build))
     return made
 
 
@@ -65,12 +66,9 @@ def _inbound_table(inbound: Inbound, client: ClientKind) -> Resource:
 
 
 def _upstream_listener(
-    upstream: LinkedUpstream,
-    called: tuple[OutboundService, LinkedPort],
-    outbound: Outbound,
-    client: ClientKind,
+    upstream: LinkedUpstream, called: tuple[OutboundService, LinkedPort], scope: Scope
 ) -> Resource:
-    return resource(upstream_listener(upstream, called, outbound, client))
+    return resource(upstream_listener(upstream, called, scope))
 
 
 def upstream_tables(scope: Scope, memo: Memo) -> list[Resource]:

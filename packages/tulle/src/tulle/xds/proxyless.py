@@ -145,15 +145,21 @@ def _listener(name: str, table: str) -> Any:
 
 
 def _routes(service: OutboundService, port: LinkedPort, outbound: Outbound) -> list[dict[str, Any]]:
-    """The routes without what gRPC would refuse; what it ignores stays."""
-    return [
-        _understood(route) for route in routes.http_routes(service.http, (service.service, port), outbound)
-    ]
+    """The routes without what gRPC would refuse, and those that only a verified token leads to: gRPC verifies none, and
+    would take such a route for everybody's. What it ignores otherwise stays.
+    """
+    every = routes.http_routes(service.http, (service.service, port), outbound)
+    return [_understood(route) for route in every if not _needs_claim(route)]
+
+
+def _needs_claim(route: dict[str, Any]) -> bool:
+    return any(not claim.get("invert") for claim in route["match"].get("dynamic_metadata", ()))
 
 
 def _understood(route: dict[str, Any]) -> dict[str, Any]:
     made = dict(route)
     matching = dict(made["match"])
+    matching.pop("dynamic_metadata", None)  # only that a claim is not there, which is so
     segments = matching.pop("path_separated_prefix", None)
     if segments is not None:
         matching["safe_regex"] = {"regex": f"{quoted(segments)}(/.*)?"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tulle.model.matching import (
+    ClaimMatch,
     HeaderMatch,
     MatchKind,
     PathKind,
@@ -13,6 +14,7 @@ from tulle.model.matching import (
     RouteMatch,
     StringMatch,
 )
+from tulle.xds.filters import jwt
 
 
 def route_match(match: RouteMatch | None) -> dict[str, Any]:
@@ -34,7 +36,17 @@ def route_match(match: RouteMatch | None) -> dict[str, Any]:
         made["headers"] = headers
     if match.query:
         made["query_parameters"] = [_query(each) for each in match.query]
+    if match.claims:
+        made["dynamic_metadata"] = [_claim(each) for each in match.claims]
     return made
+
+
+def _claim(claim: ClaimMatch) -> dict[str, Any]:
+    if claim.match is None:
+        wanted: dict[str, Any] = {"present_match": True}
+    else:
+        wanted = {"string_match": string_matcher(claim.match)}
+    return {**jwt.claim(claim.path, wanted), **({"invert": True} if claim.inverted else {})}
 
 
 def string_matcher(match: StringMatch) -> dict[str, Any]:

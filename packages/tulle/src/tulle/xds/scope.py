@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from tulle.model.access import Issuer
 from tulle.model.hosts import pattern_covers, patterns_of
 from tulle.model.mesh import (
     BoundConnectionRule,
@@ -54,7 +55,7 @@ class Outbound:
     """Everything callers of one namespace and shape can reach; one object shared by all of them.
 
     `services` and `hosts` (routed names that are no service) are by host, sorted. `anywhere`: some calls go where
-    only they say.
+    only they say. `by_claims`: some routes are chosen by what a token says.
     """
 
     namespace: str
@@ -62,6 +63,7 @@ class Outbound:
     services: Mapping[str, OutboundService]
     hosts: Mapping[str, HostRoutes]
     anywhere: bool = False
+    by_claims: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,6 +75,11 @@ class Scope:
     outbound: Outbound
     endpoints: Mapping[str, ServiceEndpoints]
     own_services: tuple[LinkedService, ...]
+
+    @property
+    def routing_issuers(self) -> tuple[Issuer, ...]:
+        """Whose tokens the workload's calls are routed by; nobody's where no route asks."""
+        return self.workload.issuers if self.outbound.by_claims else ()
 
 
 class Scoper:
@@ -131,7 +138,13 @@ class Scoper:
         if caller is not None and caller.outbound is not None:
             settings = replace(settings, outbound=caller.outbound)
         anywhere = goes_anywhere(settings, (each.service for each in services.values()))
-        return Outbound(namespace, settings, services, hosts, anywhere)
+        by_claims = any(
+            match.claims
+            for rules in (*(each.http for each in services.values()), *(each.http for each in hosts.values()))
+            for bound in rules
+            for match in bound.rule.matches
+        )
+        return Outbound(namespace, settings, services, hosts, anywhere, by_claims)
 
     def _keep(self, made: OutboundService) -> OutboundService:
         """The equal one that another namespace, or the mesh before, has already."""

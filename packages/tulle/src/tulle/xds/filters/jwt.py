@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from tulle.model.access import Issuer
@@ -32,6 +33,38 @@ def token_filter(issuers: Sequence[Issuer]) -> dict[str, Any]:
         rules=[{"match": {"prefix": "/"}, "requires": requires}],
         bypass_cors_preflight=True,
     )
+
+
+def routing_filter(issuers: Sequence[Issuer]) -> dict[str, Any]:
+    """The filter of a proxy that routes by claims: it refuses nothing and takes nothing off, which is the called
+    side's business; a token that is good lets the route be chosen anew. Every issuer must have keys.
+    """
+    providers = {
+        names.token_provider(index): {
+            **_provider(replace(each, forward=True, payload_header=None, claim_headers=())),
+            "clear_route_cache": True,
+        }
+        for index, each in enumerate(issuers)
+    }
+    requirement = [{"provider_name": name} for name in providers]
+    requires = {"requires_any": {"requirements": [*requirement, {"allow_missing_or_failed": {}}]}}
+    return extension(
+        METADATA,
+        "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
+        providers=providers,
+        rules=[{"match": {"prefix": "/"}, "requires": requires}],
+        bypass_cors_preflight=True,
+    )
+
+
+def claim(path: Sequence[str], wanted: dict[str, Any]) -> dict[str, Any]:
+    """A MetadataMatcher of a verified claim, one string or a list of them; `wanted` is a ValueMatcher of a string."""
+    either = [wanted, {"list_match": {"one_of": wanted}}]
+    return {
+        "filter": METADATA,
+        "path": [{"key": key} for key in (PAYLOAD, *path)],
+        "value": {"or_match": {"value_matchers": either}},
+    }
 
 
 def _provider(issuer: Issuer) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tulle.model.access import Attribute, Clause, Condition, ValueKind, ValueMatch
-from tulle.xds.filters.jwt import METADATA, PAYLOAD
+from tulle.xds.filters import jwt
 
 _OF_THE_CALL = frozenset(
     {Attribute.HOST, Attribute.METHOD, Attribute.PATH, Attribute.DESTINATION_IP, Attribute.SNI}
@@ -173,15 +173,7 @@ def _splits(value: ValueMatch) -> Iterator[tuple[dict[str, Any], dict[str, Any]]
 
 def _claim(path: tuple[str, ...], wanted: dict[str, Any]) -> dict[str, Any]:
     """A verified claim, which may be one string or a list of them."""
-    one = {"string_match": wanted}
-    either = [one, {"list_match": {"one_of": one}}]
-    return {
-        "metadata": {
-            "filter": METADATA,
-            "path": [{"key": key} for key in (PAYLOAD, *path)],
-            "value": {"or_match": {"value_matchers": either}},
-        }
-    }
+    return {"metadata": jwt.claim(path, {"string_match": wanted})}
 
 
 def _cidr(value: ValueMatch) -> dict[str, Any]:

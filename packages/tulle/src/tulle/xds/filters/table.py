@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tulle.model.access import Guard
+from tulle.model.access import Guard, Issuer
 from tulle.model.settings import MeshSettings
 from tulle.xds import egress, names
 from tulle.xds.client import ClientKind
@@ -31,6 +31,14 @@ def outbound(settings: MeshSettings, client: ClientKind) -> list[Any]:
     """The same where some requests go to whichever host they name."""
     # right before the router: whatever changes the authority has done so
     return [*OUTBOUND[:-1], *egress.http_filters(settings, client), _ROUTER]
+
+
+def routing_tokens(issuers: Sequence[Issuer]) -> list[Any]:
+    """What comes before all others of the caller's side where routes are chosen by claims: they decide on the rest.
+    An issuer whose keys are not to be had vouches for nobody.
+    """
+    known = [each for each in issuers if jwt.has_keys(each)]
+    return [jwt.routing_filter(known)] if known else []
 
 
 def inbound(guard: Guard, port: int, client: ClientKind) -> list[Any]:

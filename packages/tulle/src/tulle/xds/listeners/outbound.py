@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tulle.model.mesh import BoundConnectionRule, LinkedPort, LinkedUpstream, PlacedWorkload
+from tulle.model.mesh import BoundConnectionRule, LinkedPort, LinkedUpstream
 from tulle.model.services import Protocol
 from tulle.model.settings import MeshSettings
 from tulle.protos import message
@@ -24,17 +24,19 @@ from tulle.xds.listeners.inbound import (
     TLS_INSPECTOR,
 )
 from tulle.xds.routes import Naming
-from tulle.xds.scope import Outbound, OutboundService
+from tulle.xds.scope import Outbound, OutboundService, Scope
 from tulle.xds.wire import socket_address
 
 LOOPBACK = "127.0.0.1"
 """Only the workload itself may use its identity, so its outbound side never listens beyond loopback."""
 
 
-def outbound_listener(workload: PlacedWorkload, outbound: Outbound, client: ClientKind) -> Any:
+def outbound_listener(scope: Scope) -> Any:
     """The Listener that routes every request by its authority, origin-form and absolute-form alike."""
+    workload, outbound = scope.workload, scope.outbound
     settings = outbound.settings
-    filters = table.outbound(settings, client) if outbound.anywhere else table.OUTBOUND
+    routing = table.outbound(settings, scope.client) if outbound.anywhere else table.OUTBOUND
+    filters = [*table.routing_tokens(scope.routing_issuers), *routing]
     manager = http_manager(names.OUTBOUND_LISTENER, settings, filters, discovered(names.OUTBOUND_ROUTES))
     return message(LISTENER)(
         name=names.OUTBOUND_LISTENER,
@@ -45,15 +47,17 @@ def outbound_listener(workload: PlacedWorkload, outbound: Outbound, client: Clie
 
 
 def upstream_listener(
-    upstream: LinkedUpstream, called: tuple[OutboundService, LinkedPort], outbound: Outbound, client: ClientKind
+    upstream: LinkedUpstream, called: tuple[OutboundService, LinkedPort], scope: Scope
 ) -> Any:
     """The Listener of one local port that leads to one service port: HTTP, TCP or detected."""
     service, port = called
+    outbound, client = scope.outbound, scope.client
     settings = outbound.settings
     name = names.upstream_listener(upstream.local_port)
     routes = discovered(names.upstream_routes(upstream.host, upstream.port))
     dynamic = is_dynamic(service.service)
-    filters = table.outbound(settings, client) if dynamic else table.OUTBOUND
+    routing = table.outbound(settings, client) if dynamic else table.OUTBOUND
+    filters = [*table.routing_tokens(scope.routing_issuers), *routing]
     http: dict[str, Any] = {
         "name": f"{name}|http",
         "filters": [http_manager(name, settings, filters, routes)],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from tulle.dialects.findings import Findings
 from tulle.dialects.istio.schema import virtual_service as schema
 from tulle.dialects.istio.schema.common import StringMatch as StringMatchSchema
+from tulle.dialects.istio.schema.common import claim_path
 from tulle.model.matching import (
+    ClaimMatch,
     ConnectionMatch,
     HeaderMatch,
     MatchKind,
@@ -40,6 +42,7 @@ def route_match(written: schema.HttpMatchRequest, path: Path, findings: Findings
         authority=string_match(written.authority),
         scheme=string_match(written.scheme),
         headers=(*headers, *without),
+        claims=(*_claims(written.headers), *_claims(written.without_headers, inverted=True)),
         query=tuple(
             QueryMatch(name, string_match(match)) for name, match in sorted(written.query_params.items())
         ),
@@ -97,11 +100,20 @@ def _path(written: schema.HttpMatchRequest) -> PathMatch | None:
     return None
 
 
+def _claims(written: Mapping[str, StringMatchSchema], *, inverted: bool = False) -> Iterator[ClaimMatch]:
+    for name, match in sorted(written.items()):
+        path = claim_path(name)
+        if path is not None:
+            yield ClaimMatch(path, string_match(match), inverted)
+
+
 def _headers(
     written: Mapping[str, StringMatchSchema], path: Path, findings: Findings, *, inverted: bool
 ) -> list[HeaderMatch]:
     matches = []
     for name, match in sorted(written.items()):
+        if claim_path(name) is not None:
+            continue
         if name in OWN_FIELDS:
             message = f"'{name}' as a header is ignored, as Istio does; the match has a field '{name}'"
             findings.warning("no-effect", message, (*path, name))

@@ -4,11 +4,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from tulle.dialects.fields import PercentFloat, PlainHost, Port, Regex, Schema, Unsupported
+from tulle.dialects.fields import (
+    PercentFloat,
+    PlainHost,
+    Port,
+    Regex,
+    Schema,
+    Unsupported,
+    check_header_name,
+)
+from tulle.objects import show
 
 Later = Unsupported()
 
@@ -28,6 +38,29 @@ class OneOf(Schema):
     @classmethod
     def _choices(cls) -> list[str]:
         return [field.alias or name for name, field in cls.model_fields.items()]
+
+
+CLAIMS = "@request.auth.claims"
+"""Begins what stands for a header's name and is a claim of the request's token: `.a.b` or `[a][b]` follow."""
+
+_CLAIM_PATH = re.compile(r"(?:\.[^.\[\]]+)+|(?:\[[^\[\]]+\])+")
+
+
+def claim_path(name: str) -> tuple[str, ...] | None:
+    """The claim that a name stands for; None when it is a header's."""
+    if not name.lower().startswith(CLAIMS):
+        return None
+    rest = name[len(CLAIMS) :]
+    if not _CLAIM_PATH.fullmatch(rest):
+        raise ValueError(f"must be {CLAIMS}.NAME or {CLAIMS}[NAME], not {show(name)}")
+    return tuple(re.findall(r"[^.\[\]]+" if rest.startswith(".") else r"[^\[\]]+", rest))
+
+
+def _matched_name(name: str) -> str:
+    return name if claim_path(name) is not None else check_header_name(name)
+
+
+MatchedName = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_matched_name)]
 
 
 class StringMatch(OneOf):

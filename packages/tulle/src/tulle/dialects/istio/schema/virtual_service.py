@@ -21,7 +21,15 @@ from tulle.dialects.fields import (
     Signed,
     Unsupported,
 )
-from tulle.dialects.istio.schema.common import Destination, ExportTo, Later, OneOf, Percent, StringMatch
+from tulle.dialects.istio.schema.common import (
+    Destination,
+    ExportTo,
+    Later,
+    MatchedName,
+    OneOf,
+    Percent,
+    StringMatch,
+)
 from tulle.dialects.istio.vocabulary import check_grpc_status, check_retry_on
 from tulle.dialects.metadata import Envelope
 
@@ -34,8 +42,8 @@ class HttpMatchRequest(Schema):
     scheme: StringMatch | None = None
     method: StringMatch | None = None
     authority: StringMatch | None = None
-    headers: dict[HeaderName, StringMatch] = {}
-    without_headers: dict[HeaderName, StringMatch] = {}
+    headers: dict[MatchedName, StringMatch] = {}
+    without_headers: dict[MatchedName, StringMatch] = {}
     query_params: dict[str, StringMatch] = {}
     port: Port | None = None
     source_labels: dict[str, str] = {}
