@@ -6,41 +6,20 @@ import contextlib
 import http.client
 import http.server
 import threading
-from collections.abc import Callable, Iterator
-from concurrent import futures
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
+from harness.grpc_services import Unary, cluster, extension, grpc_cluster, http_listener, serving
 from harness.proxies import DATA_PLANES, DataPlane, PortHolder, running
 from tulle.protos import message
 
 AUTHZ = "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz"
-HCM = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
-H2 = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-REQUEST, RESPONSE = message("envoy.service.auth.v3.CheckRequest"), message("envoy.service.auth.v3.CheckResponse")
-Answer = Callable[[Any, grpc.ServicerContext], Any]
-
-
-class Authorizer(grpc.GenericRpcHandler):
-    """Writes down what it is asked and answers as the test says."""
-
-    def __init__(self) -> None:
-        self.asked: list[Any] = []
-        self.answer: Answer = lambda _request, _context: RESPONSE()
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        if handler_call_details.method != "/envoy.service.auth.v3.Authorization/Check":
-            return None
-        return grpc.unary_unary_rpc_method_handler(
-            self._check, REQUEST.FromString, lambda response: response.SerializeToString()
-        )
-
-    def _check(self, request: Any, context: grpc.ServicerContext) -> Any:
-        self.asked.append(request.attributes)
-        return self.answer(request, context)
+CHECK = "/envoy.service.auth.v3.Authorization/Check"
+RESPONSE = message("envoy.service.auth.v3.CheckResponse")
 
 
 class App(http.server.BaseHTTPRequestHandler):
@@ -63,24 +42,17 @@ class App(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def extension(name: str, kind: str, **fields: Any) -> dict[str, Any]:
-    return {"name": name, "typed_config": {"@type": f"type.googleapis.com/{kind}", **fields}}
-
-
-def cluster(name: str, port: int, **more: Any) -> dict[str, Any]:
-    address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
-    endpoints = [{"lb_endpoints": [{"endpoint": {"address": address}}]}]
-    return {"name": name, "load_assignment": {"cluster_name": name, "endpoints": endpoints}, **more}
-
-
 def bootstrap(ports: tuple[int, int], app: int, authorizer: int) -> dict[str, Any]:
     """Two listeners: one that fails closed, one that fails open."""
-    h2 = {H2: {"@type": f"type.googleapis.com/{H2}", "explicit_http_config": {"http2_protocol_options": {}}}}
     per_route = {
         "@type": f"type.googleapis.com/{AUTHZ}PerRoute",
         "check_settings": {"context_extensions": {"virtual_host": "all"}},
     }
-    route = {"match": {"prefix": "/"}, "route": {"cluster": "app"}, "typed_per_filter_config": {"authz": per_route}}
+    route = {
+        "match": {"prefix": "/"},
+        "route": {"cluster": "app"},
+        "typed_per_filter_config": {"authz": per_route},
+    }
     listeners = []
     for name, port in zip(("closed", "open"), ports, strict=True):
         fields: dict[str, Any] = {
@@ -91,19 +63,8 @@ def bootstrap(ports: tuple[int, int], app: int, authorizer: int) -> dict[str, An
         }
         if name == "open":
             fields |= {"failure_mode_allow": True, "failure_mode_allow_header_add": True}
-        manager = extension(
-            "manager",
-            HCM,
-            stat_prefix=name,
-            route_config={"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
-            http_filters=[
-                extension("authz", AUTHZ, **fields),
-                extension("envoy.filters.http.router", "envoy.extensions.filters.http.router.v3.Router"),
-            ],
-        )
-        address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
-        listeners.append({"name": name, "address": address, "filter_chains": [{"filters": [manager]}]})
-    clusters = [cluster("app", app), cluster("authz", authorizer, typed_extension_protocol_options=h2)]
+        listeners.append(http_listener(name, port, [route], [extension("authz", AUTHZ, **fields)]))
+    clusters = [cluster("app", app), grpc_cluster("authz", authorizer)]
     return {"static_resources": {"listeners": listeners, "clusters": clusters}}
 
 
@@ -127,12 +88,18 @@ def app() -> Iterator[http.server.ThreadingHTTPServer]:
         thread.join()
 
 
-def ask(port: int, method: str = "GET", path: str = "/", body: str | None = None) -> tuple[int, dict[str, str], bytes]:
+def ask(
+    port: int, method: str = "GET", path: str = "/", body: str | None = None
+) -> tuple[int, dict[str, str], bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     try:
         connection.request(method, path, body, {"x-in": "1", "x-drop": "d", "authorization": "Basic x"})
         response = connection.getresponse()
-        return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
+        return (
+            response.status,
+            {name.lower(): value for name, value in response.getheaders()},
+            response.read(),
+        )
     finally:
         connection.close()
 
@@ -167,26 +134,20 @@ def refusing(*_: Any) -> Any:
 def test_what_is_asked_and_what_is_answered(
     plane: DataPlane, app: http.server.ThreadingHTTPServer, tmp_path: Path
 ) -> None:
-    authorizer = Authorizer()
-    server = grpc.server(futures.ThreadPoolExecutor(4), handlers=(authorizer,))
-    at = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        with contextlib.closing(PortHolder()) as ports:
-            closed, open_ = ports(), ports()
-            config = bootstrap((closed, open_), app.server_port, at)
-            with running(plane, config, [closed, open_], tmp_path) as process:
-                _questions(authorizer, closed)
-                _answers(authorizer, closed)
-                _failures(authorizer, closed, open_)
-                assert process.poll() is None
-    finally:
-        server.stop(None).wait()
+    authorizer = Unary(CHECK, "envoy.service.auth.v3.CheckRequest", lambda *_: RESPONSE())
+    with serving(authorizer) as at, contextlib.closing(PortHolder()) as ports:
+        closed, open_ = ports(), ports()
+        config = bootstrap((closed, open_), app.server_port, at)
+        with running(plane, config, [closed, open_], tmp_path) as process:
+            _questions(authorizer, closed)
+            _answers(authorizer, closed)
+            _failures(authorizer, closed, open_)
+            assert process.poll() is None
 
 
-def _questions(authorizer: Authorizer, port: int) -> None:
+def _questions(authorizer: Unary, port: int) -> None:
     assert ask(port, "POST", "/a?b=1", "hello world")[0] == 200
-    (asked,) = authorizer.asked
+    (asked,) = (call.attributes for call in authorizer.asked)
     request = asked.request.http
     assert (request.method, request.path, request.host) == ("POST", "/a?b=1", f"127.0.0.1:{port}")
     assert (request.body, request.protocol, request.size) == ("hello wo", "HTTP/1.1", 11)
@@ -198,7 +159,7 @@ def _questions(authorizer: Authorizer, port: int) -> None:
     assert App.seen[-1][2] == b"hello world", "the whole body goes on"
 
 
-def _answers(authorizer: Authorizer, port: int) -> None:
+def _answers(authorizer: Unary, port: int) -> None:
     authorizer.answer = allowing
     status, headers, _ = ask(port, path="/x?a=1&b=1&c=1")
     path, seen, _ = App.seen[-1]
@@ -214,7 +175,7 @@ def _answers(authorizer: Authorizer, port: int) -> None:
     assert len(App.seen) == before
 
 
-def _failures(authorizer: Authorizer, closed: int, open_: int) -> None:
+def _failures(authorizer: Unary, closed: int, open_: int) -> None:
     def aborting(_request: Any, context: grpc.ServicerContext) -> Any:
         context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
 
