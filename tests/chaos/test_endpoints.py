@@ -203,7 +203,7 @@ async def test_an_endpoint_flaps(plane: DataPlane, tmp_path: Path) -> None:
 
 @pytest.mark.integration
 async def test_a_retry_storm_over_three_hops(tmp_path: Path) -> None:
-    """Row 30: each hop adds no more than its budget to what it is asked, although every hop retries twice."""
+    """Row 30: three hops that would all retry twice add no more than one budget to the load: 1.2 times."""
     plane = Tulle()
     if not plane.available():
         pytest.skip("tulle-proxy is not built; make build")
@@ -220,7 +220,6 @@ async def test_a_retry_storm_over_three_hops(tmp_path: Path) -> None:
                     proxied(plane, bootstrap(port, made, retry_policy=RETRIES), port, folder)
                 )
             tally = await load(hops[0], 1000)
-            print("asked", endpoints[0].asked)
     assert tally.statuses == {503: 1000}
     # Without budgets it would be 27 times as many.
-    assert endpoints[0].asked <= 1000 * 1.2**3
+    assert 1000 < endpoints[0].asked <= 1200

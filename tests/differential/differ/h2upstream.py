@@ -1,8 +1,13 @@
-"""The HTTP/2 upstream: prior knowledge or ALPN, unary and streaming gRPC, resets, GOAWAY."""
+"""The HTTP/2 upstream: prior knowledge or ALPN, unary and streaming gRPC, resets, GOAWAY.
+
+`asked` answers a gRPC call with the one of the upstream's replies whose name stands in the message: the name of the
+message's type, then its fields as JSON. So one service answers each call of a case as the call says.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass, field
 
 import h2.config
@@ -13,6 +18,7 @@ import h2.exceptions
 
 from differ.record import Received
 from differ.upstreams import Server, abort, behaviour_of
+from tulle.protos import from_dict, serialize
 
 GRPC_OK = [("grpc-status", "0"), ("grpc-message", "")]
 
@@ -117,6 +123,8 @@ class _Connection:
         code = int(stream.value) if stream.name == "status" else 200
         entry = stream.entry
         body = b"" if entry.method == "HEAD" else f"{self.server.name} {entry.method} {entry.path}\n".encode()
+        if stream.name == "asked":
+            body = self.reply(entry.body)
         if stream.grpc:
             body = b"\x00" + len(body).to_bytes(4, "big") + body
         self.head(stream_id, code, grpc=stream.grpc)
@@ -125,6 +133,12 @@ class _Connection:
             self.wire.reset_stream(stream_id, h2.errors.ErrorCodes.INTERNAL_ERROR)
             return
         self.trailers_or_end(stream_id, stream)
+
+    def reply(self, message: bytes) -> bytes:
+        """The answer that the message asks for."""
+        (text,) = (text for name, text in self.server.spec.replies.items() if name.encode() in message)
+        kind, _, fields = text.partition(" ")
+        return bytes(serialize(from_dict(kind, json.loads(fields))))
 
     def trailers_or_end(self, stream_id: int, stream: _Stream) -> None:
         if stream.name == "grpc":

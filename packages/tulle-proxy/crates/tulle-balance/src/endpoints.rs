@@ -43,6 +43,21 @@ pub struct EndpointMetadata {
     pub transport: Labels,
     /// Under `istio`, key `workload`: `name;namespace;app;version;cluster`.
     pub workload: Option<Str>,
+    /// How its health is checked otherwise than its cluster says.
+    pub check: Option<Box<CheckAt>>,
+}
+
+/// `envoy.config.endpoint.v3.Endpoint.HealthCheckConfig`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct CheckAt {
+    /// Instead of the port that requests go to.
+    pub port: Option<u16>,
+    /// Instead of the address; before `port` is applied.
+    pub address: Option<Address>,
+    /// Instead of the host that the check names.
+    pub hostname: Option<Str>,
+    /// Counts as well without being asked.
+    pub disabled: bool,
 }
 
 /// `envoy.config.core.v3.Locality`.

@@ -22,7 +22,7 @@ pub use config::{
     LbConfig, LbPolicy, ListLabels, LocalityMode, PeakEwma, Selection, SlowStart, SubsetConfig, SubsetFallback,
     SubsetLocalities, SubsetSelector, ZoneAware, ZoneBasis,
 };
-pub use endpoints::{Endpoint, EndpointMetadata, EndpointSet, Health, Labels, Locality, LocalityEndpoints};
+pub use endpoints::{CheckAt, Endpoint, EndpointMetadata, EndpointSet, Health, Labels, Locality, LocalityEndpoints};
 pub use host::{ActiveRequest, Host, HostId};
 pub use outlier::{EjectionReason, HostResult, OutlierConfig, OutlierDetector, OutlierEvent};
 pub use zone::LocalCluster;

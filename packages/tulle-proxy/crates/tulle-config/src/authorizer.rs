@@ -8,12 +8,11 @@ use tulle_policy::StringMatcher;
 use tulle_policy::authorizer::BodyShown;
 use tulle_policy::rbac::MetadataMatcher;
 
+use crate::grpc::GrpcService;
+
 #[derive(Clone, Debug)]
 pub struct Authorizer {
     pub service: AuthorizerService,
-    pub cluster: Str,
-    pub authority: Str,
-    pub timeout: Duration,
     /// Requests pass when nobody can be asked; else they are refused.
     pub failure: OnFailure,
     pub body: Option<BodyShown>,
@@ -37,12 +36,13 @@ pub struct Authorizer {
 #[derive(Clone, Debug)]
 pub enum AuthorizerService {
     Http(HttpAuthorizer),
-    /// Metadata that goes with each call.
-    Grpc(Box<[(Str, Str)]>),
+    Grpc(GrpcService),
 }
 
 #[derive(Clone, Debug)]
 pub struct HttpAuthorizer {
+    pub cluster: Str,
+    pub timeout: Duration,
     pub path_prefix: Str,
     pub headers_to_add: Box<[(Str, Str)]>,
     /// Of an answer that allows: what replaces, and what is added to, the request's fields.

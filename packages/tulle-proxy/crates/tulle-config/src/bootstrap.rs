@@ -10,6 +10,7 @@ use tulle_core::{Address, Str};
 
 use crate::cluster::Cluster;
 use crate::listener::Listener;
+use crate::overload::OverloadManager;
 use crate::tls::Secret;
 
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct Bootstrap {
     pub ads: Option<AdsConfig>,
     /// The cluster of the proxies like this one, for zone-aware routing (`cluster_manager.local_cluster_name`).
     pub local_cluster: Option<Str>,
+    /// `None`: nothing is shed.
+    pub overload: Option<OverloadManager>,
     /// What was understood but has no effect here, for the log: one line each, with the field's path.
     pub warnings: Vec<String>,
 }

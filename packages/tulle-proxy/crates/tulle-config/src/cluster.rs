@@ -150,10 +150,19 @@ pub struct HealthCheck {
     pub timeout: Duration,
     pub interval: Duration,
     pub interval_jitter: Duration,
+    /// The same as a share of the interval.
+    pub interval_jitter_percent: u32,
     pub initial_jitter: Duration,
     /// Used instead of `interval` while the cluster has had no traffic. Envoy's default is 60 s.
     pub no_traffic_interval: Duration,
+    /// The same after a check that passed and left nothing open.
+    pub no_traffic_healthy_interval: Duration,
+    /// After a check that failed.
     pub unhealthy_interval: Duration,
+    /// After one that failed and is still short of the threshold.
+    pub unhealthy_edge_interval: Duration,
+    /// After one that passed and is still short of the threshold.
+    pub healthy_edge_interval: Duration,
     pub unhealthy_threshold: u32,
     pub healthy_threshold: u32,
     pub reuse_connection: bool,

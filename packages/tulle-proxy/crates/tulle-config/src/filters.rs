@@ -7,6 +7,7 @@ use tulle_policy::gradient::Gradient;
 use tulle_policy::{Fault, LocalRateLimit, Rbac};
 
 use crate::authorizer::Authorizer;
+use crate::rate_limiter::RateLimiter;
 use crate::tokens::TokenFilter;
 
 /// One configured HTTP filter. A route may say otherwise under the filter's name (`tulle_policy::FilterOverrides`).
@@ -15,6 +16,8 @@ pub enum HttpFilter {
     Rbac(Named<Rbac>),
     Fault(Named<Fault>),
     LocalRateLimit(Named<LocalRateLimit>),
+    /// Counted by a service for the whole mesh.
+    RateLimiter(Named<RateLimiter>),
     Tokens(Named<TokenFilter>),
     Authorizer(Named<Authorizer>),
     /// No more requests at once than latency allows; routes cannot say otherwise but switch it off.

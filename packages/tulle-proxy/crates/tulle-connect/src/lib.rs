@@ -1,6 +1,6 @@
 //! Connections to endpoints: per-worker pools, circuit breakers, dialing with TLS.
 //!
-//! An [`Upstream`] is one cluster on one worker: its balancer, its pools and its counters, with plain cells and no locks.
+//! An [`Upstream`] is one cluster on one worker: its balancer and its pools, with plain cells and no locks.
 //! [`Upstream::lease`] yields a connection to a picked host; dropping a lease closes what cannot be reused and returns
 //! what can.
 
@@ -12,7 +12,7 @@ pub mod lease;
 pub mod pool;
 pub mod upstream;
 
-pub use breaker::{Admission, Overflow};
+pub use breaker::{Admission, Breakers, Overflow};
 pub use dial::{Dialer, TlsDial};
 pub use error::DialError;
 pub use lease::{H1Lease, H2Lease, Lease, Wanted};

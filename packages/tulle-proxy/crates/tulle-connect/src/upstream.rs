@@ -19,7 +19,7 @@ use tulle_http::h1::conn::Connection;
 use tulle_http::h2::{Config, Link, Pulse, Rhythm};
 use tulle_policy::Priority;
 
-use crate::breaker::{Admission, Breaker, Overflow, Resource};
+use crate::breaker::{Admission, Breaker, Breakers, Overflow, Resource};
 use crate::dial::{self, Dialer};
 use crate::error::DialError;
 use crate::h2pool::H2Conn;
@@ -31,6 +31,8 @@ use crate::pool::{Counted, HostPool, Idle, Life, Waiters};
 pub struct Shared {
     pub dialer: Rc<dyn Dialer>,
     pub clock: Rc<dyn Fn() -> Nanos>,
+    /// Counts that workers have in common.
+    pub breakers: Arc<Breakers>,
 }
 
 pub struct Upstream {
@@ -56,13 +58,14 @@ impl Upstream {
     pub fn new(config: Arc<Cluster>, endpoints: Arc<EndpointSet>, shared: Shared, seed: u64) -> Upstream {
         let now = (shared.clock)();
         let balancer = Balancer::new(Arc::new(config.lb.clone()), &endpoints, now, seed);
+        let common = shared.breakers.of(&config.name, &config.circuit_breakers);
         let upstream = Upstream {
             outlier: RefCell::new(config.outlier.clone().map(|settings| OutlierDetector::new(settings, now))),
             config: RefCell::new(config),
             endpoints: RefCell::new(endpoints),
             balancer: RefCell::new(balancer),
             pools: RefCell::default(),
-            breaker: Rc::default(),
+            breaker: Rc::new(Breaker::new(common)),
             waiters: Rc::default(),
             shared,
             retired: Cell::new(false),
@@ -233,7 +236,9 @@ impl Upstream {
                 continue;
             }
             // A host without any connection gets one in any case: nobody else would ever serve its queue.
-            if !self.breaker.allows(Resource::Connection, terms.priority, limits) && pool.open.get() > 0 {
+            let fits_host = config.circuit_breakers.per_host_max_connections.is_none_or(|most| pool.open.get() < most);
+            let fits = fits_host && self.breaker.allows(Resource::Connection, terms.priority, limits);
+            if !fits && pool.open.get() > 0 {
                 if terms.wanted == Wanted::Tcp {
                     return Err(DialError::Overflow);
                 }

@@ -10,6 +10,7 @@ pub mod head;
 pub mod headers;
 pub mod side;
 pub mod stream;
+pub mod throttle;
 mod view;
 
 pub use body::{Broken, Piece};

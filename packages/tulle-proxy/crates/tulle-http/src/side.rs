@@ -12,6 +12,7 @@ use crate::h1::encode::Fate;
 use crate::h2::{H2Stream, Link, Reason, head as h2_head};
 use crate::head::{RequestHead, ResponseHead, To};
 use crate::headers::{Headers, Known};
+use crate::throttle::Throttle;
 
 /// An end that a body is read from and another body is written to.
 pub enum Side {
@@ -182,6 +183,8 @@ pub struct Pump {
     pub copy: Option<BodyCopy>,
     /// From the trailers, if they had one.
     pub grpc_status: Option<u16>,
+    /// Holds the body to a rate.
+    pub throttle: Option<Box<Throttle>>,
     /// The first piece has been asked for, so that it could leave together with the head.
     begun: bool,
     ended: bool,
@@ -209,7 +212,9 @@ impl Pump {
         }
         if !self.begun {
             self.begun = true;
-            if let Poll::Ready(piece) = from.poll_body(cx) {
+            if self.throttle.is_none()
+                && let Poll::Ready(piece) = from.poll_body(cx)
+            {
                 self.pass(piece.map_err(PumpError::Read)?, to).map_err(PumpError::Write)?;
             }
         }
@@ -220,7 +225,16 @@ impl Pump {
                 self.done = true;
                 return Poll::Ready(Ok(()));
             }
-            let piece = ready!(from.poll_body(cx)).map_err(PumpError::Read)?;
+            let piece = match &mut self.throttle {
+                None => ready!(from.poll_body(cx)).map_err(PumpError::Read)?,
+                Some(throttle) => {
+                    let piece = match throttle.take_held() {
+                        Some(piece) => piece,
+                        None => ready!(from.poll_body(cx)).map_err(PumpError::Read)?,
+                    };
+                    ready!(throttle.poll(cx, piece))
+                }
+            };
             self.pass(piece, to).map_err(PumpError::Write)?;
         }
     }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tulle_config::Listener;
 use tulle_config::store::Resources;
 use tulle_core::Str;
@@ -39,6 +39,8 @@ pub struct BindError {
 pub struct ListenerSet {
     bound: HashMap<(Str, SocketAddr), Bound>,
     serve: Rc<dyn Fn(Accepted)>,
+    /// Whether no connection is taken for now.
+    resting: watch::Sender<bool>,
 }
 
 struct Bound {
@@ -51,7 +53,7 @@ struct Bound {
 
 impl ListenerSet {
     pub fn new(serve: impl Fn(Accepted) + 'static) -> Self {
-        ListenerSet { bound: HashMap::new(), serve: Rc::new(serve) }
+        ListenerSet { bound: HashMap::new(), serve: Rc::new(serve), resting: watch::channel(false).0 }
     }
 
     /// Makes the set equal to `wanted`; needs a `LocalSet` (or local runtime) around it. A changed listener keeps its
@@ -80,6 +82,11 @@ impl ListenerSet {
         failures
     }
 
+    /// Takes no connections while `resting`: they wait in the kernel's queues.
+    pub fn rest(&self, resting: bool) {
+        self.resting.send_replace(resting);
+    }
+
     /// Stops accepting everywhere.
     pub fn close(&mut self) {
         self.bound.clear();
@@ -96,14 +103,21 @@ impl ListenerSet {
         let local = socket.local_addr()?;
         let current = Rc::new(RefCell::new(listener));
         let (open, closed) = oneshot::channel();
-        tokio::task::spawn_local(accept_until(socket, closed, current.clone(), self.serve.clone()));
+        let signals = Signals { closed, resting: self.resting.subscribe() };
+        tokio::task::spawn_local(accept_until(socket, signals, current.clone(), self.serve.clone()));
         Ok(Bound { current, local, _open: open })
     }
 }
 
+/// What an accept loop is told.
+struct Signals {
+    closed: oneshot::Receiver<()>,
+    resting: watch::Receiver<bool>,
+}
+
 async fn accept_until(
     socket: TcpListener,
-    mut closed: oneshot::Receiver<()>,
+    mut signals: Signals,
     config: Rc<RefCell<Arc<Listener>>>,
     serve: Rc<dyn Fn(Accepted)>,
 ) {
@@ -115,9 +129,11 @@ async fn accept_until(
         serve(Accepted { stream, peer, local, listener });
     };
     loop {
+        let resting = *signals.resting.borrow_and_update();
         tokio::select! {
-            accepted = socket::accept(&socket) => hand_over(accepted),
-            _ = &mut closed => break,
+            accepted = socket::accept(&socket), if !resting => hand_over(accepted),
+            Ok(()) = signals.resting.changed() => {}
+            _ = &mut signals.closed => break,
         }
     }
     // At most a full queue: a flood of new connections must not keep the socket open.

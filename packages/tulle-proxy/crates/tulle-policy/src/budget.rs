@@ -17,10 +17,10 @@ impl Default for RetryBudgetConfig {
 }
 
 impl RetryBudgetConfig {
-    /// Whether one more retry may start beside `retries` running ones and `requests` active or pending requests.
-    pub fn allows(&self, retries: u32, requests: u32) -> bool {
+    /// How many retries may run at once beside `requests` active or pending requests.
+    pub fn most(&self, requests: u32) -> u32 {
         let share = (f64::from(requests) * self.percent / 100.0) as u32;
-        retries < share.max(self.min_concurrency)
+        share.max(self.min_concurrency)
     }
 }
 
@@ -31,9 +31,6 @@ mod tests {
     #[test]
     fn retries_stay_below_the_share_but_never_below_the_minimum() {
         let budget = RetryBudgetConfig::default();
-        assert!(budget.allows(19, 100));
-        assert!(!budget.allows(20, 100));
-        assert!(budget.allows(2, 0));
-        assert!(!budget.allows(3, 0));
+        assert_eq!((budget.most(100), budget.most(0)), (20, 3));
     }
 }

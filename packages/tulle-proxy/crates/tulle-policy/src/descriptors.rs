@@ -18,7 +18,7 @@ pub struct RateLimitSlot {
 /// What a virtual host's slots are beside the route's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HostSlots {
-    /// Looked at when the route has none.
+    /// Looked at when the route has none of any stage.
     #[default]
     Override,
     Include,
@@ -40,7 +40,7 @@ impl<'r> Slots<'r> {
         let with_host = match (self.mode, mode) {
             (HostSlots::Include, _) | (_, HostSlots::Include) => true,
             (HostSlots::Ignore, _) | (_, HostSlots::Ignore) => false,
-            (HostSlots::Override, HostSlots::Override) => !self.route.iter().any(|slot| slot.stage == stage),
+            (HostSlots::Override, HostSlots::Override) => self.route.is_empty(),
         };
         let host = if with_host { self.host } else { &[] };
         self.route.iter().chain(host).filter(move |slot| slot.stage == stage)
@@ -190,8 +190,10 @@ mod tests {
         };
         let both = Slots { route: &route, host: &host, mode: HostSlots::Override };
         assert_eq!(names(both, 0, HostSlots::Override), ["r0"]);
-        assert_eq!(names(both, 2, HostSlots::Override), ["h2"]);
-        assert_eq!(names(both, 2, HostSlots::Ignore), [""; 0]);
+        assert_eq!(names(both, 2, HostSlots::Override), [""; 0]);
+        let none = Slots { route: &[], ..both };
+        assert_eq!(names(none, 2, HostSlots::Override), ["h2"]);
+        assert_eq!(names(none, 2, HostSlots::Ignore), [""; 0]);
         assert_eq!(names(both, 0, HostSlots::Include), ["r0", "h0"]);
         assert_eq!(names(Slots { mode: HostSlots::Include, ..both }, 0, HostSlots::Override), ["r0", "h0"]);
     }

@@ -13,6 +13,7 @@ use crate::matcher::HeaderMatcher;
 pub struct Fault {
     pub delay: Option<Delay>,
     pub abort: Option<Abort>,
+    pub throughput: Option<Throughput>,
     /// Only requests to this cluster.
     pub upstream_cluster: Option<Str>,
     /// Only requests that all of these match.
@@ -66,6 +67,14 @@ pub enum DelayLength {
     ByHeader,
 }
 
+/// How fast response bodies may pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Throughput {
+    /// KiB/s, at least 1; `None`: as many as `x-envoy-fault-throughput-response` says.
+    pub fixed: Option<u64>,
+    pub share: FractionalPercent,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Abort {
     pub with: AbortWith,
@@ -113,6 +122,20 @@ impl Fault {
             }
         };
         (share.hits(random) && !length.is_zero()).then_some(length)
+    }
+
+    /// The most bytes of the response's body in a second; `random` are 64 uniform bits.
+    pub fn throughput<R: RequestView + ?Sized>(&self, request: &R, random: u64) -> Option<u64> {
+        let throughput = self.throughput.as_ref()?;
+        let (rate, share) = match throughput.fixed {
+            Some(rate) => (rate, throughput.share),
+            None => {
+                let rate = number(request, "x-envoy-fault-throughput-response").filter(|rate| *rate > 0)?;
+                let name = "x-envoy-fault-throughput-response-percentage";
+                (rate, share_by_header(request, name, throughput.share))
+            }
+        };
+        share.hits(random).then(|| rate.saturating_mul(1024))
     }
 
     /// What to answer instead of forwarding; `random` are 64 uniform bits, other ones than the delay's.

@@ -20,6 +20,8 @@ pub struct BreakerLimits {
     /// Replaces `max_retries` when set.
     pub retry_budget: Option<RetryBudgetConfig>,
     pub max_connection_pools: Option<u32>,
+    /// How much is left of each limit is shown among the statistics.
+    pub track_remaining: bool,
 }
 
 impl Default for BreakerLimits {
@@ -32,6 +34,7 @@ impl Default for BreakerLimits {
             max_retries: 3,
             retry_budget: None,
             max_connection_pools: None,
+            track_remaining: false,
         }
     }
 }
@@ -41,10 +44,16 @@ impl Default for BreakerLimits {
 pub struct CircuitBreakers {
     pub default: BreakerLimits,
     pub high: BreakerLimits,
+    /// Connections that one worker may have to one host.
     pub per_host_max_connections: Option<u32>,
 }
 
 impl CircuitBreakers {
+    /// Whether anything is to be shown of what is left.
+    pub fn tracked(&self) -> bool {
+        self.default.track_remaining || self.high.track_remaining
+    }
+
     pub fn limits(&self, priority: Priority) -> &BreakerLimits {
         match priority {
             Priority::Default => &self.default,

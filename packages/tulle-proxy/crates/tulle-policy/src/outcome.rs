@@ -38,6 +38,8 @@ pub enum Outcome {
         retriable_header: bool,
         /// `x-envoy-ratelimited` was present: such a response is not retried unless asked for.
         rate_limited: bool,
+        /// A proxy further on has retried as often as it may (`x-tulle-retried`): once more would only add to its load.
+        retried: bool,
     },
     /// No response head; `request_sent` when at least a byte of the request left.
     Reset { reason: ResetReason, request_sent: bool },
@@ -51,6 +53,7 @@ impl Outcome {
             come_back_in: None,
             retriable_header: false,
             rate_limited: false,
+            retried: false,
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::cors::CorsPolicy;
 use crate::fault::Fault;
 use crate::local_rate_limit::LocalRateLimit;
 use crate::rbac::Rbac;
+use crate::remote_limit::RateLimiterOverride;
 
 /// What a route says of one filter.
 #[derive(Clone, Debug)]
@@ -19,6 +20,7 @@ pub enum FilterOverride {
     Fault(Arc<Fault>),
     Cors(Arc<CorsPolicy>),
     LocalRateLimit(Arc<LocalRateLimit>),
+    RateLimiter(Arc<RateLimiterOverride>),
     /// What tokens must show is what the filter has under this name.
     TokenRequirement(Str),
     Authorizer(Arc<AuthorizerOverride>),

@@ -258,6 +258,7 @@ impl RetryState {
     /// Whether the conditions cover this outcome.
     pub fn retriable(&self, policy: &RetryPolicy, outcome: &Outcome) -> bool {
         match outcome {
+            Outcome::Response { retried: true, .. } => false,
             Outcome::Response { rate_limited: true, .. } => self.on.contains(RetryOn::ENVOY_RATE_LIMITED),
             Outcome::Response { status, grpc_status, retriable_header, .. } => {
                 self.retriable_status(policy, *status)

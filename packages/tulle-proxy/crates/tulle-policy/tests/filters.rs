@@ -5,7 +5,7 @@ use std::time::Duration;
 use tulle_core::{FractionalPercent, Headers, Nanos, RequestView};
 use tulle_policy::cors::{CorsPolicy, CorsRequest, Preflights};
 use tulle_policy::descriptors::{HostSlots, RateLimitAction, RateLimitSlot, Slots, Source, WhenAbsent};
-use tulle_policy::fault::{Abort, AbortWith, Aborted, Delay, DelayLength, Fault};
+use tulle_policy::fault::{Abort, AbortWith, Aborted, Delay, DelayLength, Fault, Throughput};
 use tulle_policy::local_rate_limit::{
     Allowance, Buckets, ByValue, DefaultBucket, DescriptorLimit, Enforcement, GrpcRefusal, LocalRateLimit, Report,
     RetryAfter,
@@ -54,6 +54,7 @@ fn fault(delay: DelayLength, abort: AbortWith, share: FractionalPercent) -> Faul
         max_active: None,
         delay: Some(Delay { length: delay, share }),
         abort: Some(Abort { with: abort, share, body: None }),
+        throughput: None,
         upstream_cluster: None,
         headers: Box::default(),
         downstream_nodes: Box::default(),
@@ -87,6 +88,24 @@ fn shares_are_kept_and_headers_only_lower_them() {
     assert_eq!(hits(&Request("GET", &with("100"))), 500_000);
     assert_eq!(hits(&Request("GET", &with("10"))), 100_000);
     assert_eq!((0..1_000_000u64).filter(|random| half.abort(&Request("GET", &[]), *random).is_some()).count(), 500_000);
+}
+
+#[test]
+fn bodies_are_slowed_down_as_fixed_or_asked() {
+    let slow = |fixed, share| Fault {
+        throughput: Some(Throughput { fixed, share }),
+        ..fault(DelayLength::ByHeader, AbortWith::ByHeader, FractionalPercent::NEVER)
+    };
+    let plain = Request("GET", &[]);
+    assert_eq!(slow(Some(3), FractionalPercent::ALWAYS).throughput(&plain, 0), Some(3072));
+    assert_eq!(slow(Some(3), FractionalPercent::NEVER).throughput(&plain, 0), None);
+    let asked = slow(None, FractionalPercent::ALWAYS);
+    let with = |rate| [("x-envoy-fault-throughput-response", rate)];
+    assert_eq!(asked.throughput(&plain, 0), None);
+    assert_eq!(asked.throughput(&Request("GET", &with("2")), 0), Some(2048));
+    assert_eq!(asked.throughput(&Request("GET", &with("0")), 0), None);
+    let never = [with("2")[0], ("x-envoy-fault-throughput-response-percentage", "0")];
+    assert_eq!(asked.throughput(&Request("GET", &never), 0), None);
 }
 
 #[test]

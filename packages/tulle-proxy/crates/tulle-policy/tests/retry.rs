@@ -25,6 +25,19 @@ fn grpc(code: u16) -> Outcome {
         come_back_in: None,
         retriable_header: false,
         rate_limited: false,
+        retried: false,
+    }
+}
+
+/// An answer of a proxy that has retried as often as it may.
+fn retried_further_on(status: u16) -> Outcome {
+    Outcome::Response {
+        status,
+        grpc_status: None,
+        come_back_in: None,
+        retriable_header: true,
+        rate_limited: false,
+        retried: true,
     }
 }
 
@@ -53,6 +66,7 @@ fn conditions_cover_what_envoy_says_they_cover() {
         ("reset-before-request", reset(ResetReason::ConnectionTermination, false), true),
         ("5xx", reset(ResetReason::PerTryTimeout, true), true),
         ("5xx,reset", reset(ResetReason::Overflow, false), false),
+        ("5xx,retriable-status-codes,envoy-ratelimited", retried_further_on(503), false),
         ("5xx,reset", reset(ResetReason::GlobalTimeout, true), false),
     ];
     for (on, outcome, expected) in table {
@@ -92,6 +106,7 @@ fn a_response_says_when_to_come_back_within_limits() {
         come_back_in: Some(Duration::from_secs(4)),
         retriable_header: false,
         rate_limited: false,
+        retried: false,
     };
     let Decision::RetryAt(at) = RetryState::new(&policy).after(&policy, &outcome, Nanos::ZERO, &mut rng) else {
         panic!()

@@ -63,10 +63,24 @@ stats! {
 }
 
 stats! {
+    /// `cluster.<name>.ratelimit.*`: of the cluster that requests would go to.
+    RateLimitStats, "envoy_cluster_ratelimit_", "envoy_cluster_name";
+    counters {
+        ok = "Requests within the global rate limit.",
+        over_limit = "Requests beyond the global rate limit.",
+        error = "Requests that no rate-limit service counted.",
+        failure_mode_allowed = "Requests let through although no rate-limit service counted them.",
+    }
+    gauges {}
+}
+
+stats! {
     /// `listener.<address>.*`.
     ListenerStats, "envoy_listener_", "envoy_listener_address";
     counters {
         downstream_cx_total = "Connections accepted.",
+        downstream_cx_overload_reject = "Connections closed because of overload.",
+        downstream_global_cx_overflow = "Connections closed because the process had as many as it may have.",
         no_filter_chain_match = "Connections closed because no filter chain matched.",
         ssl_handshake = "TLS handshakes completed.",
         ssl_connection_error = "TLS handshakes failed.",
@@ -86,6 +100,8 @@ stats! {
         downstream_rq_4xx = "Responses of class 4xx.",
         downstream_rq_5xx = "Responses of class 5xx.",
         downstream_cx_protocol_error = "Connections closed because of malformed messages.",
+        downstream_rq_overload_close = "Requests refused because of overload.",
+        downstream_cx_overload_disable_keepalive = "Connections ended because of overload.",
         downstream_rq_rx_reset = "Requests reset by the client.",
         rbac_allowed = "Requests and connections that access rules allowed.",
         rbac_denied = "Requests and connections that access rules denied.",
@@ -103,6 +119,7 @@ stats! {
         ext_authz_failure_mode_allowed = "Requests let through although no external authorizer could be asked.",
         ext_authz_disabled = "Requests about which no external authorizer was to be asked.",
         fault_delays_injected = "Requests delayed on purpose.",
+        fault_response_rl_injected = "Responses slowed down on purpose.",
         fault_aborts_injected = "Requests aborted on purpose.",
         cors_origin_valid = "Requests from an allowed origin.",
         cors_origin_invalid = "Requests from an origin that is not allowed.",

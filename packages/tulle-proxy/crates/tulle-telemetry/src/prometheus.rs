@@ -66,7 +66,7 @@ fn histogram(
 }
 
 /// A label's value with backslash, quote and newline escaped.
-struct Escaped<'a>(&'a str);
+pub struct Escaped<'a>(pub &'a str);
 
 impl std::fmt::Display for Escaped<'_> {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use envoy_types::pb::envoy::service::auth::v3 as auth_pb;
 use envoy_types::pb::google::protobuf;
-use prost::Message as _;
 use tulle_core::Metadata;
 use tulle_core::metadata::{Struct, Value};
 
 use crate::decode::common::struct_to_map;
+use crate::grpc::{field, framed, unframed};
 
 /// What is asked.
 #[derive(Debug)]
@@ -134,15 +134,6 @@ fn joined(headers: Vec<(String, String)>) -> std::collections::HashMap<String, S
     all
 }
 
-fn framed(message: &impl prost::Message) -> Bytes {
-    let length = message.encoded_len();
-    let mut out = Vec::with_capacity(5 + length);
-    out.push(0);
-    out.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
-    out.extend_from_slice(&message.encode_to_vec());
-    out.into()
-}
-
 fn socket_address(address: SocketAddr) -> core_pb::Address {
     use core_pb::address::Address as Kind;
     use core_pb::socket_address::PortSpecifier;
@@ -179,12 +170,7 @@ fn to_value(value: &Value) -> protobuf::Value {
 
 /// Reads the answer's one message; `None` when it is none, or says what no header or status can be.
 pub fn answered(bytes: &[u8]) -> Option<Answer> {
-    let (prefix, message) = bytes.split_at_checked(5)?;
-    let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
-    if prefix[0] != 0 || message.len() != length {
-        return None;
-    }
-    let response = auth_pb::CheckResponse::decode(message).ok()?;
+    let response: auth_pb::CheckResponse = unframed(bytes)?;
     let found = response.dynamic_metadata.map(struct_to_map);
     let allowed = response.status.is_none_or(|status| status.code == 0);
     use auth_pb::check_response::HttpResponse;
@@ -231,16 +217,6 @@ fn refused_by(denied: auth_pb::DeniedHttpResponse, metadata: Option<Struct>) -> 
     };
     let headers: Option<Vec<_>> = denied.headers.into_iter().map(|option| field(option.header?)).collect();
     Some(Refused { status, headers: headers?, body: denied.body.into_bytes(), metadata })
-}
-
-/// A header field that can be one: what could end it early, or stand for something else, is none.
-fn field(header: core_pb::HeaderValue) -> Option<(String, Vec<u8>)> {
-    let value = if header.raw_value.is_empty() { header.value.into_bytes() } else { header.raw_value };
-    let name = header.key.to_ascii_lowercase();
-    let word = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    let fine =
-        !name.is_empty() && name.bytes().all(word) && !value.iter().any(|byte| matches!(byte, 0..=8 | 10..=31 | 127));
-    fine.then_some((name, value))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use tulle_core::{Address, Str};
 use crate::decode::statics::{self, refuse, without_effect};
 use crate::decode::{Cx, Finding};
 use crate::json::{JsonError, Messages, pack};
+use crate::overload::overload_manager;
 
 /// Why a bootstrap was refused.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +95,9 @@ fn bootstrap(cx: &mut Cx, message: boot_pb::Bootstrap) -> Option<Bootstrap> {
         local_cluster: message
             .cluster_manager
             .and_then(|manager| cx.field("cluster_manager", |cx| local_cluster(cx, manager))),
+        overload: message
+            .overload_manager
+            .and_then(|manager| cx.field("overload_manager", |cx| overload_manager(cx, manager))),
         warnings: Vec::new(),
     })
 }
@@ -111,9 +115,9 @@ fn unique<'a>(cx: &mut Cx, field: &str, names: impl Iterator<Item = &'a Str>) {
 #[rustfmt::skip]
 fn supported(cx: &mut Cx, message: boot_pb::Bootstrap) -> boot_pb::Bootstrap {
     let boot_pb::Bootstrap {
-        node: _, static_resources: _, dynamic_resources: _, admin: _, cluster_manager: _,
+        node: _, static_resources: _, dynamic_resources: _, admin: _, cluster_manager: _, overload_manager: _,
         node_context_params, hds_config, flags_path, stats_sinks, deferred_stat_options,
-        stats_config, stats_flush_interval, watchdog, watchdogs, tracing, layered_runtime, overload_manager,
+        stats_config, stats_flush_interval, watchdog, watchdogs, tracing, layered_runtime,
         enable_dispatcher_stats, header_prefix, stats_server_version_override, use_tcp_for_dns_lookups,
         dns_resolution_config, typed_dns_resolver_config, bootstrap_extensions, fatal_actions, config_sources,
         default_config_source, default_socket_interface, certificate_provider_instances, inline_headers,
@@ -125,7 +129,7 @@ fn supported(cx: &mut Cx, message: boot_pb::Bootstrap) -> boot_pb::Bootstrap {
     refuse!(cx; hds_config, tracing, header_prefix, config_sources, default_config_source,
         certificate_provider_instances, xds_delegate_extension, default_socket_interface);
     without_effect!(cx; node_context_params, flags_path, stats_sinks, deferred_stat_options, stats_config,
-        stats_flush_interval, watchdog, watchdogs, layered_runtime, overload_manager, enable_dispatcher_stats,
+        stats_flush_interval, watchdog, watchdogs, layered_runtime, enable_dispatcher_stats,
         stats_server_version_override, use_tcp_for_dns_lookups, dns_resolution_config, typed_dns_resolver_config,
         bootstrap_extensions, fatal_actions, inline_headers, perf_tracing_file_path, default_regex_engine,
         xds_config_tracker_extension, listener_manager, application_log_config, grpc_async_client_manager_config,

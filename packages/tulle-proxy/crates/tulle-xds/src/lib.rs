@@ -4,6 +4,7 @@
 //! - [`decode`]: messages to `tulle-config`, collecting every error with its field's path.
 //! - [`ads`]: the delta protocol as a state machine without I/O, and the cache that warms and publishes.
 //! - [`driver`]: the thin gRPC client under it.
+//! - [`authz`], [`limits`]: what authorizers and rate-limit services are asked and answer.
 //! - [`bootstrap`]: a bootstrap file to what the process starts with.
 
 pub mod ads;
@@ -11,4 +12,7 @@ pub mod authz;
 pub mod bootstrap;
 pub mod decode;
 pub mod driver;
+mod grpc;
 pub mod json;
+pub mod limits;
+mod overload;

@@ -206,3 +206,35 @@ fn all_errors_are_reported_at_once() {
     let error = load(&text).unwrap_err().to_string();
     assert_eq!(error.lines().count(), 2, "{error}");
 }
+
+#[test]
+fn the_overload_manager_is_read_whole_or_refused() {
+    use tulle_policy::overload::{ActionKind, Trigger};
+    let heap = "{name: heap, typed_config: {'@type': type.googleapis.com/envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig, max_heap_size_bytes: 1000}}";
+    let connections = "{name: envoy.resource_monitors.global_downstream_max_connections, typed_config: {'@type': type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig, max_active_downstream_connections: 9}}";
+    let good = format!(
+        "overload_manager: {{refresh_interval: 0.25s, resource_monitors: [{heap}, {connections}], actions: \
+         [{{name: envoy.overload_actions.shrink_heap, triggers: [{{name: heap, scaled: {{scaling_threshold: 0.8, saturation_threshold: 0.9}}}}]}}]}}"
+    );
+    let manager = load(&good).unwrap().bootstrap.overload.unwrap();
+    assert_eq!((manager.max_heap, manager.max_connections, manager.refresh.as_millis()), (Some(1000), Some(9), 250));
+    assert_eq!(manager.actions[0].kind, ActionKind::ShrinkHeap);
+    assert_eq!(*manager.actions[0].triggers, [Trigger::Scaled { from: 0.8, full: 0.9 }]);
+    let wrong = format!(
+        "overload_manager: {{refresh_interval: 0s, resource_monitors: [{heap}], loadshed_points: [{{name: a}}], actions: \
+         [{{name: envoy.overload_actions.reduce_timeouts, triggers: [{{name: heap, threshold: {{value: 1}}}}]}}, \
+         {{name: envoy.overload_actions.shrink_heap, triggers: [{{name: cpu, threshold: {{value: 1.5}}}}]}}]}}"
+    );
+    let said = load(&wrong).unwrap_err().to_string();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "overload_manager.loadshed_points: is not supported",
+            "overload_manager.refresh_interval: must be more than zero",
+            "overload_manager.actions[0].name: the action \"envoy.overload_actions.reduce_timeouts\" is not supported",
+            "overload_manager.actions[1].triggers[0].name: \"cpu\" is not watched",
+            "overload_manager.actions[1].triggers[0].threshold.value: 1.5 is not between 0 and 1",
+        ]
+    );
+}

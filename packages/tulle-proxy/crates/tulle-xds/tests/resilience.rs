@@ -129,3 +129,95 @@ fn retries_and_rate_limits_of_routes() {
         ])
     );
 }
+
+fn limiter(fields: &str) -> Result<tulle_config::RateLimiter, Vec<String>> {
+    use envoy_types::pb::envoy::config::listener::v3::Listener;
+    use tulle_config::{HttpFilter, NetworkFilter};
+    let text = format!(
+        r#"
+name: l
+address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}
+filter_chains:
+- filters:
+  - name: hcm
+    typed_config:
+      "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+      stat_prefix: s
+      rds: {{route_config_name: r, config_source: {{ads: {{}}}}}}
+      http_filters:
+      - name: limit
+        typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimit, {fields}}}
+      - {{name: envoy.filters.http.router}}
+"#
+    );
+    let any = pack(&Messages::load().parse::<Listener>(&text).unwrap());
+    match resource(Kind::Listener, &any) {
+        Ok((Resource::Listener(listener), _)) => {
+            let NetworkFilter::Http(hcm) = &listener.chains[0].filter else { panic!() };
+            let HttpFilter::RateLimiter(named) = &hcm.filters[0] else { panic!("{:?}", hcm.filters[0]) };
+            Ok((*named.settings).clone())
+        }
+        Ok(other) => panic!("{other:?}"),
+        Err(findings) => Err(findings.iter().map(Finding::to_string).collect()),
+    }
+}
+
+#[test]
+fn global_rate_limits_have_envoys_defaults() {
+    use tulle_config::rate_limiter::{Concerns, Mark};
+    use tulle_core::FractionalPercent;
+    let service = "rate_limit_service: {transport_api_version: V3, grpc_service: {envoy_grpc: {cluster_name: limits}}}";
+    let plain = limiter(&format!("domain: d, {service}")).unwrap();
+    assert_eq!((&*plain.domain, &*plain.service.cluster, &*plain.service.authority), ("d", "limits", "limits"));
+    assert_eq!(
+        (plain.service.timeout, plain.status, plain.status_on_failure),
+        (Some(Duration::from_millis(20)), 429, 500)
+    );
+    assert_eq!((plain.concerns, plain.mark), (Concerns::Both, Mark::Said));
+    assert_eq!((plain.enabled, plain.enforced), (FractionalPercent::ALWAYS, FractionalPercent::ALWAYS));
+    assert_eq!(plain.denied_on_failure, FractionalPercent::NEVER);
+    assert_eq!(&*plain.metadata, "envoy.filters.http.ratelimit");
+    let strict = format!(
+        "domain: d, {service}, timeout: 0s, failure_mode_deny: true, rate_limited_status: {{code: 300}}, \
+         status_on_error: {{code: 503}}, request_type: internal, disable_x_envoy_ratelimited_header: true"
+    );
+    let strict = limiter(&strict).unwrap();
+    assert_eq!((strict.service.timeout, strict.status, strict.status_on_failure), (None, 429, 503));
+    assert_eq!((strict.concerns, strict.mark), (Concerns::Internal, Mark::Unsaid));
+    assert_eq!(strict.denied_on_failure, FractionalPercent::ALWAYS);
+}
+
+#[test]
+fn what_is_wrong_with_a_global_rate_limit_is_named() {
+    let at = "filter_chains[0].filters[0].typed_config.http_filters[0].typed_config";
+    assert_eq!(limiter("domain: d").unwrap_err(), [format!("{at}.rate_limit_service: is required")]);
+    let wrong = limiter(
+        "stage: 11, request_type: some, rate_limit_service: {grpc_service: {google_grpc: {target_uri: a, stat_prefix: b}}}",
+    );
+    assert_eq!(
+        wrong.unwrap_err(),
+        [
+            format!("{at}.stage: must be at most 10"),
+            format!("{at}.rate_limit_service.transport_api_version: must be V3"),
+            format!("{at}.rate_limit_service.grpc_service.target_specifier: must be envoy_grpc"),
+        ]
+    );
+}
+
+#[test]
+fn endpoints_may_be_checked_elsewhere() {
+    let checked = cluster(
+        "health_checks: [{timeout: 1s, interval: 5s, unhealthy_threshold: 2, healthy_threshold: 1, unhealthy_interval: 3s, \
+         interval_jitter_percent: 10, tcp_health_check: {}}]\nload_assignment: {cluster_name: c, endpoints: [{lb_endpoints: \
+         [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: 80}}, health_check_config: {port_value: 81, \
+         hostname: h, disable_active_health_check: true}}}]}]}",
+    )
+    .unwrap();
+    let check = &checked.health_checks[0];
+    let seconds = |duration: Duration| duration.as_secs();
+    assert_eq!((seconds(check.unhealthy_edge_interval), seconds(check.healthy_edge_interval)), (3, 5));
+    assert_eq!((seconds(check.no_traffic_healthy_interval), check.interval_jitter_percent), (60, 10));
+    let tulle_config::Discovery::Static(set) = &checked.discovery else { panic!() };
+    let at = set.localities[0].endpoints[0].metadata.check.as_ref().unwrap();
+    assert_eq!((at.port, at.hostname.as_deref(), at.disabled), (Some(81), Some("h"), true));
+}

@@ -3,6 +3,7 @@
 //! [`Admin`] answers a request from what it holds, without I/O; [`server`] is the HTTP around it. What only the assembly
 //! knows comes through [`Hooks`].
 
+mod breakers;
 mod clusters;
 mod config_dump;
 mod info;
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{Method, StatusCode};
 use tulle_config::{Config, ConfigStore, Node, Readiness};
+use tulle_connect::Breakers;
 use tulle_core::{Str, UnixNanos};
 use tulle_identity::IdentityCell;
 use tulle_telemetry::Registry;
@@ -71,6 +73,7 @@ pub struct Admin {
     /// When the process started.
     pub started: UnixNanos,
     pub hooks: Arc<dyn Hooks>,
+    pub breakers: Arc<Breakers>,
     /// Set by `/healthcheck/fail`.
     pub failed: AtomicBool,
 }
@@ -163,8 +166,8 @@ impl Admin {
             "/logging" => self.logging(query),
             "/ready" => self.ready(),
             "/server_info" => Answer::json(&info::server(self)),
-            "/stats" => stats::answer(&self.registry, query),
-            "/stats/prometheus" => stats::prometheus(&self.registry),
+            "/stats" => stats::answer(self, query),
+            "/stats/prometheus" => stats::prometheus(self),
             _ => Answer::text(help()),
         }
     }

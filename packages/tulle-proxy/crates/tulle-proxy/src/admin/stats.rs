@@ -3,24 +3,25 @@
 use std::fmt::Write as _;
 
 use http::StatusCode;
-use tulle_telemetry::{Registry, prometheus};
+use tulle_telemetry::prometheus;
 
-use super::{Answer, Query, TEXT};
+use super::{Admin, Answer, Query, TEXT, breakers};
 
-pub fn prometheus(registry: &Registry) -> Answer {
+pub fn prometheus(admin: &Admin) -> Answer {
     let mut body = String::new();
-    prometheus::render(registry, &mut body);
+    prometheus::render(&admin.registry, &mut body);
+    breakers::render(&admin.config(), &admin.breakers, &mut body);
     Answer { status: StatusCode::OK, content_type: prometheus::CONTENT_TYPE, body }
 }
 
 /// Envoy's plain form, `cluster.<name>.upstream_rq_total: 5`; series with no such name keep their labels.
-pub fn answer(registry: &Registry, query: Query<'_>) -> Answer {
+pub fn answer(admin: &Admin, query: Query<'_>) -> Answer {
     if query.get("format") == Some("prometheus") {
-        return prometheus(registry);
+        return prometheus(admin);
     }
     let filter = query.get("filter").unwrap_or_default();
     let used_only = query.has("usedonly");
-    let exposition = prometheus(registry).body;
+    let exposition = prometheus(admin).body;
     let mut body = String::new();
     for line in exposition.lines().filter(|line| !line.starts_with('#')) {
         let Some((series, value)) = line.rsplit_once(' ') else { continue };

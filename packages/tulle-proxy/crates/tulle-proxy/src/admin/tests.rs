@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use http::{Method, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tulle_config::{ConfigStore, Readiness};
+use tulle_connect::Breakers;
 use tulle_core::{Str, UnixNanos};
 use tulle_identity::IdentityCell;
 use tulle_telemetry::Registry;
@@ -101,6 +102,7 @@ fn admin_of(bootstrap: &str) -> (Arc<Admin>, Arc<Fake>) {
         started: UnixNanos(1_000_000_000_000_000_000),
         hooks: hooks.clone(),
         failed: AtomicBool::new(false),
+        breakers: Arc::new(Breakers::for_workers(1)),
     };
     (Arc::new(admin), hooks)
 }

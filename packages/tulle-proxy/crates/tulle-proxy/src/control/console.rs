@@ -46,6 +46,7 @@ impl Console {
             bootstrap: loaded.packed.clone(),
             started: super::wall(),
             hooks: Arc::new(self.clone()),
+            breakers: launch.breakers.clone(),
             failed: AtomicBool::new(false),
         })
     }

@@ -4,6 +4,7 @@ pub mod channel;
 pub mod console;
 pub mod identity_file;
 pub mod keys;
+pub mod load;
 pub mod log;
 pub mod upstreams;
 
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{SignalKind, signal};
 use tulle_config::store::Generation;
 use tulle_config::{Bootstrap, ConfigStore};
+use tulle_connect::Breakers;
 use tulle_core::metadata::Value;
 use tulle_core::{Str, UnixNanos};
 use tulle_identity::join::JoinConfig;
@@ -24,6 +26,7 @@ use tulle_xds::ads::Client;
 use tulle_xds::bootstrap::Loaded;
 use tulle_xds::driver::{Driver, Event, SharedClient};
 
+use crate::worker::overload::Overload;
 use crate::worker::{Launch, Status, Workers};
 use console::Console;
 use identity_file::IdentityFile;
@@ -79,6 +82,8 @@ fn launch(options: &Options, identity: Arc<IdentityCell>) -> Launch {
         contexts: Arc::new(TlsContexts::new(identity)),
         node: bootstrap.node.clone(),
         hosts: Arc::default(),
+        breakers: Arc::new(Breakers::for_workers(options.concurrency)),
+        overload: bootstrap.overload.clone().map(|manager| Arc::new(Overload::new(manager))),
         local_cluster: bootstrap.local_cluster.clone(),
         keys: Arc::default(),
         principal: principal(bootstrap, options.identity.as_ref()),
@@ -118,6 +123,7 @@ impl Control {
         let (mut housekeeping, mut ticks) = (tokio::time::interval(HOUSEKEEPING), 0u64);
         let (mut identity, mut discovery, mut admin) =
             (Box::pin(self.keep_identity()), Box::pin(self.discover()), Box::pin(self.admin()));
+        let mut load = Box::pin(self.watch_load());
         let local = tokio::task::LocalSet::new();
         let watching = async { tokio::join!(upstreams::run(&self.launch), keys::run(&self.launch, log)) };
         let mut upstreams = Box::pin(local.run_until(watching));
@@ -139,9 +145,16 @@ impl Control {
                 () = &mut identity => {}
                 () = &mut discovery => {}
                 () = &mut admin => {}
+                () = &mut load => {}
                 _ = &mut upstreams => {}
             }
         }
+    }
+
+    /// Sheds load when there is too much.
+    async fn watch_load(&self) {
+        let Some(overload) = &self.launch.overload else { return std::future::pending().await };
+        load::watch(overload, &self.options.log, self.options.idle).await;
     }
 
     fn stop(&self, signal: &str) {

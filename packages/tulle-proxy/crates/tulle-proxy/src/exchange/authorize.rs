@@ -7,22 +7,21 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
 use tulle_config::Authorizer;
 use tulle_config::authorizer::{AuthorizerService, HttpAuthorizer, OnFailure};
 use tulle_core::headers::RequestView;
 use tulle_core::{Headers as _, Metadata, ResponseFlags, Str};
-use tulle_http::{Framing, Headers, Known, Piece, RequestHead, Side, Tunnel, Version};
+use tulle_http::{Framing, Known, Piece, RequestHead, Side, Tunnel};
 use tulle_policy::authorizer::{AuthorizerOverride, BodyShown};
 use tulle_policy::{FilterOverride, StringMatcher};
 use tulle_token::locate::without_param;
 use tulle_xds::authz::{self, Allowed, Answer, Question, Refused};
 
-use super::filters::{Edits, Step};
-use super::mirror::{self, Answered};
+use super::filters::{self, Edits, Step};
+use super::mirror::{self, Answered, Missed};
 use super::reply::Reply;
 use super::upload::{Keep, Upload};
-use super::{Exchange, Failed};
+use super::{Exchange, Failed, grpc};
 
 /// Where the filter leaves what an authorizer wants later filters and logs to know.
 const METADATA: &str = "envoy.filters.http.ext_authz";
@@ -63,21 +62,29 @@ pub async fn ask(x: &mut Exchange<'_>, down: &mut Side, asking: Asking) -> Resul
         return Ok(Verdict::Refused(reply));
     }
     let call = async {
-        let worker = x.worker.clone();
-        let target = worker.target(&authorizer.cluster)?;
-        let (head, body) = request(x, &asking, shown);
-        let asked = mirror::ask(&worker, &target, &head, body, LARGEST_ANSWER);
-        match tokio::time::timeout_at(Instant::now() + authorizer.timeout, asked).await {
-            Ok(answered) => answered,
-            Err(_) => {
-                worker.metrics.sheet.inc(x.client.http.ext_authz_timeout);
-                None
+        let answered = match &authorizer.service {
+            AuthorizerService::Http(http) => {
+                let (head, body) = http_request(x, authorizer, http, (shown, body_of(x, shown)));
+                let server = (&*http.cluster, Some(http.timeout));
+                let answered = mirror::ask_cluster(x.worker, server, (&head, body), LARGEST_ANSWER).await;
+                answered.map(|answered| http_answer(http, answered))
             }
-        }
+            AuthorizerService::Grpc(service) => {
+                let message = authz::ask(question(x, &asking, (shown, &body_of(x, shown))));
+                let answered = grpc::call(x.worker, service, authz::METHOD, message).await;
+                answered.map(|answered| authz::answered(&answered))
+            }
+        };
+        answered.unwrap_or_else(|missed| {
+            if missed == Missed::Late {
+                x.worker.metrics.sheet.inc(x.client.http.ext_authz_timeout);
+            }
+            None
+        })
     };
     let answered = tokio::select! {
-        answered = call => answered.and_then(|answered| read(authorizer, answered)),
-        () = left(down) => return Err(super::attempt::client_left(x, down)),
+        answered = call => answered,
+        () = filters::left(down) => return Err(super::attempt::client_left(x, down)),
     };
     Ok(conclude(x, authorizer, answered))
 }
@@ -88,10 +95,6 @@ pub enum Verdict {
     /// The route is to be found anew.
     Changed,
     Refused(Reply),
-}
-
-async fn left(down: &mut Side) {
-    std::future::poll_fn(|cx| if down.read_ended() { down.poll_gone(cx) } else { std::task::Poll::Pending }).await;
 }
 
 fn conclude(x: &mut Exchange<'_>, authorizer: &Authorizer, answered: Option<Answer>) -> Verdict {
@@ -164,19 +167,11 @@ async fn collect(x: &mut Exchange<'_>, down: &mut Side, shown: BodyShown) -> Res
     }
 }
 
-/// The question as a request.
-fn request(x: &Exchange<'_>, asking: &Asking, shown: Option<BodyShown>) -> (RequestHead, Vec<Piece>) {
-    let mut body = Vec::new();
-    if let (Some(shown), Some(upload)) = (shown, &x.upload) {
-        body = upload.collected(shown.max_bytes);
-    }
-    match &asking.authorizer.service {
-        AuthorizerService::Http(http) => http_request(x, &asking.authorizer, http, (shown, body)),
-        AuthorizerService::Grpc(metadata) => {
-            let head = grpc_head(&asking.authorizer, metadata);
-            let message = authz::ask(question(x, asking, (shown, &body)));
-            (head, vec![Piece::Data { data: message, last: true }])
-        }
+/// What is shown of the body.
+fn body_of(x: &Exchange<'_>, shown: Option<BodyShown>) -> Vec<u8> {
+    match (shown, &x.upload) {
+        (Some(shown), Some(upload)) => upload.collected(shown.max_bytes),
+        _ => Vec::new(),
     }
 }
 
@@ -204,7 +199,7 @@ fn http_request(
     }
     // As Envoy's own requests go: inside the mesh.
     head.headers.set(b"x-envoy-internal", b"true");
-    let limit = authorizer.timeout.as_millis().to_string();
+    let limit = http.timeout.as_millis().to_string();
     head.headers.set(b"x-envoy-expected-rq-timeout-ms", limit.as_bytes());
     if let (Some(_), Some(upload)) = (shown, &x.upload) {
         let whole = upload.read_all() && upload.bytes as usize <= body.len();
@@ -222,23 +217,6 @@ fn any(matchers: &[StringMatcher], name: &str) -> bool {
 
 fn is_framing(name: &str) -> bool {
     matches!(name, "content-length" | "transfer-encoding" | "connection" | "expect" | "te" | "upgrade" | "host")
-}
-
-fn grpc_head(authorizer: &Authorizer, metadata: &[(Str, Str)]) -> RequestHead {
-    let mut head = RequestHead::default();
-    head.version = Version::Http2;
-    head.set_method(b"POST");
-    head.set_path(authz::METHOD.as_bytes());
-    head.set_authority(authorizer.authority.as_bytes());
-    head.headers.push(b"content-type", b"application/grpc");
-    head.headers.push(b"te", b"trailers");
-    let milliseconds = authorizer.timeout.max(Duration::from_millis(1)).as_millis();
-    head.headers.push(b"grpc-timeout", format!("{milliseconds}m").as_bytes());
-    for (name, value) in metadata {
-        head.headers.push(name.as_bytes(), value.as_bytes());
-    }
-    head.framing = Framing::Delimited;
-    head
 }
 
 fn question<'q>(x: &'q Exchange<'_>, asking: &Asking, (shown, body): (Option<BodyShown>, &'q [u8])) -> Question<'q> {
@@ -298,17 +276,6 @@ fn pair((key, value): &(Str, Str)) -> (String, String) {
 }
 
 /// What a response says; `None` when it is no answer.
-fn read(authorizer: &Authorizer, answered: Answered) -> Option<Answer> {
-    match &authorizer.service {
-        AuthorizerService::Http(http) => http_answer(http, answered),
-        AuthorizerService::Grpc(_) => {
-            let status = |fields: &Headers| fields.known(Known::GrpcStatus).map(|status| status == b"0");
-            let fine = status(&answered.head.headers).or(answered.trailers.as_deref().and_then(status));
-            (answered.head.status == 200 && fine == Some(true)).then(|| authz::answered(&answered.body))?
-        }
-    }
-}
-
 fn http_answer(http: &HttpAuthorizer, answered: Answered) -> Option<Answer> {
     let head = &answered.head;
     let fields = |wanted: &dyn Fn(&str) -> bool| -> Vec<(String, Vec<u8>)> {

@@ -6,12 +6,13 @@ use std::task::{Context, Poll, Waker};
 use tulle_core::ResponseFlags;
 use tulle_http::h1::encode::{Digits, Fate, HOP_BY_HOP, hop_by_hop};
 use tulle_http::h2::Reason;
+use tulle_http::throttle::Throttle;
 use tulle_http::{Broken, Framing, Known, Piece, Pump, PumpError, Side, Tunnel, Version};
 use tulle_policy::ResetReason;
 use tulle_telemetry::TimePoint;
 
 use super::attempt::{self, Answered, Hold, Quiet};
-use super::forward::Plan;
+use super::forward::{Plan, RETRIED};
 use super::outgoing::envoy_headers;
 use super::upload::Upload;
 use super::{Ending, Exchange, Failed, complete_response_head, mutate_response, number, response_fate};
@@ -30,6 +31,9 @@ pub async fn deliver(
     let fate = head(x, down, plan, &upload);
     let mut pump = if x.heads.response.framing.is_empty() { Pump::finished() } else { Pump::default() };
     let keeping = plan.keeping.take();
+    if let Some(rate) = x.record.edits.as_ref().and_then(|edits| edits.throughput) {
+        pump.throttle = Some(Box::new(Throttle::new(rate)));
+    }
     pump.copy = keeping.as_ref().and_then(|keeping| keeping.copy(x));
     let respond = down.respond(&x.heads.response, fate);
     x.record.mark(TimePoint::DownstreamTxStart, x.worker.now());
@@ -66,6 +70,9 @@ fn head(x: &mut Exchange<'_>, down: &Side, plan: &Plan<'_>, upload: &Upload) -> 
     strip_hop_by_hop(x);
     if envoy_headers(x) && x.heads.request.tunnel == Tunnel::No {
         service_time(x);
+    }
+    if x.record.retried {
+        x.heads.response.headers.set(RETRIED, b"true");
     }
     if plan.selected.host.include_attempt_count.in_response {
         let text = x.record.attempts.to_string();

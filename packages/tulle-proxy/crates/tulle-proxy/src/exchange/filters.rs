@@ -24,11 +24,10 @@ use tulle_policy::{CorsPolicy, Fault, FilterOverride, LocalRateLimit, Rbac};
 use tulle_route::{RouteAction, Selected};
 use tulle_token::RemoteKeys;
 
-use super::authorize;
 use super::record::Record;
 use super::reply::Reply;
 use super::tokens::{self, Patience};
-use super::{Exchange, Failed};
+use super::{Exchange, Failed, authorize, remote_limit};
 use crate::serve::access;
 use crate::worker::clock::Clock;
 
@@ -50,6 +49,8 @@ pub enum Step {
     Keys(Keys),
     /// Ask an external authorizer.
     Authorize(authorize::Asking),
+    /// Ask a rate-limit service.
+    Count(remote_limit::Asking),
     /// Find the route anew: what decides on it has changed.
     Reroute,
     Answer(Reply),
@@ -69,6 +70,8 @@ pub struct Edits {
     /// Fields that an authorizer wants in the response.
     pub set: Vec<(String, Vec<u8>)>,
     pub append: Vec<(String, Vec<u8>)>,
+    /// The most bytes of the body in a second.
+    pub throughput: Option<u64>,
     /// Counts as a fault while the request runs.
     fault: Option<Active>,
     running: Option<Running>,
@@ -121,6 +124,10 @@ fn pass(x: &mut Exchange<'_>, selected: Option<&Selected<'_>>, progress: &mut Pr
                 Some(FilterOverride::LocalRateLimit(settings)) => rate_limit(x, settings, selected),
                 _ => rate_limit(x, &own.settings, selected),
             },
+            HttpFilter::RateLimiter(own) => match said(&own.name) {
+                Some(FilterOverride::Off) => None,
+                said => remote_limit::begin(x, &own.settings, said, selected),
+            },
             HttpFilter::Tokens(own) => match said(&own.name) {
                 Some(FilterOverride::Off) => None,
                 said => {
@@ -159,7 +166,7 @@ fn pass(x: &mut Exchange<'_>, selected: Option<&Selected<'_>>, progress: &mut Pr
     Step::Through
 }
 
-fn forwards(selected: Option<&Selected<'_>>) -> bool {
+pub fn forwards(selected: Option<&Selected<'_>>) -> bool {
     selected.is_some_and(|selected| matches!(selected.action(), RouteAction::Forward(_)))
 }
 
@@ -187,7 +194,7 @@ fn rbac(x: &mut Exchange<'_>, settings: &Rbac) -> Option<Step> {
     Some(Step::Answer(Reply { details: Cow::Owned(verdict.details()), ..reply }))
 }
 
-fn client_ip(x: &Exchange<'_>) -> IpAddr {
+pub fn client_ip(x: &Exchange<'_>) -> IpAddr {
     x.record.remote.unwrap_or(x.client.peer.ip())
 }
 
@@ -205,6 +212,12 @@ fn fault(
     let (sheet, stats) = (&x.worker.metrics.sheet, &x.client.http);
     if !progress.held {
         progress.held = true;
+        if let Some(rate) = settings.throughput(request, x.worker.random())
+            && counts_as_fault(&mut x.record, settings)
+        {
+            sheet.inc(stats.fault_response_rl_injected);
+            x.record.edits.get_or_insert_default().throughput = Some(rate);
+        }
         if let Some(length) = settings.delay(request, x.worker.random())
             && counts_as_fault(&mut x.record, settings)
         {
@@ -305,7 +318,7 @@ fn rate_limit(x: &mut Exchange<'_>, settings: &Arc<LocalRateLimit>, selected: Op
 }
 
 /// The rate-limit slots of the request's route and virtual host.
-fn slots<'r>(selected: Option<&Selected<'r>>) -> Slots<'r> {
+pub fn slots<'r>(selected: Option<&Selected<'r>>) -> Slots<'r> {
     match selected.map(|selected| (&selected.route.action, selected.host)) {
         Some((RouteAction::Forward(action), host)) => {
             Slots { route: &action.rate_limits, host: &host.rate_limits, mode: action.host_rate_limits }
@@ -361,8 +374,13 @@ pub async fn fetched(x: &mut Exchange<'_>, down: &mut Side, keys: Keys) -> Resul
 
 /// Ends when the client does.
 pub async fn gone(x: &mut Exchange<'_>, down: &mut Side) -> Failed {
-    std::future::poll_fn(|cx| if down.read_ended() { down.poll_gone(cx) } else { Poll::Pending }).await;
+    left(down).await;
     super::attempt::client_left(x, down)
+}
+
+/// The same, without a word on it.
+pub async fn left(down: &mut Side) {
+    std::future::poll_fn(|cx| if down.read_ended() { down.poll_gone(cx) } else { Poll::Pending }).await;
 }
 
 /// Adds to the response's head what the filters that saw the request have to say.

@@ -21,6 +21,9 @@ use crate::worker::Target;
 use crate::worker::alarm::earlier;
 use crate::worker::dynamic::Named;
 
+/// Tells a caller that retries are used up on the way to the failure.
+pub const RETRIED: &[u8] = b"x-tulle-retried";
+
 /// What is fixed for all attempts of a request.
 pub struct Plan<'c> {
     pub target: Rc<Target>,
@@ -317,14 +320,17 @@ fn outcome(x: &Exchange<'_>, result: &Tried, (policy, state): (&RetryPolicy, &Re
     match result {
         Tried::Reset(reset) => Outcome::Reset { reason: reset.reason, request_sent: reset.sent },
         Tried::Answered(_) => {
-            let headers = &x.heads.response.headers;
+            let (status, headers) = (x.heads.response.status, &x.heads.response.headers);
             let limited = policy.rate_limited.as_ref();
+            let grpc_status = headers.known(Known::GrpcStatus).and_then(super::number);
+            let failed = status >= 400 || grpc_status.is_some_and(|code| code != 0);
             Outcome::Response {
-                status: x.heads.response.status,
-                grpc_status: headers.known(Known::GrpcStatus).and_then(super::number),
+                status,
+                grpc_status,
                 come_back_in: limited.and_then(|limited| limited.asked(headers, x.worker.clock.wall())),
                 retriable_header: state.has_retriable_header(policy, headers),
                 rate_limited: headers.contains(b"x-envoy-ratelimited"),
+                retried: failed && headers.contains(RETRIED),
             }
         }
     }
@@ -351,15 +357,23 @@ fn decide(
             _ => {
                 x.worker.metrics.sheet.inc(stats.upstream_rq_retry_overflow);
                 x.record.flags.insert(ResponseFlags::UPSTREAM_OVERFLOW);
+                x.record.retried = tells_retried(plan);
                 (Decision::Final, None)
             }
         },
         Decision::LimitExceeded => {
             x.worker.metrics.sheet.inc(stats.upstream_rq_retry_limit_exceeded);
+            x.record.retried = tells_retried(plan);
             (decision, None)
         }
         Decision::Final => (decision, None),
     }
+}
+
+/// Where a cluster has a retry budget of its own, callers are told when it is used up: of several hops that would all
+/// retry the one nearest to the failure does.
+fn tells_retried(plan: &Plan<'_>) -> bool {
+    plan.target.upstream.config_ref().own.as_ref().is_some_and(|own| own.retry_rate.is_some())
 }
 
 fn within_budget(x: &Exchange<'_>, plan: &Plan<'_>) -> bool {
@@ -440,11 +454,14 @@ fn withdraw(x: &Exchange<'_>, plan: &Plan<'_>, host: &tulle_balance::Host) {
 }
 
 fn reply_to(x: &mut Exchange<'_>, reset: Reset) -> Reply {
-    let reply = match reset.reason {
+    let mut reply = match reset.reason {
         ResetReason::GlobalTimeout => Reply::request_timeout(),
         ResetReason::PerTryTimeout => Reply::per_try_timeout(),
         _ => Reply::reset(&reset, x.record.attempts > 1),
     };
     x.record.transport_failure = reset.transport_failure;
+    if x.record.retried {
+        reply.headers.push((RETRIED.to_vec(), b"true".to_vec()));
+    }
     reply
 }

@@ -131,6 +131,31 @@ pub struct Answered {
     pub trailers: Option<Box<Headers>>,
 }
 
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missed {
+    /// Not in time.
+    Late,
+    /// Nobody could be asked, or what came was no answer.
+    Unanswered,
+}
+
+/// Asks the cluster of this name, as [`ask`] does, for no longer than its time.
+pub async fn ask_cluster(
+    worker: &Rc<Worker>,
+    (cluster, timeout): (&str, Option<Duration>),
+    (head, body): (&RequestHead, Vec<Piece>),
+    keep: usize,
+) -> Result<Answered, Missed> {
+    let target = worker.target(cluster).ok_or(Missed::Unanswered)?;
+    let asking = ask(worker, &target, head, body, keep);
+    let answered = match timeout {
+        Some(limit) => tokio::time::timeout(limit, asking).await.map_err(|_| Missed::Late)?,
+        None => asking.await,
+    };
+    answered.ok_or(Missed::Unanswered)
+}
+
 /// One request of our own, by the cluster's limits: sent, its answer read; of the body up to `keep` bytes are kept, and
 /// with any kept a longer one is an error. `None` when there is no answer; the cluster's counters tell.
 pub async fn ask(

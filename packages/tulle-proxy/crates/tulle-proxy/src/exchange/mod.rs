@@ -6,12 +6,14 @@ pub mod deliver;
 pub mod filters;
 pub mod finish;
 pub mod forward;
+pub mod grpc;
 pub mod guarded;
 pub mod mirror;
 pub mod outgoing;
 pub mod prepare;
 pub mod record;
 pub mod remote;
+pub mod remote_limit;
 pub mod reply;
 pub mod tokens;
 pub mod tunnel;
@@ -119,6 +121,12 @@ pub fn log_malformed(mut x: Exchange<'_>, details: &'static str) {
 async fn steps(x: &mut Exchange<'_>, down: &mut Side) -> Result<Ending, Failed> {
     x.record.grpc = x.heads.request.is_grpc();
     x.record.request_head_bytes = x.heads.request.headers.byte_size() as u64;
+    if let Some(overload) = &x.worker.overload
+        && overload.refuses_request(|| x.worker.random())
+    {
+        x.worker.metrics.sheet.inc(x.client.http.downstream_rq_overload_close);
+        return Err(Reply::overloaded().into());
+    }
     prepare::prepare(x.hcm, x.client, &mut x.heads.request, &mut x.worker.rng.borrow_mut())?;
     x.record.remote = remote::told(&x.hcm.forwarding, &x.heads.request);
     trace(x);
@@ -135,6 +143,11 @@ async fn steps(x: &mut Exchange<'_>, down: &mut Side) -> Result<Ending, Failed> 
                 authorize::Verdict::Changed => selected = route(x, &routes),
                 authorize::Verdict::Refused(reply) => return answer_filtered(x, down, selected.as_ref(), reply).await,
             },
+            Step::Count(asking) => {
+                if let Some(reply) = Box::pin(remote_limit::ask(x, down, asking)).await? {
+                    return answer_filtered(x, down, selected.as_ref(), reply).await;
+                }
+            }
             Step::Reroute => selected = route(x, &routes),
             Step::Answer(reply) => return answer_filtered(x, down, selected.as_ref(), reply).await,
         }
@@ -293,13 +306,22 @@ pub fn number(value: &[u8]) -> Option<u16> {
 /// How an h1 connection goes on after this response.
 pub fn response_fate(x: &Exchange<'_>) -> Fate {
     let request = &x.heads.request;
-    if request.close || x.last == LastOnConnection::Yes || x.worker.drain.is_draining() {
+    if request.close || x.last == LastOnConnection::Yes || x.worker.drain.is_draining() || overload_ends(x) {
         Fate::Close
     } else if request.version == Version::Http10 {
         Fate::KeepAlive
     } else {
         Fate::Keep
     }
+}
+
+/// Whether the connection ends because there is too much to do.
+fn overload_ends(x: &Exchange<'_>) -> bool {
+    let ends = x.worker.overload.as_ref().is_some_and(|overload| overload.ends_connection(|| x.worker.random()));
+    if ends {
+        x.worker.metrics.sheet.inc(x.client.http.downstream_cx_overload_disable_keepalive);
+    }
+    ends
 }
 
 /// The fields that every response gets: `server`, `date`, and the request's id where that is asked for.

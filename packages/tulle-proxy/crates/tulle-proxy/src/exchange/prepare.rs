@@ -319,11 +319,11 @@ fn drop_internal(head: &mut RequestHead, caller: Caller) {
     head.headers.remove_where(|known, name, _| {
         known == Known::Internal
             && (INTERNAL.contains(&name)
+                || name == b"x-envoy-internal"
                 || (edge
                     && matches!(
                         name,
-                        b"x-envoy-internal"
-                            | b"x-envoy-decorator-operation"
+                        b"x-envoy-decorator-operation"
                             | b"x-envoy-downstream-service-cluster"
                             | b"x-envoy-downstream-service-node"
                     )))

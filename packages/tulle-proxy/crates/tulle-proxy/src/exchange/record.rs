@@ -29,6 +29,8 @@ pub struct Record {
     pub request_head_bytes: u64,
     pub response_head_bytes: u64,
     pub attempts: u32,
+    /// No more retries are made although the last attempt failed, and the caller is told so.
+    pub retried: bool,
     pub target: Option<Rc<Target>>,
     /// The client behind other proxies, where one is told and trusted.
     pub remote: Option<IpAddr>,
@@ -62,6 +64,7 @@ impl Record {
             request_head_bytes: 0,
             response_head_bytes: 0,
             attempts: 0,
+            retried: false,
             target: None,
             remote: None,
             cluster: None,

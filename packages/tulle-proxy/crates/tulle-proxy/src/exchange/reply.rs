@@ -127,6 +127,11 @@ impl Reply {
         Reply::new(408, "stream timeout", "stream_idle_timeout", flags).closing()
     }
 
+    /// The process has too much to do.
+    pub fn overloaded() -> Reply {
+        Reply::new(503, "envoy overloaded", "overload", ResponseFlags::NONE)
+    }
+
     pub fn upgrade_refused() -> Reply {
         Reply::new(403, "", "upgrade_failed", ResponseFlags::NONE)
     }

@@ -47,7 +47,8 @@ pub async fn serve(worker: &Rc<Worker>, client: Rc<Client>, hcm: Arc<Hcm>, strea
     while let Some(stream) = std::future::poll_fn(|cx| life.poll(cx, &hall, &link)).await {
         life.served += 1;
         let outdated = hall.client.outdated(worker);
-        if hall.hcm.max_requests_per_connection.is_some_and(|max| life.served >= max) || outdated {
+        let overloaded = worker.overload.as_ref().is_some_and(|overload| overload.ends_connection(|| worker.random()));
+        if hall.hcm.max_requests_per_connection.is_some_and(|max| life.served >= max) || outdated || overloaded {
             link.shutdown();
         }
         match if outdated { hall.client.manager(worker) } else { Manager::Same } {

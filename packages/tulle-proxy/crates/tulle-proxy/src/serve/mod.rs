@@ -22,6 +22,7 @@ use tulle_telemetry::istio::PeerRef;
 
 use crate::worker::Worker;
 use crate::worker::drain::Present;
+use crate::worker::overload::Entered;
 use crate::worker::peers::Connected;
 use tls::TlsFacts;
 
@@ -86,10 +87,11 @@ impl Client {
 
 /// Takes a connection; called by the listener for each.
 pub fn accepted(worker: &Rc<Worker>, accepted: Accepted) {
+    let Ok(entered) = admitted(worker, &accepted.listener) else { return };
     let worker = worker.clone();
     let (peers, connected) = (worker.peers.clone(), worker.peers.enter());
     let slot = connected.slot;
-    let task = tokio::task::spawn_local(async move { connection(worker, accepted, connected).await });
+    let task = tokio::task::spawn_local(async move { connection(worker, accepted, (connected, entered)).await });
     peers.served_by(slot, task.abort_handle());
 }
 
@@ -115,7 +117,25 @@ impl Drop for Active {
     }
 }
 
-async fn connection(worker: Rc<Worker>, accepted: Accepted, connected: Connected) {
+/// One connection too many: it is closed as it came.
+struct TooMany;
+
+/// Whether the overload manager lets a connection in, and counts it.
+fn admitted(worker: &Worker, listener: &Listener) -> Result<Option<Entered>, TooMany> {
+    let Some(overload) = &worker.overload else { return Ok(None) };
+    let stats = worker.metrics.listener(&listener.stat_prefix);
+    if overload.rejects_connection(|| worker.random()) {
+        worker.metrics.sheet.inc(stats.downstream_cx_overload_reject);
+        return Err(TooMany);
+    }
+    let entered = overload.enter();
+    if entered.is_none() {
+        worker.metrics.sheet.inc(stats.downstream_global_cx_overflow);
+    }
+    entered.map(Some).ok_or(TooMany)
+}
+
+async fn connection(worker: Rc<Worker>, accepted: Accepted, (connected, _entered): (Connected, Option<Entered>)) {
     let Accepted { stream, peer, local, listener } = accepted;
     let present = worker.drain.enter();
     let _active = Active::new(worker.clone(), listener.clone());

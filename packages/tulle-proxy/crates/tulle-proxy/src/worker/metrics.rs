@@ -7,7 +7,7 @@ use tulle_config::{Cluster, Node};
 use tulle_core::hash::FastMap;
 use tulle_core::metadata::{Struct, Value};
 use tulle_core::{PeerIdentity, Str};
-use tulle_telemetry::envoy::{ClusterStats, HttpStats, ListenerStats};
+use tulle_telemetry::envoy::{ClusterStats, HttpStats, ListenerStats, RateLimitStats};
 use tulle_telemetry::istio::{ConnectionKey, ConnectionSeries, PeerRef, ServiceRef};
 use tulle_telemetry::{IstioMetrics, PeerLabels, Registry, RequestKey, RequestSample, ServiceLabels, Sheet};
 
@@ -26,6 +26,7 @@ pub struct Metrics {
     endpoints: RefCell<FastMap<Str, PeerRef>>,
     http: RefCell<FastMap<Str, HttpStats>>,
     listeners: RefCell<FastMap<Str, ListenerStats>>,
+    rate_limits: RefCell<FastMap<Str, RateLimitStats>>,
     /// This workload.
     pub own: PeerRef,
     pub unknown: PeerRef,
@@ -46,6 +47,7 @@ impl Metrics {
             endpoints: RefCell::default(),
             http: RefCell::default(),
             listeners: RefCell::default(),
+            rate_limits: RefCell::default(),
             own,
             unknown,
             no_service,
@@ -89,6 +91,12 @@ impl Metrics {
             return *found;
         }
         *known.entry(stat_prefix.clone()).or_insert_with(|| ListenerStats::resolve(&self.registry, stat_prefix))
+    }
+
+    /// Of the requests to a cluster that a rate-limit service was asked about.
+    pub fn rate_limits(&self, cluster: &Cluster) -> RateLimitStats {
+        let resolve = || RateLimitStats::resolve(&self.registry, &cluster.stat_name);
+        *self.rate_limits.borrow_mut().entry(cluster.name.clone()).or_insert_with(resolve)
     }
 
     pub fn request(&self, key: &RequestKey, sample: &RequestSample) {

@@ -1,4 +1,5 @@
-//! One worker: the state of a thread that serves. Nothing here is shared with another thread, so nothing is locked.
+//! One worker: the state of a thread that serves. Nothing on the data path is locked; what limits hold for the whole
+//! process is counted in atomics.
 
 pub mod alarm;
 pub mod clock;
@@ -9,6 +10,7 @@ pub mod hosts;
 pub mod keys;
 pub mod logs;
 pub mod metrics;
+pub mod overload;
 pub mod peers;
 pub mod target;
 pub mod threads;
@@ -34,6 +36,7 @@ use dynamic::Dynamic;
 use hosts::{HostBook, Known};
 use logs::Logs;
 use metrics::Metrics;
+use overload::Overload;
 use peers::Peers;
 use target::endpoints_of;
 use tls::TlsCache;
@@ -51,6 +54,8 @@ pub struct Worker {
     pub tls: Rc<TlsCache>,
     pub hosts: Arc<HostBook>,
     pub keys: keys::WorkerKeys,
+    /// `None`: nothing is shed.
+    pub overload: Option<Arc<Overload>>,
     known: RefCell<Known>,
     config: RefCell<Arc<Config>>,
     targets: RefCell<FastMap<Str, Rc<Target>>>,
@@ -74,7 +79,8 @@ impl Worker {
         let config = launch.store.load();
         let tls = Rc::new(TlsCache::new(launch.contexts.clone(), &config));
         let ticking = clock.clone();
-        let shared = Shared { dialer: tls.clone(), clock: Rc::new(move || ticking.now()) };
+        let shared =
+            Shared { dialer: tls.clone(), clock: Rc::new(move || ticking.now()), breakers: launch.breakers.clone() };
         Rc::new(Worker {
             clock,
             rng: RefCell::new(Rng::seeded(seed)),
@@ -85,6 +91,7 @@ impl Worker {
             tls,
             hosts: launch.hosts.clone(),
             keys: keys::WorkerKeys::default(),
+            overload: launch.overload.clone(),
             known: RefCell::new(launch.hosts.known()),
             config: RefCell::new(config),
             targets: RefCell::default(),

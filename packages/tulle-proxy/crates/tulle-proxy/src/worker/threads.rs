@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tulle_config::store::Generation;
 use tulle_config::{ConfigStore, Node};
+use tulle_connect::Breakers;
 use tulle_core::Str;
 use tulle_identity::TlsContexts;
 use tulle_listen::ListenerSet;
@@ -21,6 +22,7 @@ use super::Worker;
 use super::clock;
 use super::hosts::HostBook;
 use super::keys::KeyBook;
+use super::overload::Overload;
 use crate::serve;
 
 /// How often pools are looked over.
@@ -36,6 +38,8 @@ pub struct Launch {
     pub contexts: Arc<TlsContexts>,
     pub node: Node,
     pub hosts: Arc<HostBook>,
+    pub breakers: Arc<Breakers>,
+    pub overload: Option<Arc<Overload>>,
     /// The cluster of the proxies like this one, for zone-aware routing.
     pub local_cluster: Option<Str>,
     pub keys: Arc<KeyBook>,
@@ -149,6 +153,13 @@ impl Status {
     }
 }
 
+/// Whether listeners are to rest, when that has changed; `None` when it never will.
+async fn changed(rest: &mut Option<watch::Receiver<bool>>) -> Option<bool> {
+    let rest = rest.as_mut()?;
+    rest.changed().await.ok()?;
+    Some(*rest.borrow_and_update())
+}
+
 struct Life {
     launch: Launch,
     wake: Arc<Notify>,
@@ -185,6 +196,8 @@ impl Life {
         hosts.mark_changed();
         let mut keys = self.launch.keys.subscribe();
         keys.mark_changed();
+        let mut rest = self.launch.overload.as_ref().map(|overload| overload.rest());
+        rest.iter_mut().for_each(watch::Receiver::mark_changed);
         let mut sweep = tokio::time::interval(SWEEP);
         let limit = loop {
             tokio::select! {
@@ -199,6 +212,7 @@ impl Life {
                     worker.learn(known);
                 }
                 Ok(()) = keys.changed() => worker.keys.learn(keys.borrow_and_update().clone()),
+                Some(resting) = changed(&mut rest) => listeners.rest(resting),
                 _ = sweep.tick() => worker.sweep(),
                 limit = told.wait_for(Option::is_some) => {
                     break limit.map_or(None, |limit| *limit).unwrap_or_default();

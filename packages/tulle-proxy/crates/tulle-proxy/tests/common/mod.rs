@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tulle_config::ConfigStore;
+use tulle_connect::Breakers;
 use tulle_identity::TlsContexts;
 use tulle_proxy::worker::{Launch, Workers};
 use tulle_telemetry::Registry;
@@ -26,6 +27,8 @@ impl Proxy {
             contexts: Arc::new(TlsContexts::new(Arc::default())),
             node: loaded.bootstrap.node.clone(),
             hosts: Arc::default(),
+            breakers: Arc::new(Breakers::for_workers(1)),
+            overload: None,
             keys: Arc::default(),
             principal: None,
             started: Instant::now(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use envoy_types::pb::envoy::config::endpoint::v3 as endpoint_pb;
-use tulle_balance::{Endpoint, EndpointMetadata, EndpointSet, Health, LocalityEndpoints};
+use tulle_balance::{CheckAt, Endpoint, EndpointMetadata, EndpointSet, Health, LocalityEndpoints};
 use tulle_core::{FractionalPercent, Str};
 
 use super::address::{Names, address};
@@ -102,9 +102,13 @@ fn endpoint(cx: &mut Cx, message: endpoint_pb::LbEndpoint, names: Names, shared:
         additional_addresses,
         observability_name,
     } = host;
-    without_effect!(cx; health_check_config, additional_addresses, observability_name);
+    without_effect!(cx; additional_addresses, observability_name);
     let place = cx.required("endpoint.address", place)?;
-    let metadata = cx.field("metadata", |cx| endpoint_metadata(cx, metadata));
+    let mut metadata = cx.field("metadata", |cx| endpoint_metadata(cx, metadata));
+    metadata.check = match health_check_config {
+        Some(config) => Some(Box::new(cx.field("endpoint.health_check_config", |cx| check_at(cx, config))?)),
+        None => None,
+    };
     let metadata =
         shared.borrow_mut().entry(metadata).or_insert_with_key(|metadata| Arc::new(metadata.clone())).clone();
     let weight = uint(load_balancing_weight).unwrap_or(1);
@@ -127,5 +131,23 @@ fn health(cx: &mut Cx, value: i32) -> Option<Health> {
         HealthStatus::Degraded => Health::Degraded,
         HealthStatus::Draining => Health::Draining,
         HealthStatus::Unhealthy | HealthStatus::Timeout => Health::Unhealthy,
+    })
+}
+
+fn check_at(cx: &mut Cx, message: endpoint_pb::endpoint::HealthCheckConfig) -> Option<CheckAt> {
+    let endpoint_pb::endpoint::HealthCheckConfig { port_value, hostname, address: place, disable_active_health_check } =
+        message;
+    let port = u16::try_from(port_value).ok();
+    if port.is_none() {
+        cx.error_at("port_value", "must be at most 65535");
+    }
+    Some(CheckAt {
+        port: port.filter(|port| *port > 0),
+        address: match place {
+            Some(place) => Some(cx.field("address", |cx| address(cx, Some(place), Names::Refused))?),
+            None => None,
+        },
+        hostname: optional(cx, &hostname),
+        disabled: disable_active_health_check,
     })
 }

@@ -37,8 +37,7 @@ pub fn health_check(cx: &mut Cx, message: core_pb::HealthCheck) -> Option<Health
         health_checker,
     } = message;
     refuse!(cx; alt_port, tls_options, transport_socket_match_criteria);
-    without_effect!(cx; interval_jitter_percent, no_traffic_healthy_interval, unhealthy_edge_interval, healthy_edge_interval,
-        event_log_path, event_logger, event_service, always_log_health_check_failures,
+    without_effect!(cx; event_log_path, event_logger, event_service, always_log_health_check_failures,
         always_log_health_check_success);
     let timeout = cx.required("timeout", timeout).and_then(|timeout| cx.duration("timeout", Some(timeout)));
     let interval = cx.required("interval", interval).and_then(|interval| cx.duration("interval", Some(interval)));
@@ -54,13 +53,21 @@ pub fn health_check(cx: &mut Cx, message: core_pb::HealthCheck) -> Option<Health
         }
     };
     let interval = interval?;
+    let no_traffic = cx.duration("no_traffic_interval", no_traffic_interval).unwrap_or(Duration::from_secs(60));
+    let unhealthy = cx.duration("unhealthy_interval", unhealthy_interval).unwrap_or(interval);
     Some(HealthCheck {
         timeout: timeout?,
         interval,
         interval_jitter: cx.duration("interval_jitter", interval_jitter).unwrap_or_default(),
         initial_jitter: cx.duration("initial_jitter", initial_jitter).unwrap_or_default(),
-        no_traffic_interval: cx.duration("no_traffic_interval", no_traffic_interval).unwrap_or(Duration::from_secs(60)),
-        unhealthy_interval: cx.duration("unhealthy_interval", unhealthy_interval).unwrap_or(interval),
+        interval_jitter_percent,
+        no_traffic_interval: no_traffic,
+        no_traffic_healthy_interval: cx
+            .duration("no_traffic_healthy_interval", no_traffic_healthy_interval)
+            .unwrap_or(no_traffic),
+        unhealthy_interval: unhealthy,
+        unhealthy_edge_interval: cx.duration("unhealthy_edge_interval", unhealthy_edge_interval).unwrap_or(unhealthy),
+        healthy_edge_interval: cx.duration("healthy_edge_interval", healthy_edge_interval).unwrap_or(interval),
         unhealthy_threshold: unhealthy_threshold?,
         healthy_threshold: healthy_threshold?,
         reuse_connection: truth(reuse_connection, true),

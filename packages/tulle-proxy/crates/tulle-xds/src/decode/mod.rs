@@ -137,7 +137,7 @@ pub(crate) mod statics {
     pub(crate) use super::address::{Names, address};
     pub(crate) use super::cluster::{cluster, require_ads};
     pub(crate) use super::common::{locality, struct_to_map};
-    pub(crate) use super::cx::{refuse, without_effect};
+    pub(crate) use super::cx::{refuse, type_name, without_effect};
     pub(crate) use super::listener::listener;
     pub(crate) use super::tls::secret;
 }

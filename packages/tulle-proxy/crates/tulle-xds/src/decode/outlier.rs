@@ -158,7 +158,6 @@ fn limits(cx: &mut Cx, message: cluster_pb::circuit_breakers::Thresholds) -> Opt
         track_remaining,
         max_connection_pools,
     } = message;
-    without_effect!(cx; track_remaining);
     let defaults = BreakerLimits::default();
     let priority = match cx.enumeration::<RoutingPriority>("priority", priority)? {
         RoutingPriority::Default => Priority::Default,
@@ -171,6 +170,7 @@ fn limits(cx: &mut Cx, message: cluster_pb::circuit_breakers::Thresholds) -> Opt
         max_retries: uint(max_retries).unwrap_or(defaults.max_retries),
         retry_budget: retry_budget.map(|budget| cx.field("retry_budget", |cx| retry_budget_of(cx, budget))),
         max_connection_pools: uint(max_connection_pools),
+        track_remaining,
     };
     Some((priority, limits))
 }

@@ -15,7 +15,7 @@ use tulle_telemetry::envoy::ClusterStats;
 
 use super::Task;
 use super::probe::Probe;
-use super::verdict::{Finding, Traffic, Verdict};
+use super::verdict::{Finding, Traffic, Verdict, together};
 use crate::worker::hosts::Check;
 
 /// What all checks need.
@@ -27,8 +27,15 @@ pub struct Means {
 
 struct Checked {
     endpoint: Endpoint,
-    verdict: Rc<RefCell<Verdict>>,
-    _task: Task,
+    /// One for each kind of check that the cluster has.
+    verdicts: Vec<Rc<RefCell<Verdict>>>,
+    _tasks: Vec<Task>,
+}
+
+impl Checked {
+    fn standing(&self) -> Check {
+        together(self.verdicts.iter().map(|verdict| verdict.borrow().check()))
+    }
 }
 
 #[derive(Default)]
@@ -49,17 +56,18 @@ impl Checks {
     ) {
         let same = self.cluster.replace(cluster.clone()).is_some_and(|old| checked_alike(&old, cluster));
         let mut before = std::mem::take(&mut self.hosts);
-        // Envoy takes one checker per cluster.
-        let Some(settings) = cluster.health_checks.first() else { return };
-        let start = Start { means, cluster, settings: Rc::new(settings.clone()), tell };
+        if cluster.health_checks.is_empty() {
+            return;
+        }
+        let start = Start { means, cluster, tell };
         for endpoint in endpoints.localities.iter().flat_map(|locality| locality.endpoints.iter()) {
             let earlier = before.remove(&endpoint.address);
             let stays = earlier.as_ref().is_some_and(|old| same && old.endpoint.metadata == endpoint.metadata);
             let checked = match earlier {
                 Some(old) if stays => old,
                 earlier => {
-                    let standing = earlier.map(|old| old.verdict.borrow().check()).unwrap_or_default();
-                    start.begin(endpoint, standing, rng.next_u64())
+                    let standing = earlier.map(|old| old.standing()).unwrap_or_default();
+                    start.begin(endpoint, standing, rng)
                 }
             };
             self.hosts.insert(endpoint.address.clone(), checked);
@@ -68,18 +76,18 @@ impl Checks {
 
     /// How every host stands.
     pub fn standing(&self) -> HashMap<Address, Check> {
-        self.hosts.iter().map(|(address, host)| (address.clone(), host.verdict.borrow().check())).collect()
+        self.hosts.iter().map(|(address, host)| (address.clone(), host.standing())).collect()
     }
 
     /// Every host has been checked at least once.
     pub fn complete(&self) -> bool {
-        self.hosts.values().all(|host| host.verdict.borrow().check() != Check::Pending)
+        self.hosts.values().all(|host| host.standing() != Check::Pending)
     }
 
     /// Takes a host out until its checks pass again.
     pub fn withdraw(&self, host: &Address) {
         if let Some(checked) = self.hosts.get(host) {
-            checked.verdict.borrow_mut().withdraw();
+            checked.verdicts.iter().for_each(|verdict| verdict.borrow_mut().withdraw());
         }
     }
 }
@@ -88,30 +96,34 @@ impl Checks {
 struct Start<'a> {
     means: &'a Means,
     cluster: &'a Arc<Cluster>,
-    settings: Rc<HealthCheck>,
     tell: &'a Rc<dyn Fn()>,
 }
 
 impl Start<'_> {
-    fn begin(&self, endpoint: &Endpoint, standing: Check, seed: u64) -> Checked {
-        let verdict = Rc::new(RefCell::new(Verdict::from(standing)));
+    fn begin(&self, endpoint: &Endpoint, standing: Check, rng: &mut Rng) -> Checked {
+        let (mut verdicts, mut tasks) = (Vec::new(), Vec::new());
+        let unasked = endpoint.metadata.check.as_ref().is_some_and(|check| check.disabled);
+        for settings in self.cluster.health_checks.iter().filter(|_| !unasked) {
+            let verdict = Rc::new(RefCell::new(Verdict::from(standing)));
+            verdicts.push(verdict.clone());
+            let settings = Rc::new(settings.clone());
+            let turn = Turn { settings, verdict, tell: self.tell.clone(), rng: Rng::seeded(rng.next_u64()) };
+            tasks.push(self.task(endpoint, turn));
+        }
+        Checked { endpoint: endpoint.clone(), verdicts, _tasks: tasks }
+    }
+
+    fn task(&self, endpoint: &Endpoint, turn: Turn) -> Task {
         let mut probe = Probe::new(self.means.dialer.clone(), self.cluster.clone(), endpoint.clone());
-        let turn = Turn {
-            settings: self.settings.clone(),
-            verdict: verdict.clone(),
-            tell: self.tell.clone(),
-            rng: Rng::seeded(seed),
-        };
         let stats = ClusterStats::resolve(&self.means.registry, &self.cluster.stat_name);
         let registry = self.means.registry.clone();
-        let task = tokio::task::spawn_local(async move {
+        Task(tokio::task::spawn_local(async move {
             let traffic = || match registry.value(stats.upstream_cx_total) {
                 0 => Traffic::None,
                 _ => Traffic::Some,
             };
             turn.run(async |settings: &HealthCheck| probe.run(settings).await, traffic).await;
-        });
-        Checked { endpoint: endpoint.clone(), verdict, _task: Task(task) }
+        }))
     }
 }
 
@@ -175,12 +187,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_host_that_stops_answering_is_out_after_three_checks_and_back_after_two() {
-        let dead = |at| if (12..22).contains(&at) { Finding::Unreachable } else { Finding::Passed };
-        // Checks at 0, 5, 10, then 15, 20 fail; 25 passes: never three in a row.
+        let dead = |at| if (12..20).contains(&at) { Finding::Unreachable } else { Finding::Passed };
+        // Checks at 0, 5, 10, then 15 and 18 fail; 21 passes: never three in a row.
         assert_eq!(changes(60, dead, Traffic::Some).await, [(0, Check::Passing)]);
         let dead = |at| if (12..30).contains(&at) { Finding::Unreachable } else { Finding::Passed };
-        // 15, 20 and 25 fail; from then on every 2 s: 27 and 29 fail, 31 and 33 pass.
-        let expected = [(0, Check::Passing), (25, Check::Failing), (33, Check::Passing)];
+        // 15, 18 and 21 fail; from then on every 2 s until 31 passes, and 4 s later the next.
+        let expected = [(0, Check::Passing), (21, Check::Failing), (35, Check::Passing)];
         assert_eq!(changes(60, dead, Traffic::Some).await, expected);
     }
 

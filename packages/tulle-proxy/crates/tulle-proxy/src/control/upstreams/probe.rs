@@ -14,6 +14,7 @@ use tulle_config::Cluster;
 use tulle_config::cluster::{HealthCheck, HealthChecker};
 use tulle_connect::Dialer;
 use tulle_connect::dial::dial;
+use tulle_core::{Address, Str};
 use tulle_http::Stream;
 
 use super::verdict::Finding;
@@ -58,7 +59,7 @@ struct Ask {
 
 impl Probe {
     pub fn new(dialer: Rc<dyn Dialer>, cluster: Arc<Cluster>, endpoint: Endpoint) -> Probe {
-        Probe { dialer, cluster, endpoint, kept: None }
+        Probe { dialer, cluster, endpoint: asked_at(endpoint), kept: None }
     }
 
     /// Checks once, within the settings' time.
@@ -91,7 +92,7 @@ impl Probe {
             Session::Http2 { send, ended } => {
                 let finding = match checker {
                     HealthChecker::Grpc { service, authority } => {
-                        grpc(&send, service, authority.as_ref().unwrap_or(&self.cluster.name)).await?
+                        grpc(&send, service, self.host(authority.as_ref())).await?
                     }
                     http => self.http2(&send, http).await?,
                 };
@@ -145,7 +146,12 @@ impl Probe {
         Ok(finding)
     }
 
-    /// As Envoy asks: the cluster's name stands in for a host.
+    /// Whom a check asks for: the endpoint may say so, then the check; the cluster's name stands in for both.
+    fn host<'p>(&'p self, own: Option<&'p Str>) -> &'p str {
+        let by_endpoint = self.endpoint.metadata.check.as_ref().and_then(|check| check.hostname.as_ref());
+        by_endpoint.or(own).unwrap_or(&self.cluster.name)
+    }
+
     fn request(&self, checker: &HealthChecker) -> Result<Ask, Lost> {
         let HealthChecker::Http { host, path, method, request_headers, .. } = checker else { return Err(Lost) };
         let mut headers = HeaderMap::new();
@@ -153,14 +159,25 @@ impl Probe {
         for (name, value) in request_headers {
             headers.append(HeaderName::from_bytes(name.as_bytes())?, value.parse()?);
         }
-        let host = host.as_ref().unwrap_or(&self.cluster.name);
         Ok(Ask {
-            host: host.to_string(),
+            host: self.host(host.as_ref()).to_owned(),
             path: path.to_string(),
             method: Method::from_bytes(method.as_bytes())?,
             headers,
         })
     }
+}
+
+/// The endpoint as checks reach it, where that is elsewhere than requests go.
+fn asked_at(mut endpoint: Endpoint) -> Endpoint {
+    let Some(check) = &endpoint.metadata.check else { return endpoint };
+    let mut address = check.address.clone().unwrap_or_else(|| endpoint.address.clone());
+    if let (Some(port), Some(mut at)) = (check.port, address.socket()) {
+        at.set_port(port);
+        address = Address::Ip(at);
+    }
+    endpoint.address = address;
+    endpoint
 }
 
 impl Session {

@@ -25,12 +25,16 @@ pub struct Verdict {
     check: Check,
     passed: u32,
     failed: u32,
+    /// The last check passed.
+    well: bool,
+    /// It was one of several that a change of the standing takes.
+    pending: bool,
 }
 
 impl Verdict {
     /// Goes on from what was known under an earlier configuration.
     pub fn from(check: Check) -> Verdict {
-        Verdict { check, ..Verdict::default() }
+        Verdict { check, well: check == Check::Passing, ..Verdict::default() }
     }
 
     pub fn check(&self) -> Check {
@@ -39,7 +43,9 @@ impl Verdict {
 
     /// Takes in the result of a check.
     pub fn note(&mut self, finding: Finding, settings: &HealthCheck) {
-        if finding == Finding::Passed {
+        self.well = finding == Finding::Passed;
+        self.pending = false;
+        if self.well {
             self.failed = 0;
             if self.check == Check::Passing {
                 return;
@@ -48,6 +54,8 @@ impl Verdict {
             // The very first check decides alone.
             if self.check == Check::Pending || self.passed >= settings.healthy_threshold {
                 self.check = Check::Passing;
+            } else {
+                self.pending = true;
             }
             return;
         }
@@ -56,6 +64,7 @@ impl Verdict {
         if self.check == Check::Passing {
             self.failed += 1;
             if finding != Finding::Refused && self.failed < settings.unhealthy_threshold {
+                self.pending = true;
                 return;
             }
         }
@@ -69,13 +78,30 @@ impl Verdict {
 
     /// Until the next check.
     pub fn interval(&self, settings: &HealthCheck, traffic: Traffic, rng: &mut Rng) -> Duration {
-        let interval = match (traffic, self.check) {
-            (Traffic::None, _) => settings.no_traffic_interval,
-            (Traffic::Some, Check::Passing) => settings.interval,
-            (Traffic::Some, _) => settings.unhealthy_interval,
+        let interval = match (traffic, self.well, self.pending) {
+            (Traffic::None, true, false) => settings.no_traffic_healthy_interval,
+            (Traffic::None, ..) => settings.no_traffic_interval,
+            (Traffic::Some, true, false) => settings.interval,
+            (Traffic::Some, true, true) => settings.healthy_edge_interval,
+            (Traffic::Some, false, false) => settings.unhealthy_interval,
+            (Traffic::Some, false, true) => settings.unhealthy_edge_interval,
         };
-        interval + settings.interval_jitter.mul_f64(rng.unit())
+        let share = f64::from(settings.interval_jitter_percent) / 100.0;
+        let jitter = interval.mul_f64(share * rng.unit()) + settings.interval_jitter.mul_f64(rng.unit());
+        // Whatever is configured, checks leave room for others.
+        (interval + jitter).max(Duration::from_millis(1))
     }
+}
+
+/// What several kinds of checks say together: a host is well when it passes all of them. It is when there are none.
+pub fn together(checks: impl Iterator<Item = Check>) -> Check {
+    let weight = |check: &Check| match check {
+        Check::Passing => 0,
+        Check::Pending => 1,
+        Check::TimedOut => 2,
+        Check::Failing => 3,
+    };
+    checks.max_by_key(weight).unwrap_or(Check::Passing)
 }
 
 /// Whether the cluster has ever been connected to for a request.
@@ -98,8 +124,12 @@ pub mod tests {
             interval: Duration::from_secs(5),
             interval_jitter: Duration::ZERO,
             initial_jitter: Duration::ZERO,
+            interval_jitter_percent: 0,
             no_traffic_interval: Duration::from_secs(60),
+            no_traffic_healthy_interval: Duration::from_secs(90),
             unhealthy_interval: Duration::from_secs(2),
+            unhealthy_edge_interval: Duration::from_secs(3),
+            healthy_edge_interval: Duration::from_secs(4),
             unhealthy_threshold: 3,
             healthy_threshold: 2,
             reuse_connection: true,
@@ -140,8 +170,42 @@ pub mod tests {
     fn idle_clusters_are_checked_rarely_and_sick_hosts_at_their_own_rate() {
         let mut rng = Rng::seeded(1);
         let mut wait = |check, traffic| Verdict::from(check).interval(&settings(), traffic, &mut rng).as_secs();
-        assert_eq!(wait(Check::Passing, Traffic::None), 60);
+        assert_eq!(wait(Check::Passing, Traffic::None), 90);
+        assert_eq!(wait(Check::TimedOut, Traffic::None), 60);
         assert_eq!(wait(Check::Passing, Traffic::Some), 5);
         assert_eq!(wait(Check::TimedOut, Traffic::Some), 2);
+    }
+
+    #[test]
+    fn what_is_short_of_a_threshold_is_looked_at_again_at_a_rate_of_its_own() {
+        let mut verdict = Verdict::default();
+        let mut rng = Rng::seeded(1);
+        let mut after = |finding| {
+            verdict.note(finding, &settings());
+            verdict.interval(&settings(), Traffic::Some, &mut rng).as_secs()
+        };
+        let findings = [Passed, Unreachable, Unreachable, Timeout, Timeout, Passed, Passed, Passed];
+        assert_eq!(findings.map(&mut after), [5, 3, 3, 2, 2, 4, 5, 5]);
+    }
+
+    #[test]
+    fn jitter_adds_to_an_interval_that_is_never_nothing() {
+        let mut rng = Rng::seeded(1);
+        let none = HealthCheck { unhealthy_interval: Duration::ZERO, ..settings() };
+        assert_eq!(Verdict::default().interval(&none, Traffic::Some, &mut rng), Duration::from_millis(1));
+        let half = HealthCheck { interval_jitter_percent: 50, ..settings() };
+        let waits: Vec<f64> = (0..200)
+            .map(|_| Verdict::from(Check::Passing).interval(&half, Traffic::Some, &mut rng).as_secs_f64())
+            .collect();
+        assert!(waits.iter().all(|wait| (5.0..7.5).contains(wait)) && waits.iter().any(|wait| *wait > 7.0));
+    }
+
+    #[test]
+    fn all_kinds_of_checks_must_pass() {
+        let sum = |checks: &[Check]| together(checks.iter().copied());
+        assert_eq!(sum(&[]), Check::Passing);
+        assert_eq!(sum(&[Check::Passing, Check::Passing]), Check::Passing);
+        assert_eq!(sum(&[Check::Passing, Check::Pending]), Check::Pending);
+        assert_eq!(sum(&[Check::Failing, Check::Passing, Check::TimedOut]), Check::Failing);
     }
 }

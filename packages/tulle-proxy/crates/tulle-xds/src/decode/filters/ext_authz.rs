@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3 as authz_pb;
 use envoy_types::pb::envoy::r#type::matcher::v3 as matcher_pb;
 use tulle_config::Authorizer;
@@ -14,6 +13,7 @@ use tulle_policy::{FilterOverride, StringMatcher};
 use super::super::common::{runtime_fraction, truth};
 use super::super::cx::{Cx, refuse, without_effect};
 use super::super::matchers::{metadata_matcher, string_matcher};
+use super::grpc::{self, header_value, version};
 use super::uri::server;
 
 /// Envoy's default.
@@ -21,10 +21,7 @@ const TIMEOUT: Duration = Duration::from_millis(200);
 
 pub fn authorizer(cx: &mut Cx, message: authz_pb::ExtAuthz) -> Option<Authorizer> {
     let message = supported(cx, message);
-    let version = core_pb::ApiVersion::try_from(message.transport_api_version);
-    if version != Ok(core_pb::ApiVersion::V3) {
-        cx.error_at("transport_api_version", "must be V3");
-    }
+    version(cx, message.transport_api_version);
     let status = match message.status_on_error {
         Some(status) => cx.field("status_on_error", |cx| status_of(cx, status.code))?,
         None => 403,
@@ -45,13 +42,11 @@ pub fn authorizer(cx: &mut Cx, message: authz_pb::ExtAuthz) -> Option<Authorizer
     let denied_body = message.max_denied_response_body_bytes as usize;
     let allowed = matchers(cx, "allowed_headers", message.allowed_headers);
     let disallowed = matchers(cx, "disallowed_headers", message.disallowed_headers);
-    let service = cx.required("services", message.services).and_then(|services| asked(cx, services))?;
+    let services = cx.required("services", message.services);
+    let (service, allowed_by_service) = services.and_then(|services| asked(cx, services))?;
     Some(Authorizer {
-        cluster: service.cluster,
-        authority: service.authority,
-        timeout: service.timeout,
-        allowed_headers: allowed.or(service.allowed_headers),
-        service: service.how,
+        allowed_headers: allowed.or(allowed_by_service),
+        service,
         failure: match (message.failure_mode_allow, message.failure_mode_allow_header_add) {
             (false, _) => OnFailure::Deny(status),
             (true, false) => OnFailure::Allow,
@@ -153,20 +148,17 @@ fn matchers(cx: &mut Cx, name: &str, message: Option<matcher_pb::ListStringMatch
     Some(cx.field(name, |cx| cx.each("patterns", patterns, string_matcher)).into())
 }
 
-/// Who is asked and how.
-struct Asked {
-    how: AuthorizerService,
-    cluster: Str,
-    authority: Str,
-    timeout: Duration,
-    allowed_headers: Option<Matchers>,
-}
+/// Who is asked and how, and which fields may be shown to it.
+type Asked = (AuthorizerService, Option<Matchers>);
 
 fn asked(cx: &mut Cx, services: authz_pb::ext_authz::Services) -> Option<Asked> {
     use authz_pb::ext_authz::Services;
     match services {
         Services::HttpService(service) => cx.field("http_service", |cx| http(cx, service)),
-        Services::GrpcService(service) => cx.field("grpc_service", |cx| grpc(cx, service)),
+        Services::GrpcService(service) => cx.field("grpc_service", |cx| {
+            let service = grpc::service(cx, service, TIMEOUT)?;
+            Some((AuthorizerService::Grpc(service), None))
+        }),
     }
 }
 
@@ -194,6 +186,8 @@ fn http(cx: &mut Cx, message: authz_pb::HttpService) -> Option<Asked> {
     } = authorization_response.unwrap_or_default();
     refuse!(cx; dynamic_metadata_from_headers);
     let how = HttpAuthorizer {
+        cluster: uri.cluster,
+        timeout: uri.timeout,
         path_prefix: cx.intern(&path_prefix),
         headers_to_add: cx.each("authorization_request.headers_to_add", headers_to_add, header_value).into(),
         to_upstream: matchers(cx, "allowed_upstream_headers", allowed_upstream_headers).unwrap_or_default(),
@@ -203,46 +197,6 @@ fn http(cx: &mut Cx, message: authz_pb::HttpService) -> Option<Asked> {
         to_client_on_success: matchers(cx, "allowed_client_headers_on_success", allowed_client_headers_on_success)
             .unwrap_or_default(),
     };
-    Some(Asked {
-        how: AuthorizerService::Http(how),
-        cluster: uri.cluster,
-        authority: uri.authority,
-        timeout: uri.timeout,
-        allowed_headers: matchers(cx, "authorization_request.allowed_headers", allowed_headers),
-    })
-}
-
-fn grpc(cx: &mut Cx, message: core_pb::GrpcService) -> Option<Asked> {
-    use core_pb::grpc_service::TargetSpecifier;
-    let core_pb::GrpcService { timeout, initial_metadata, retry_policy, target_specifier } = message;
-    refuse!(cx; retry_policy);
-    let Some(TargetSpecifier::EnvoyGrpc(target)) = target_specifier else {
-        cx.error_at("target_specifier", "must be envoy_grpc");
-        return None;
-    };
-    let core_pb::grpc_service::EnvoyGrpc {
-        cluster_name,
-        authority,
-        retry_policy,
-        max_receive_message_length,
-        skip_envoy_headers: _,
-    } = target;
-    cx.field("envoy_grpc", |cx| {
-        refuse!(cx; retry_policy, max_receive_message_length);
-    });
-    let cluster = cx.name("envoy_grpc.cluster_name", &cluster_name)?;
-    let metadata = cx.each("initial_metadata", initial_metadata, header_value);
-    Some(Asked {
-        how: AuthorizerService::Grpc(metadata.into()),
-        authority: if authority.is_empty() { cluster.clone() } else { cx.intern(&authority) },
-        cluster,
-        timeout: cx.duration("timeout", timeout).unwrap_or(TIMEOUT),
-        allowed_headers: None,
-    })
-}
-
-fn header_value(cx: &mut Cx, message: core_pb::HeaderValue) -> Option<(Str, Str)> {
-    let core_pb::HeaderValue { key, value, raw_value } = message;
-    refuse!(cx; raw_value);
-    Some((cx.name("key", &key.to_ascii_lowercase())?, cx.intern(&value)))
+    let allowed = matchers(cx, "authorization_request.allowed_headers", allowed_headers);
+    Some((AuthorizerService::Http(how), allowed))
 }

@@ -7,10 +7,10 @@ use envoy_types::pb::envoy::extensions::filters::http::fault::v3 as fault_pb;
 use envoy_types::pb::envoy::r#type::v3::FractionalPercent as FractionalPercentPb;
 use tulle_core::FractionalPercent;
 use tulle_policy::Fault;
-use tulle_policy::fault::{Abort, AbortWith, ActiveLimit, Delay, DelayLength};
+use tulle_policy::fault::{Abort, AbortWith, ActiveLimit, Delay, DelayLength, Throughput};
 
 use super::super::common::{fraction, optional, uint};
-use super::super::cx::{Cx, refuse, without_effect};
+use super::super::cx::{Cx, without_effect};
 use super::super::matchers::header_matcher;
 
 pub fn fault(cx: &mut Cx, message: fault_pb::HttpFault) -> Option<Fault> {
@@ -32,7 +32,6 @@ pub fn fault(cx: &mut Cx, message: fault_pb::HttpFault) -> Option<Fault> {
         disable_downstream_cluster_stats,
         filter_metadata,
     } = message;
-    refuse!(cx; response_rate_limit);
     // There is no runtime, and nothing reads the metadata.
     without_effect!(cx; delay_percent_runtime, abort_percent_runtime, delay_duration_runtime, abort_http_status_runtime,
         max_active_faults_runtime, response_rate_limit_percent_runtime, abort_grpc_status_runtime, filter_metadata);
@@ -45,9 +44,14 @@ pub fn fault(cx: &mut Cx, message: fault_pb::HttpFault) -> Option<Fault> {
         Some(refusal) => Some(cx.field("abort", |cx| abort(cx, refusal))?),
         None => None,
     };
+    let throughput = match response_rate_limit {
+        Some(limit) => Some(cx.field("response_rate_limit", |cx| throughput(cx, limit))?),
+        None => None,
+    };
     Some(Fault {
         delay,
         abort,
+        throughput,
         max_active: uint(max_active_faults).map(|most| Arc::new(ActiveLimit::new(most))),
         upstream_cluster: optional(cx, &upstream_cluster),
         headers: cx.each("headers", headers, header_matcher).into(),
@@ -78,6 +82,21 @@ fn delay(cx: &mut Cx, message: common_pb::FaultDelay) -> Option<Delay> {
         Specifier::HeaderDelay(_) => DelayLength::ByHeader,
     };
     Some(Delay { length, share: share(cx, percentage)? })
+}
+
+fn throughput(cx: &mut Cx, message: common_pb::FaultRateLimit) -> Option<Throughput> {
+    use common_pb::fault_rate_limit::{FixedLimit, LimitType};
+    let common_pb::FaultRateLimit { percentage, limit_type } = message;
+    let fixed = match cx.required("limit_type", limit_type)? {
+        LimitType::FixedLimit(FixedLimit { limit_kbps }) => {
+            if limit_kbps == 0 {
+                cx.error_at("fixed_limit.limit_kbps", "must be more than zero");
+            }
+            Some(limit_kbps)
+        }
+        LimitType::HeaderLimit(_) => None,
+    };
+    Some(Throughput { fixed, share: share(cx, percentage)? })
 }
 
 fn abort(cx: &mut Cx, message: fault_pb::FaultAbort) -> Option<Abort> {

@@ -48,7 +48,7 @@ pub fn limit(cx: &mut Cx, message: limit_pb::LocalRateLimit) -> Option<LocalRate
         common_pb::XRateLimitHeadersRfcVersion::DraftVersion03 => Report::XRateLimit,
     };
     Some(LocalRateLimit {
-        status: status_of(cx, status)?,
+        status: cx.field("status", |cx| status_of(cx, status))?,
         bucket: match token_bucket {
             Some(bucket) => Some(SharedBucket::new(cx.field("token_bucket", |cx| bucket_config(cx, bucket))?)),
             None => None,
@@ -83,16 +83,16 @@ pub fn limit(cx: &mut Cx, message: limit_pb::LocalRateLimit) -> Option<LocalRate
 }
 
 /// 429 unless an error status is given: Envoy takes anything below 400 for a mistake.
-fn status_of(cx: &mut Cx, message: Option<type_pb::HttpStatus>) -> Option<u16> {
+pub fn status_of(cx: &mut Cx, message: Option<type_pb::HttpStatus>) -> Option<u16> {
     match message.map(|status| status.code) {
         None => Some(429),
         Some(code @ 100..400) => {
-            cx.field("status", |cx| cx.warn(format!("{code} is no error; 429 is used")));
+            cx.warn(format!("{code} is no error; 429 is used"));
             Some(429)
         }
         Some(code @ 400..600) => u16::try_from(code).ok(),
         Some(code) => {
-            cx.error_at("status", format!("{code} is not an HTTP status"));
+            cx.error(format!("{code} is not an HTTP status"));
             None
         }
     }
@@ -123,7 +123,7 @@ fn bucket_config(cx: &mut Cx, message: type_pb::TokenBucket) -> Option<TokenBuck
     Some(TokenBucketConfig { max_tokens, tokens_per_fill, fill_interval })
 }
 
-fn headers(cx: &mut Cx, name: &str, list: Vec<core_pb::HeaderValueOption>) -> Box<[(Str, Str)]> {
+pub fn headers(cx: &mut Cx, name: &str, list: Vec<core_pb::HeaderValueOption>) -> Box<[(Str, Str)]> {
     let made = cx.each(name, list, |cx, option| {
         let core_pb::HeaderValueOption { header, append, append_action, keep_empty_value } = option;
         without_effect!(cx; append, append_action, keep_empty_value);

@@ -4,9 +4,11 @@ mod adaptive_concurrency;
 mod cors;
 mod ext_authz;
 mod fault;
+mod grpc;
 mod jwt;
 mod local_rate_limit;
 mod overrides;
+mod rate_limit;
 mod rate_slots;
 mod rbac;
 mod uri;
@@ -22,6 +24,7 @@ use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
 use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::JwtAuthentication;
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
+use envoy_types::pb::envoy::extensions::filters::http::ratelimit::v3::RateLimit;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm_pb;
@@ -110,6 +113,9 @@ fn known(cx: &mut Cx, name: Str, any: &Any) -> Known {
     } else if typed == LocalRateLimit::full_name() {
         let settings = cx.unpack::<LocalRateLimit>(any).and_then(|message| local_rate_limit::limit(cx, message));
         settings.map(|settings| HttpFilter::LocalRateLimit(Named { name, settings: Arc::new(settings) }))
+    } else if typed == RateLimit::full_name() {
+        let settings = cx.unpack::<RateLimit>(any).and_then(|message| rate_limit::rate_limiter(cx, message));
+        settings.map(|settings| HttpFilter::RateLimiter(Named { name, settings: Arc::new(settings) }))
     } else if typed == DynamicForward::full_name() {
         // Hosts are looked up where a request is routed to such a cluster; the filter only has to be sensible.
         if let Some(message) = cx.unpack::<DynamicForward>(any) {

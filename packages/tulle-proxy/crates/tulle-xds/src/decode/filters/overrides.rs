@@ -9,6 +9,7 @@ use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ExtAuthzPe
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::PerRouteConfig;
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
+use envoy_types::pb::envoy::extensions::filters::http::ratelimit::v3::RateLimitPerRoute;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::RbacPerRoute;
 use envoy_types::pb::google::protobuf::Any;
 use prost::Name as _;
@@ -71,6 +72,9 @@ fn settings(cx: &mut Cx, any: &Any, unknown: Unknown) -> Option<FilterOverride> 
     } else if typed == LocalRateLimit::full_name() {
         let message = cx.unpack::<LocalRateLimit>(any)?;
         FilterOverride::LocalRateLimit(Arc::new(limit(cx, message)?))
+    } else if typed == RateLimitPerRoute::full_name() {
+        let message = cx.unpack::<RateLimitPerRoute>(any)?;
+        super::rate_limit::per_route(cx, message)?
     } else if typed == PerRouteConfig::full_name() {
         let message = cx.unpack::<PerRouteConfig>(any)?;
         super::jwt::per_route(cx, message)?

@@ -1,0 +1,132 @@
+//! Envoy's rate-limit protocol (`envoy.service.ratelimit.v3`): what a service is asked to count, and what it answers, as
+//! bytes of one gRPC message.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use envoy_types::pb::envoy::extensions::common::ratelimit::v3 as common_pb;
+use envoy_types::pb::envoy::service::ratelimit::v3 as limit_pb;
+use limit_pb::rate_limit_response as response_pb;
+use tulle_core::metadata::Struct;
+use tulle_policy::descriptors::Descriptor;
+use tulle_policy::remote_limit::{Limit, Standing};
+
+use crate::decode::common::struct_to_map;
+use crate::grpc::{field, framed, unframed};
+
+/// The call's method.
+pub const METHOD: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+
+/// What is answered.
+#[derive(Debug, PartialEq)]
+pub struct Answer {
+    pub over: bool,
+    pub standings: Vec<Standing>,
+    pub response_headers: Vec<(String, Vec<u8>)>,
+    pub request_headers: Vec<(String, Vec<u8>)>,
+    /// Of a refusal.
+    pub body: Vec<u8>,
+    pub metadata: Option<Struct>,
+}
+
+/// One length-prefixed gRPC message.
+pub fn ask(domain: &str, descriptors: &[Descriptor<'_>]) -> Bytes {
+    use common_pb::rate_limit_descriptor::Entry;
+    let entry = |(key, value): &(&str, std::borrow::Cow<'_, [u8]>)| Entry {
+        key: (*key).to_owned(),
+        value: String::from_utf8_lossy(value).into_owned(),
+    };
+    let descriptors = descriptors.iter().map(|entries| common_pb::RateLimitDescriptor {
+        entries: entries.iter().map(entry).collect(),
+        ..Default::default()
+    });
+    framed(&limit_pb::RateLimitRequest {
+        domain: domain.to_owned(),
+        descriptors: descriptors.collect(),
+        hits_addend: 0,
+    })
+}
+
+/// Reads the answer's one message; `None` when it is none, does not decide, or says what no header can be.
+pub fn answered(bytes: &[u8]) -> Option<Answer> {
+    let response: limit_pb::RateLimitResponse = unframed(bytes)?;
+    let over = match response_pb::Code::try_from(response.overall_code).ok()? {
+        response_pb::Code::Unknown => return None,
+        response_pb::Code::Ok => false,
+        response_pb::Code::OverLimit => true,
+    };
+    let fields = |list: Vec<_>| list.into_iter().map(field).collect::<Option<Vec<_>>>();
+    Some(Answer {
+        over,
+        standings: response.statuses.into_iter().map(standing).collect(),
+        response_headers: fields(response.response_headers_to_add)?,
+        request_headers: fields(response.request_headers_to_add)?,
+        body: response.raw_body,
+        metadata: response.dynamic_metadata.filter(|found| !found.fields.is_empty()).map(struct_to_map),
+    })
+}
+
+fn standing(status: response_pb::DescriptorStatus) -> Standing {
+    let reset = status.duration_until_reset.map_or(0, |reset| u64::try_from(reset.seconds).unwrap_or(0));
+    Standing {
+        over: status.code == response_pb::Code::OverLimit as i32,
+        limit: status.current_limit.map(|limit| Limit {
+            requests: limit.requests_per_unit,
+            window: window(limit.unit),
+            name: limit.name,
+        }),
+        remaining: status.limit_remaining,
+        reset: Duration::from_secs(reset),
+    }
+}
+
+fn window(unit: i32) -> Option<Duration> {
+    use response_pb::rate_limit::Unit;
+    const DAY: u64 = 24 * 60 * 60;
+    let seconds = match Unit::try_from(unit).ok()? {
+        Unit::Unknown => return None,
+        Unit::Second => 1,
+        Unit::Minute => 60,
+        Unit::Hour => 60 * 60,
+        Unit::Day => DAY,
+        Unit::Week => 7 * DAY,
+        Unit::Month => 30 * DAY,
+        Unit::Year => 365 * DAY,
+    };
+    Some(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_read_strictly() {
+        use envoy_types::pb::envoy::config::core::v3::HeaderValue;
+        let with = |code, name: &str| {
+            let header = HeaderValue { key: name.into(), value: "1".into(), ..Default::default() };
+            let list = vec![header];
+            framed(&limit_pb::RateLimitResponse {
+                overall_code: code,
+                response_headers_to_add: list,
+                ..Default::default()
+            })
+        };
+        assert!(answered(&with(2, "x-a")).is_some_and(|answer| answer.over));
+        assert!(answered(&with(1, "x-a")).is_some_and(|answer| !answer.over));
+        assert_eq!(answered(&with(0, "x-a")), None, "no decision");
+        assert_eq!(answered(&with(9, "x-a")), None, "an unknown one");
+        assert_eq!(answered(&with(1, "x\r\n")), None);
+        assert_eq!(answered(b""), None);
+    }
+
+    #[test]
+    fn questions_name_the_domain_and_the_entries() {
+        let descriptor: Descriptor<'_> = vec![("user", b"bob".as_slice().into()), ("bytes", vec![0xff].into())];
+        let asked: limit_pb::RateLimitRequest = unframed(&ask("d", &[descriptor])).unwrap();
+        let entries = &asked.descriptors[0].entries;
+        assert_eq!((&*asked.domain, asked.descriptors.len()), ("d", 1));
+        assert_eq!((&*entries[0].key, &*entries[0].value), ("user", "bob"));
+        assert_eq!(&*entries[1].value, "\u{fffd}");
+    }
+}
