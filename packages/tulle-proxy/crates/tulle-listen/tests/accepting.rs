@@ -1,6 +1,6 @@
 //! Listener sets and inspection over real sockets.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -88,6 +88,35 @@ async fn a_changed_listener_keeps_its_socket() {
                 tokio::task::yield_now().await;
             }
             assert_eq!(*served.borrow(), ["changed".into()]);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_resting_set_takes_connections_when_it_goes_on() {
+    LocalSet::new()
+        .run_until(async {
+            let sets = [true, false].map(|resting| {
+                let served = Rc::new(Cell::new(0));
+                let count = served.clone();
+                let mut set = ListenerSet::new(move |_| count.set(count.get() + 1));
+                set.apply(&Arc::new(HashMap::from([("a".into(), listener("a", 64))])));
+                set.rest(resting);
+                (set, served)
+            });
+            let mut clients = Vec::new();
+            for (set, _) in &sets {
+                clients.push(TcpStream::connect(set.addresses().next().unwrap().1).await.unwrap());
+            }
+            // The other set, which was called last, shows that there was time enough.
+            while sets[1].1.get() == 0 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(sets[0].1.get(), 0);
+            sets[0].0.rest(false);
+            while sets[0].1.get() == 0 {
+                tokio::task::yield_now().await;
+            }
         })
         .await;
 }
