@@ -106,6 +106,7 @@ class WorkloadView(Message, frozen=True):
     env: dict[str, str] = {}
     directory: str | None = None
     readiness: Readiness | None = None
+    workload_api: bool = False
 
 
 class WorkloadList(Message, frozen=True):

@@ -50,6 +50,7 @@ def workload(declared: Workload, process: Process | None) -> wire.WorkloadView:
         readiness=wire.Readiness(
             path=probe.path, port=probe.port, period=process.readiness_period.total_seconds()
         ) if process is not None and probe is not None else None,
+        workload_api=process is not None and process.workload_api,
     )
 
 

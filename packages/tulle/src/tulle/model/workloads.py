@@ -115,7 +115,8 @@ class HttpProbe:
 class Process:
     """How to run a workload locally; nothing the data plane needs. `command` None: the process is the user's.
 
-    `directory` is the folder to run in (the declaring file's); `env` are pairs sorted by name.
+    `directory` is the folder to run in (the declaring file's); `env` are pairs sorted by name; `workload_api`: it gets
+    the SPIFFE Workload API.
     """
 
     meta: Meta
@@ -125,3 +126,4 @@ class Process:
     directory: str | None = None
     readiness: HttpProbe | None = None
     readiness_period: timedelta = timedelta(seconds=1)
+    workload_api: bool = False

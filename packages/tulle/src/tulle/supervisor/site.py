@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 
 from tulle.api import wire
@@ -12,6 +13,8 @@ from tulle.supervisor.environment import proxy_variables
 from tulle.supervisor.ports import PortBook
 
 LOOPBACK = "127.0.0.1"
+SPIFFE_ENDPOINT = "SPIFFE_ENDPOINT_SOCKET"
+"""Where SPIFFE's clients look (SPIFFE Workload Endpoint §4)."""
 
 _REFERENCE = re.compile(r"\$(\$?)\(([A-Za-z_][A-Za-z0-9_]*)\)")
 
@@ -89,6 +92,14 @@ class Site:
         logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         return logs / f"{self.view.namespace}.{self.view.name}.{part}.log"
 
+    @property
+    def identity_socket(self) -> Path | None:
+        """Where the application asks for its identity, if it wants one: short enough for every system."""
+        if not self.view.workload_api:
+            return None
+        name = blake2b(f"{self.view.namespace}/{self.view.name}".encode(), digest_size=8).hexdigest()
+        return self.mesh.sockets / f"{name}.api.sock"
+
     def app_port(self, port: int | str) -> int | None:
         """The number of a port of the application, given by number or by name."""
         if isinstance(port, int):
@@ -104,12 +115,15 @@ class Site:
 
 
 def app_environment(site: Site) -> dict[str, str]:
-    """The environment of a workload's own process: its HTTP traffic leaves through its sidecar.
+    """The environment of a workload's own process: its HTTP traffic leaves through its sidecar, its identity is at
+    `SPIFFE_ENDPOINT_SOCKET` where it asks for one.
 
     Picked ports are there as `PORT_<NAME>` and `UPSTREAM_<SERVICE>_PORT`. The declared ``env`` comes last, may
     change any of it, and may refer to the rest by `$(NAME)`.
     """
     known = {**site.mesh.base_env, **proxy_variables(site.view.address, site.outbound), **port_variables(site)}
+    if site.identity_socket is not None:
+        known[SPIFFE_ENDPOINT] = f"unix://{site.identity_socket}"
     return {**known, **{name: expand(value, known) for name, value in site.view.env.items()}}
 
 

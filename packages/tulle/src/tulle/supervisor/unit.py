@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from tulle.api import wire
-from tulle.supervisor import probes
+from tulle.supervisor import identity_api, probes
 from tulle.supervisor.child import Child, Command
 from tulle.supervisor.dataplane import DataPlane, Sidecar
 from tulle.supervisor.logs import Show
@@ -65,6 +65,7 @@ class Unit:
     sidecar: Sidecar
     proxy: Watched
     app: Watched | None
+    identity: Child | None = None
     stopping: bool = False
     _own_probe: asyncio.Task[None] | None = None
     _own_ready: bool = True
@@ -78,6 +79,7 @@ class Unit:
         sidecar = plane.sidecar(site, show)
         live = probes.http_probe(http, f"http://{LOOPBACK}:{site.admin}/ready")
         unit = cls(site, changed, sidecar, Watched(sidecar.proxy, live), None)
+        unit.identity = identity_api.agent(site, show)
         app_probe = _app_probe(site, http)
         period = site.view.readiness.period if site.view.readiness else probes.CALM
         if site.view.command is not None:
@@ -92,10 +94,13 @@ class Unit:
         """Starts the sidecar and the application, side by side."""
         for watched in self._children:
             watched.child.changed = self._child_changed
-        for child in self.sidecar.helpers:
+        for child in self._helpers():
             child.start()
         for watched in self._children:
             watched.child.start()
+
+    def _helpers(self) -> tuple[Child, ...]:
+        return self.sidecar.helpers if self.identity is None else (*self.sidecar.helpers, self.identity)
 
     @property
     def ready(self) -> bool:
@@ -118,6 +123,8 @@ class Unit:
             self._own_probe.cancel()
         if self.app is not None:
             await self.app.child.stop(APP_GRACE)
+        if self.identity is not None:
+            await self.identity.stop(APP_GRACE)
 
     async def stop_proxy(self) -> None:
         """Drains the sidecar, then ends it."""

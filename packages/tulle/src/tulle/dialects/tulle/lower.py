@@ -52,6 +52,7 @@ def _process(obj: RawObject, spec: schema.WorkloadSpec) -> Process:
         env=tuple(sorted(spec.env.items())),
         directory=str(PurePath(obj.source.file).parent),
         readiness=HttpProbe(probe.http_get.path, probe.http_get.port) if probe else None,
+        workload_api=spec.workload_api,
         readiness_period=(probe.period if probe and probe.period else DEFAULT_PERIOD),
     )
 

@@ -48,7 +48,7 @@ class Readiness(Schema):
 
 
 class WorkloadSpec(Schema):
-    """Without ``command`` the process is the user's to run."""
+    """Without ``command`` the process is the user's to run. ``workloadApi`` gives it the SPIFFE Workload API."""
 
     service_account: Subdomain = "default"
     ports: list[WorkloadPort] = []
@@ -56,6 +56,7 @@ class WorkloadSpec(Schema):
     env: dict[str, str] = {}
     upstreams: list[Upstream] = []
     readiness: Readiness | None = None
+    workload_api: bool = False
     address: Address = "127.0.0.1"
     locality: str = ""
     weight: Annotated[Count, Field(ge=1)] = 1
