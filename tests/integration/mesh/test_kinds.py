@@ -4,48 +4,12 @@ from __future__ import annotations
 
 import http.server
 import socket
-import sys
 import threading
 from collections.abc import Iterator
 
 import pytest
 from mesh_load import Connection
-from mesh_runner import StartMesh
-
-TCP_ECHO = """
-import socketserver, sys
-class Upper(socketserver.StreamRequestHandler):
-    def handle(self):
-        for line in self.rfile:
-            self.wfile.write(line.upper())
-class Server(socketserver.ThreadingTCPServer):
-    allow_reuse_address = daemon_threads = True
-Server(("127.0.0.1", int(sys.argv[1])), Upper).serve_forever()
-"""
-
-TCP = f"""
-apiVersion: tulle.dev/v1alpha1
-kind: Workload
-metadata: {{name: client, labels: {{app: client}}}}
-spec:
-  serviceAccount: client
-  upstreams: [{{service: upper, port: 7000, localPort: 0}}]
----
-apiVersion: tulle.dev/v1alpha1
-kind: Workload
-metadata: {{name: upper-1, labels: {{app: upper}}}}
-spec:
-  serviceAccount: upper
-  ports: [{{name: tcp, port: 0}}]
-  command: [{sys.executable}, upper.py, $(PORT_TCP)]
----
-apiVersion: v1
-kind: Service
-metadata: {{name: upper}}
-spec:
-  selector: {{app: upper}}
-  ports: [{{name: tcp, port: 7000, targetPort: tcp}}]
-"""
+from mesh_runner import TCP, TCP_ECHO, StartMesh
 
 ELSEWHERE = """
 apiVersion: tulle.dev/v1alpha1

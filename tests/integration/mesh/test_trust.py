@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 from mesh_load import Connection, Load
-from mesh_runner import BACKEND, Mesh, StartMesh, stopped
+from mesh_runner import BACKEND, TCP, TCP_ECHO, Mesh, StartMesh, stopped
 
 from tulle.identity import trust_state
 from tulle.identity.trust_state import Phase
@@ -216,6 +217,35 @@ def test_a_revoked_caller_loses_what_it_is_receiving(mesh: Mesh, data_plane: str
         assert time.monotonic() - started < 5.5, "cut within five seconds"
     else:
         assert outcome == [200], "Envoy looks at revocations at handshakes only"
+
+
+def test_a_revoked_caller_loses_its_tcp_connection(start_mesh: StartMesh, data_plane: str) -> None:
+    mesh = start_mesh(TCP, {"upper.py": TCP_ECHO})
+    placed = {each["name"]: each["placement"] for each in mesh.status()["workloads"]}
+    port = placed["client"]["upstreams"][0]["local_port"]
+
+    def says(lines: Any, word: str) -> str:
+        try:
+            lines.write(f"{word}\n")
+            lines.flush()
+            return str(lines.readline())
+        except OSError:
+            return ""
+
+    with socket.create_connection(("127.0.0.1", port), 10) as connection:
+        lines = connection.makefile("rw")
+        assert says(lines, "hello") == "HELLO\n"
+        assert mesh.tulle("workload", "revoke", "default/client").returncode == 0
+
+        def refused() -> bool:
+            with socket.create_connection(("127.0.0.1", port), 10) as another:
+                return says(another.makefile("rw"), "new") == ""
+
+        mesh.until(refused, "no new connection is served", 2)
+        if data_plane == "tulle":
+            mesh.until(lambda: says(lines, "still") == "", "the connection is cut", 5)
+        else:
+            assert says(lines, "still") == "STILL\n", "Envoy looks at revocations at handshakes only"
 
 
 ALL_TO_V1 = """
