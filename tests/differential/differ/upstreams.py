@@ -158,7 +158,7 @@ async def serve_h1(server: Server, reader: asyncio.StreamReader, writer: asyncio
             await _upgrade(reader, writer, entry)
             return
         if name == "early":
-            await _answer(server, writer, entry, ("ok", ""))
+            await _answer(server, writer, entry, ("reply", value) if value else ("ok", ""))
             await asyncio.sleep(HANG_S)
         await h1.read_body(reader, head, until_close=False)
         entry.body, entry.trailers = head.body, head.trailers

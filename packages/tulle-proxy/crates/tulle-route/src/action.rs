@@ -6,6 +6,7 @@ use tulle_core::{FractionalPercent, Str};
 use tulle_policy::descriptors::{HostSlots, RateLimitSlot};
 use tulle_policy::limits::Priority;
 use tulle_policy::{FilterOverrides, RetryPolicy, TimeoutPolicy};
+use tulle_telemetry::TextFormat;
 
 use crate::mutation::HeaderMutations;
 
@@ -23,6 +24,8 @@ pub enum RouteAction {
 #[derive(Clone, Debug)]
 pub struct Forward {
     pub target: ClusterTarget,
+    /// The request header whose number decides among weighted clusters, where it has one; else chance does.
+    pub draw_by: Option<Str>,
     /// Answered when the chosen cluster does not exist: 503 by default, else 404 or 500.
     pub cluster_not_found_status: u16,
     pub path_rewrite: Option<PathRewrite>,
@@ -46,6 +49,7 @@ impl Forward {
     pub fn to(cluster: Str) -> Self {
         Forward {
             target: ClusterTarget::Single(cluster),
+            draw_by: None,
             cluster_not_found_status: 503,
             path_rewrite: None,
             host_rewrite: None,
@@ -73,10 +77,18 @@ pub enum ClusterTarget {
     Header(Str),
 }
 
+/// A cluster by its name, or by the request header that names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClusterName {
+    Is(Str),
+    /// In lower case, or `:authority`.
+    Header(Str),
+}
+
 /// One arm of `weighted_clusters`.
 #[derive(Clone, Debug)]
 pub struct WeightedCluster {
-    pub name: Str,
+    pub name: ClusterName,
     pub weight: u32,
     pub mutations: HeaderMutations,
     pub host_rewrite: Option<Str>,
@@ -92,6 +104,8 @@ pub enum PathRewrite {
     Prefix(Str),
     Regex(RegexRewrite),
     Template(tulle_policy::template::TemplateRewrite),
+    /// The whole path is what the format gives, unless that is nothing.
+    Format(TextFormat),
 }
 
 /// `RegexMatchAndSubstitute`: every match in the path (without query) is replaced; `\0`…`\9` are captures.
@@ -111,6 +125,8 @@ pub enum HostRewrite {
     Header(Str),
     /// From the path, by regular expression.
     PathRegex(RegexRewrite),
+    /// What the format gives, unless that is nothing.
+    Format(TextFormat),
 }
 
 /// `RouteAction.HashPolicy`: what consistent hashing hashes.
@@ -134,17 +150,19 @@ pub enum HashSource {
 /// `RequestMirrorPolicy`.
 #[derive(Clone, Debug)]
 pub struct Mirror {
-    pub cluster: MirrorTarget,
+    pub cluster: ClusterName,
     pub fraction: FractionalPercent,
-    /// The copy's authority does not get `-shadow` appended.
-    pub keep_host: bool,
+    pub host: MirrorHost,
 }
 
-/// Where a mirrored request goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MirrorTarget {
-    Cluster(Str),
-    Header(Str),
+/// The authority of a mirrored request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum MirrorHost {
+    /// The request's own, with `-shadow` appended.
+    #[default]
+    Shadow,
+    Keep,
+    Is(Str),
 }
 
 /// Per-route permission of an upgrade (`websocket`, `CONNECT`, …; compared without case).

@@ -4,7 +4,7 @@ use tulle_core::Str;
 use tulle_policy::descriptors::RateLimitSlot;
 use tulle_policy::{FilterOverrides, RetryPolicy};
 
-use crate::action::{Mirror, RouteAction};
+use crate::action::RouteAction;
 use crate::hosts::HostIndex;
 use crate::matching::RouteMatch;
 use crate::mutation::HeaderMutations;
@@ -37,7 +37,6 @@ pub struct VirtualHost {
     pub require_tls: TlsRequirement,
     /// For routes that have none of their own.
     pub retry: Option<RetryPolicy>,
-    pub mirrors: Box<[Mirror]>,
     pub filters: FilterOverrides,
     pub include_attempt_count: AttemptCount,
     pub rate_limits: Box<[RateLimitSlot]>,
@@ -108,7 +107,6 @@ impl VirtualHost {
             mutations: HeaderMutations::default(),
             require_tls: TlsRequirement::None,
             retry: None,
-            mirrors: Box::default(),
             filters: FilterOverrides::default(),
             include_attempt_count: AttemptCount::default(),
             rate_limits: Box::default(),

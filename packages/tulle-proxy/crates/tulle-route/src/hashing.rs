@@ -4,10 +4,10 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use tulle_core::{Headers, RequestView, xxh64};
+use tulle_core::{RequestView, xxh64};
 
 use crate::action::{Forward, HashSource};
-use crate::matching::query_of;
+use crate::matching::{cookie, query_of};
 
 /// The hash that the route's policies give; `None` when none of them finds anything.
 pub fn hash_of<R: RequestView + ?Sized>(action: &Forward, request: &R, source: IpAddr) -> Option<u64> {
@@ -71,20 +71,6 @@ fn header<R: RequestView + ?Sized>(request: &R, name: &str) -> Option<u64> {
     request.visit_values(name, &mut |value| values.push(value.to_vec()));
     values.sort();
     Some(values.iter().fold(0, |seed, value| xxh64(value, seed)))
-}
-
-fn cookie<T, H: Headers + ?Sized>(request: &H, name: &str, make: impl Fn(&[u8]) -> T) -> Option<T> {
-    let mut found = None;
-    request.visit_values("cookie", &mut |field| {
-        for pair in field.split(|byte| *byte == b';').map(<[u8]>::trim_ascii) {
-            let value = pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
-            if let (None, Some(value)) = (&found, value) {
-                let inner = value.strip_prefix(b"\"").and_then(|inner| inner.strip_suffix(b"\""));
-                found = Some(make(inner.unwrap_or(value)));
-            }
-        }
-    });
-    found
 }
 
 fn address(source: IpAddr) -> u64 {

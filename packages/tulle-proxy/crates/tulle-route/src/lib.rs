@@ -10,13 +10,13 @@ pub mod rewrite;
 pub mod select;
 
 pub use action::{
-    ClusterTarget, DirectResponse, Forward, HashPolicy, HashSource, HostRewrite, Mirror, PathRewrite, Redirect,
-    RedirectPath, RegexRewrite, RouteAction, UpgradePolicy, WeightedCluster,
+    ClusterName, ClusterTarget, DirectResponse, Forward, HashPolicy, HashSource, HostRewrite, Mirror, MirrorHost,
+    PathRewrite, Redirect, RedirectPath, RegexRewrite, RouteAction, UpgradePolicy, WeightedCluster,
 };
 pub use config::{Route, RouteConfig, VirtualHost};
 pub use hashing::{hash_of, missing_cookie};
 pub use hosts::HostIndex;
-pub use matching::{PathMatch, QueryMatcher, QueryTest, RouteMatch};
+pub use matching::{CookieMatcher, PathMatch, QueryMatcher, QueryTest, RouteMatch};
 pub use mutation::{AppendAction, HeaderMutations, HeaderValue, apply_request, apply_response};
 pub use select::{Selected, select};
 pub use tulle_policy::template::{PathTemplate, TemplateRewrite};

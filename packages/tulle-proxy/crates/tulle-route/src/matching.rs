@@ -1,6 +1,6 @@
-//! A route's match: path, headers, query parameters, runtime fraction.
+//! A route's match: path, headers, query parameters, cookies, runtime fraction.
 
-use tulle_core::{FractionalPercent, RequestView, Str};
+use tulle_core::{FractionalPercent, Headers, RequestView, Str};
 use tulle_policy::matcher::has_prefix;
 use tulle_policy::rbac::MetadataMatcher;
 use tulle_policy::template::PathTemplate;
@@ -34,6 +34,14 @@ pub struct QueryMatcher {
     pub test: QueryTest,
 }
 
+/// `envoy.config.route.v3.CookieMatcher`: the first cookie of the name counts; an absent one matches only inverted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CookieMatcher {
+    pub name: Str,
+    pub test: StringMatcher,
+    pub invert: bool,
+}
+
 /// `envoy.config.route.v3.RouteMatch`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteMatch {
@@ -41,6 +49,7 @@ pub struct RouteMatch {
     pub case_sensitive: bool,
     pub headers: Box<[HeaderMatcher]>,
     pub query: Box<[QueryMatcher]>,
+    pub cookies: Box<[CookieMatcher]>,
     pub runtime_fraction: Option<FractionalPercent>,
     /// Only requests whose content type is `application/grpc` (or `+...`).
     pub grpc: bool,
@@ -60,6 +69,7 @@ impl RouteMatch {
             case_sensitive: true,
             headers: Box::default(),
             query: Box::default(),
+            cookies: Box::default(),
             runtime_fraction: None,
             grpc: false,
             metadata: Box::default(),
@@ -74,6 +84,7 @@ impl RouteMatch {
             && (!self.grpc || is_grpc(request))
             && self.headers.iter().all(|matcher| matcher.matches(request))
             && self.query.iter().all(|matcher| matcher.matches(query_of(request.path())))
+            && self.cookies.iter().all(|matcher| matcher.matches(request))
             && self.metadata.iter().all(|matcher| matcher.matches(request.metadata()))
             && self.runtime_fraction.is_none_or(|fraction| fraction.hits(random))
     }
@@ -120,6 +131,27 @@ pub fn query_of(path: &str) -> &str {
 fn is_grpc<R: RequestView + ?Sized>(request: &R) -> bool {
     let Some(kind) = request.header("content-type") else { return false };
     kind.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
+}
+
+/// Gives `make` the value of the first cookie of the name, without the quotes around it.
+pub fn cookie<T, H: Headers + ?Sized>(request: &H, name: &str, make: impl Fn(&[u8]) -> T) -> Option<T> {
+    let mut found = None;
+    request.visit_values("cookie", &mut |field| {
+        for pair in field.split(|byte| *byte == b';').map(<[u8]>::trim_ascii) {
+            let value = pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
+            if let (None, Some(value)) = (&found, value) {
+                let inner = value.strip_prefix(b"\"").and_then(|inner| inner.strip_suffix(b"\""));
+                found = Some(make(inner.unwrap_or(value)));
+            }
+        }
+    });
+    found
+}
+
+impl CookieMatcher {
+    fn matches<H: Headers + ?Sized>(&self, request: &H) -> bool {
+        cookie(request, &self.name, |value| self.test.matches(value)).unwrap_or(false) != self.invert
+    }
 }
 
 impl QueryMatcher {

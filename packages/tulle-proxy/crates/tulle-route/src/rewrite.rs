@@ -2,6 +2,7 @@
 
 use tulle_core::address::split_authority;
 use tulle_core::{RequestView, Str};
+use tulle_telemetry::{LogView, TextFormat};
 
 use crate::action::{Forward, HostRewrite, PathRewrite, Redirect, RedirectPath, RegexRewrite, WeightedCluster};
 use crate::config::Route;
@@ -39,8 +40,12 @@ impl RegexRewrite {
     }
 }
 
-/// The path to forward, with the request's query; `None` leaves it as it is.
-pub fn path<R: RequestView + ?Sized>(action: &Forward, route: &Route, request: &R) -> Option<String> {
+/// The path to forward, with the request's query; `None` leaves it as it is. Formats see the request as `view`.
+pub fn path<R, V>(action: &Forward, route: &Route, request: &R, view: &V) -> Option<String>
+where
+    R: RequestView + ?Sized,
+    V: LogView + ?Sized,
+{
     let whole = request.path();
     let plain = path_of(whole);
     let rest = &whole[plain.len()..];
@@ -51,7 +56,15 @@ pub fn path<R: RequestView + ?Sized>(action: &Forward, route: &Route, request: &
             PathMatch::Template(template) => Some(rooted(rewrite.apply(template, plain)?) + rest),
             _ => None,
         },
+        PathRewrite::Format(format) => rendered(format, view).map(|path| rooted(path) + rest),
     }
+}
+
+/// What a format gives, where it gives anything.
+fn rendered<V: LogView + ?Sized>(format: &TextFormat, view: &V) -> Option<String> {
+    let mut out = Vec::new();
+    format.render_header(view, &mut out);
+    String::from_utf8(out).ok().filter(|text| !text.is_empty())
 }
 
 /// Puts `replacement` in the place of what the route matched: its prefix, or else the whole path.
@@ -69,7 +82,11 @@ fn rooted(path: String) -> String {
 }
 
 /// The authority to forward, where it does not depend on the endpoint; `None` leaves it as it is.
-pub fn authority<R: RequestView + ?Sized>(action: &Forward, arm: Option<&WeightedCluster>, request: &R) -> Option<Str> {
+pub fn authority<R, V>(action: &Forward, arm: Option<&WeightedCluster>, request: &R, view: &V) -> Option<Str>
+where
+    R: RequestView + ?Sized,
+    V: LogView + ?Sized,
+{
     if let Some(host) = arm.and_then(|arm| arm.host_rewrite.as_ref()) {
         return Some(host.clone());
     }
@@ -84,6 +101,7 @@ pub fn authority<R: RequestView + ?Sized>(action: &Forward, arm: Option<&Weighte
             let host = rewrite.apply(path_of(request.path()));
             (!host.is_empty()).then(|| host.into())
         }
+        HostRewrite::Format(format) => rendered(format, view).map(Str::from),
     }
 }
 

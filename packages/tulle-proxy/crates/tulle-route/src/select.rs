@@ -3,7 +3,7 @@
 use tulle_core::RequestView;
 use tulle_policy::FilterOverride;
 
-use crate::action::{ClusterTarget, RouteAction, WeightedCluster};
+use crate::action::{ClusterName, ClusterTarget, Forward, RouteAction, WeightedCluster};
 use crate::config::{Route, RouteConfig, TlsRequirement, VirtualHost};
 use crate::mutation::HeaderMutations;
 
@@ -22,25 +22,42 @@ pub fn select<'c, R: RequestView + ?Sized>(config: &'c RouteConfig, request: &R,
     let host = &config.hosts[config.index.find(request.authority(), config.ignore_port)? as usize];
     let route = host.routes.iter().find(|route| route.matches.matches(request, random))?;
     let arm = match &route.action {
-        RouteAction::Forward(forward) => forward.target.draw(random),
+        RouteAction::Forward(forward) => forward.target.draw(draw(forward, request, random)),
         _ => None,
     };
     Some(Selected { config, host, route, arm })
 }
 
+/// The number that decides among weighted clusters.
+fn draw<R: RequestView + ?Sized>(forward: &Forward, request: &R, random: u64) -> u64 {
+    // Other bits than the runtime fraction's: with the same ones, a fraction would also decide the arm.
+    forward.draw_by.as_ref().and_then(|name| only_number(request, name)).unwrap_or(random.rotate_left(32))
+}
+
+/// The number in a header that is there once.
+fn only_number<R: RequestView + ?Sized>(request: &R, name: &str) -> Option<u64> {
+    let mut count = 0;
+    request.visit_values(name, &mut |_| count += 1);
+    let value = request.header(name).filter(|_| count == 1)?;
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
 impl ClusterTarget {
-    /// The weighted arm for `random`, in proportion to the weights; `None` when not weighted or all weights are zero.
-    pub fn draw(&self, random: u64) -> Option<&WeightedCluster> {
+    /// The weighted arm for a number, in proportion to the weights; `None` when not weighted or all weights are zero.
+    pub fn draw(&self, number: u64) -> Option<&WeightedCluster> {
         let ClusterTarget::Weighted(arms) = self else { return None };
         let total: u64 = arms.iter().map(|arm| u64::from(arm.weight)).sum();
-        // Other bits than the runtime fraction's: with the same ones, a fraction would also decide the arm.
-        let mut point = random.rotate_left(32).checked_rem(total)?;
+        let mut point = number.checked_rem(total)?;
         arms.iter().find(|arm| {
             let hit = point < u64::from(arm.weight);
             point = point.wrapping_sub(u64::from(arm.weight));
             hit
         })
     }
+}
+
+fn named<'a, R: RequestView + ?Sized>(request: &'a R, header: &str) -> Option<&'a str> {
+    std::str::from_utf8(request.field(header)?).ok().filter(|name| !name.is_empty())
 }
 
 impl<'c> Selected<'c> {
@@ -56,8 +73,11 @@ impl<'c> Selected<'c> {
         let RouteAction::Forward(forward) = &self.route.action else { return None };
         match &forward.target {
             ClusterTarget::Single(name) => Some(name),
-            ClusterTarget::Weighted(_) => self.arm.map(|arm| &*arm.name),
-            ClusterTarget::Header(header) => std::str::from_utf8(request.field(header)?).ok(),
+            ClusterTarget::Weighted(_) => match &self.arm?.name {
+                ClusterName::Is(name) => Some(name),
+                ClusterName::Header(header) => named(request, header),
+            },
+            ClusterTarget::Header(header) => named(request, header),
         }
     }
 

@@ -90,7 +90,7 @@ fn table() -> RouteConfig {
         ..RouteMatch::path(PathMatch::Regex(Regex::new("/api/v[0-9]+/.*").unwrap()))
     };
     let arm = |name: &str, weight| WeightedCluster {
-        name: name.into(),
+        name: ClusterName::Is(name.into()),
         weight,
         mutations: HeaderMutations {
             request_add: Box::new([HeaderValue {

@@ -11,7 +11,8 @@ use tulle_telemetry::TextFormat;
 
 fn rewritten(matches: PathMatch, rewrite: PathRewrite, path: &str) -> String {
     let action = Forward { path_rewrite: Some(rewrite), ..Forward::to("c".into()) };
-    rewrite::path(&action, &route("r", RouteMatch::path(matches)), &get("h", path)).unwrap()
+    let request = get("h", path).with("x-new", "/made");
+    rewrite::path(&action, &route("r", RouteMatch::path(matches)), &request, &request).unwrap()
 }
 
 /// `/service/(name)/rest` → `/rest/instance/name`, the example of Envoy's documentation.
@@ -31,6 +32,7 @@ fn swap() -> RegexRewrite {
 #[test]
 fn paths_are_rewritten_and_keep_their_query() {
     let prefix = |text: &str| PathRewrite::Prefix(text.into());
+    let format = |text: &str| PathRewrite::Format(TextFormat::parse(text).unwrap());
     let table = [
         (PathMatch::Prefix("/a".into()), prefix("/b"), "/a/x?q=/a", "/b/x?q=/a"),
         (PathMatch::Prefix("/a/".into()), prefix("/"), "/a/x", "/x"),
@@ -39,6 +41,7 @@ fn paths_are_rewritten_and_keep_their_query() {
         (PathMatch::Exact("/a".into()), prefix("/b/c"), "/a?x", "/b/c?x"),
         (PathMatch::Prefix("/".into()), PathRewrite::Regex(swap()), "/service/foo/v1/api?q", "/v1/api/instance/foo?q"),
         (PathMatch::Prefix("/".into()), PathRewrite::Regex(swap()), "/other?q", "/other?q"),
+        (PathMatch::Prefix("/".into()), format("%REQ(x-new)%/x"), "/other?q", "/made/x?q"),
     ];
     for (matches, rewrite, path, expected) in table {
         assert_eq!(rewritten(matches, rewrite, path), expected, "{path}");
@@ -49,12 +52,16 @@ fn paths_are_rewritten_and_keep_their_query() {
 fn authorities_come_from_text_header_or_path() {
     let authority = |host_rewrite| {
         let action = Forward { host_rewrite: Some(host_rewrite), ..Forward::to("c".into()) };
-        rewrite::authority(&action, None, &get("h", "/service/foo/x").with("x-host", "from.header"))
+        let request = get("h", "/service/foo/x").with("x-host", "from.header");
+        rewrite::authority(&action, None, &request, &request)
     };
     assert_eq!(authority(HostRewrite::Literal("new".into())).as_deref(), Some("new"));
     assert_eq!(authority(HostRewrite::Header("x-host".into())).as_deref(), Some("from.header"));
     assert_eq!(authority(HostRewrite::Header("absent".into())), None);
     assert_eq!(authority(HostRewrite::Auto), None);
+    let format = |text: &str| HostRewrite::Format(TextFormat::parse(text).unwrap());
+    assert_eq!(authority(format("new.%REQ(x-host)%")).as_deref(), Some("new.from.header"));
+    assert_eq!(authority(format("%REQ(absent)%")), None);
     assert_eq!(authority(HostRewrite::PathRegex(swap())).as_deref(), Some("/x/instance/foo"));
 }
 

@@ -124,7 +124,7 @@ fn headers_queries_and_grpc_narrow_a_route() {
 
 fn weighted(weights: &[u32]) -> Forward {
     let arm = |(position, weight): (usize, &u32)| WeightedCluster {
-        name: format!("c{position}").into(),
+        name: ClusterName::Is(format!("c{position}").into()),
         weight: *weight,
         mutations: HeaderMutations::default(),
         host_rewrite: None,
@@ -164,6 +164,53 @@ fn a_cluster_can_be_named_by_a_header() {
     assert_eq!(select(&config, &request, 0).unwrap().cluster(&request), Some("blue"));
     let without = get("h", "/");
     assert_eq!(select(&config, &without, 0).unwrap().cluster(&without), None);
+}
+
+#[test]
+fn weighted_clusters_are_drawn_and_named_by_headers() {
+    let mut forward = weighted(&[90, 10]);
+    forward.draw_by = Some("x-draw".into());
+    let ClusterTarget::Weighted(arms) = &mut forward.target else { panic!("not weighted") };
+    arms[1].name = ClusterName::Header("x-cluster".into());
+    let split = Route::new("split".into(), RouteMatch::any(), RouteAction::Forward(Box::new(forward)));
+    let config = config(vec![host("h", &["*"], vec![split])]);
+    // By chance (0, shifted) it is the first; so it is with a number that is none, or twice there.
+    let table = [
+        (vec![], "c0"),
+        (vec!["89"], "c0"),
+        (vec!["90"], "blue"),
+        (vec!["190"], "blue"),
+        (vec!["95", "95"], "c0"),
+        (vec!["x"], "c0"),
+    ];
+    for (draws, expected) in table {
+        let named = get("h", "/").with("x-cluster", "blue");
+        let request = draws.iter().fold(named, |request, draw| request.with("x-draw", draw));
+        assert_eq!(select(&config, &request, 0).unwrap().cluster(&request), Some(expected), "{draws:?}");
+    }
+    let unnamed = get("h", "/").with("x-draw", "90");
+    assert_eq!(select(&config, &unnamed, 0).unwrap().cluster(&unnamed), None);
+}
+
+#[test]
+fn cookies_narrow_a_route() {
+    let matcher = |test: &str, invert| CookieMatcher { name: "user".into(), test: StringMatcher::exact(test), invert };
+    let matches = |matcher: CookieMatcher, cookies: &[&str]| {
+        let matches = RouteMatch { cookies: Box::new([matcher]), ..RouteMatch::any() };
+        let request = cookies.iter().fold(get("h", "/"), |request, cookie| request.with("cookie", cookie));
+        matches.matches(&request, 0)
+    };
+    for (test, invert, cookies, expected) in [
+        ("ann", false, &["a=b; user=ann"][..], true),
+        ("ann", false, &["a=b", "user=\"ann\""], true),
+        ("ann", false, &["user=bob; user=ann"], false),
+        ("ann", false, &["xuser=ann"], false),
+        ("", false, &[], false),
+        ("ann", true, &[], true),
+        ("ann", true, &["user=ann"], false),
+    ] {
+        assert_eq!(matches(matcher(test, invert), cookies), expected, "{test} {invert} on {cookies:?}");
+    }
 }
 
 /// What `HostIndex::find` should say, by trying every domain.
@@ -218,7 +265,10 @@ proptest! {
         let mut counts = vec![0f64; weights.len()];
         for _ in 0..20_000 {
             match forward.target.draw(rng.next_u64()) {
-                Some(arm) => counts[arm.name[1..].parse::<usize>().unwrap()] += 1.0,
+                Some(WeightedCluster { name: ClusterName::Is(name), .. }) => {
+                    counts[name[1..].parse::<usize>().unwrap()] += 1.0;
+                }
+                Some(other) => panic!("{other:?} was not configured"),
                 None => prop_assert_eq!(total, 0),
             }
         }

@@ -9,7 +9,7 @@ use tulle_balance::{LbPolicy, LocalityMode};
 use tulle_config::listener::TransportProtocol;
 use tulle_config::tls::{ClientCert, SecretOrigin, TlsVersion, TrustSource};
 use tulle_config::{HttpProtocol, NetworkFilter, RouteSource, UpstreamTransport};
-use tulle_route::{ClusterTarget, PathMatch, RouteAction};
+use tulle_route::{ClusterName, ClusterTarget, MirrorHost, PathMatch, RouteAction};
 use tulle_xds::decode::{Finding, Kind, Resource, resource};
 use tulle_xds::json::{Messages, pack};
 
@@ -209,6 +209,33 @@ fn secrets_do_not_show_their_keys() {
     assert!(!format!("{decoded:?}").contains("TOPSECRET"));
 }
 
+fn with_template(template: &str, rewrite: &str) -> String {
+    format!(
+        "{{name: r, virtual_hosts: [{{name: v, domains: ['*'], routes: [{{match: {{path_match_policy: {{name: m, typed_config: \
+         {{'@type': type.googleapis.com/envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig, \
+         path_template: '{template}'}}}}}}, route: {{cluster: c, path_rewrite_policy: {{name: w, typed_config: \
+         {{'@type': type.googleapis.com/envoy.extensions.path.rewrite.uri_template.v3.UriTemplateRewriteConfig, \
+         path_template_rewrite: '{rewrite}'}}}}}}}}]}}]}}"
+    )
+}
+
+#[test]
+fn mirrors_are_inherited_where_nothing_is_said() {
+    let yaml = "{name: r, request_mirror_policies: [{cluster: outer}], virtual_hosts: [\
+        {name: a, domains: [a], request_mirror_policies: [{cluster: middle}], routes: [\
+          {match: {prefix: /own}, route: {cluster: c, request_mirror_policies: [{cluster: own, host_rewrite_literal: h}]}},\
+          {match: {prefix: /}, route: {cluster: c}}]},\
+        {name: b, domains: [b], routes: [{match: {prefix: /}, route: {cluster: c}}]}]}";
+    let (Resource::Route(routes), _) = decode(Kind::Route, yaml).unwrap() else { panic!("not routes") };
+    let mirrors = |host: usize, route: usize| {
+        let RouteAction::Forward(forward) = &routes.hosts[host].routes[route].action else { panic!("not forwarded") };
+        forward.mirrors.iter().map(|mirror| (mirror.cluster.clone(), mirror.host.clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(mirrors(0, 0), [(ClusterName::Is("own".into()), MirrorHost::Is("h".into()))]);
+    assert_eq!(mirrors(0, 1), [(ClusterName::Is("middle".into()), MirrorHost::Shadow)]);
+    assert_eq!(mirrors(1, 0), [(ClusterName::Is("outer".into()), MirrorHost::Shadow)]);
+}
+
 #[test]
 fn what_is_wrong_is_refused_with_its_path() {
     let cases = [
@@ -222,8 +249,14 @@ fn what_is_wrong_is_refused_with_its_path() {
          "virtual_hosts[1].routes[0].direct_response.status: 99 is not between"),
         (Kind::Route, OUTBOUND.replace("key: X-From", "key: 'X From'"),
          "virtual_hosts[0].routes[1].request_headers_to_add[0].header.key: \"x from\" is not a header name"),
-        (Kind::Route, OUTBOUND.replace("match: {path: /old}", "match: {path: /old, cookies: [{name: a, string_match: {exact: b}}]}"),
-         "virtual_hosts[0].routes[2].match.cookies: is not supported"),
+        (Kind::Route, OUTBOUND.replace("match: {path: /old}", "match: {path: /old, tls_context: {presented: true}}"),
+         "virtual_hosts[0].routes[2].match.tls_context: is not supported"),
+        (Kind::Route, with_template("/{a}", "/{b}"),
+         "route.path_rewrite_policy.typed_config.path_template_rewrite: invalid path template \"/{b}\": a variable is not in"),
+        (Kind::Route, with_template("/a//b", "/"),
+         "match.path_match_policy.typed_config.path_template: invalid path template \"/a//b\": a segment is empty"),
+        (Kind::Route, with_template("/{a}", "/{a}").replace("route: {", "route: {prefix_rewrite: /, "),
+         "route: only one of prefix_rewrite, regex_rewrite, path_rewrite_policy and path_rewrite"),
         (Kind::Listener, INBOUND.replace("is_optional: true", "is_optional: false"),
          "filter_chains[0].filters[0].typed_config.http_filters[1].typed_config: the HTTP filter envoy.extensions.filters.http.header_mutation.v3.HeaderMutation is not supported"),
         (Kind::Listener, INBOUND.replace("alpn_protocols: [h2, http/1.1]\n", "key_log: {path: /tmp/keys}\n"),

@@ -15,8 +15,7 @@ use tulle_http::h1::encode::Fate;
 use tulle_http::side::{Expect, open_h2};
 use tulle_http::{Broken, Framing, Headers, Piece, RequestHead, ResponseHead, Side, To, Tunnel};
 use tulle_policy::Priority;
-use tulle_route::Mirror;
-use tulle_route::action::MirrorTarget;
+use tulle_route::{ClusterName, Mirror, MirrorHost};
 
 use super::Exchange;
 use super::attempt::{Hold, response_limits, wanted};
@@ -27,17 +26,10 @@ use crate::worker::{Target, Worker};
 pub struct Mirrored {
     worker: Rc<Worker>,
     head: RequestHead,
-    copies: Vec<(Rc<Target>, Suffix)>,
+    copies: Vec<(Rc<Target>, MirrorHost)>,
     timeout: Option<Duration>,
     body: Vec<Piece>,
     room: usize,
-}
-
-/// Whether the copy's authority says that it is one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Suffix {
-    Shadow,
-    None,
 }
 
 /// The copies to be made of this request; `None` when there are none, which is nearly always.
@@ -45,7 +37,8 @@ pub fn begin(x: &Exchange<'_>, plan: &Plan<'_>) -> Option<Box<Mirrored>> {
     if plan.action.mirrors.is_empty() || x.heads.request.tunnel != Tunnel::No {
         return None;
     }
-    let copies: Vec<(Rc<Target>, Suffix)> = plan.action.mirrors.iter().filter_map(|mirror| copy(x, mirror)).collect();
+    let copies: Vec<(Rc<Target>, MirrorHost)> =
+        plan.action.mirrors.iter().filter_map(|mirror| copy(x, mirror)).collect();
     if copies.is_empty() {
         return None;
     }
@@ -64,18 +57,18 @@ pub fn begin(x: &Exchange<'_>, plan: &Plan<'_>) -> Option<Box<Mirrored>> {
     }))
 }
 
-fn copy(x: &Exchange<'_>, mirror: &Mirror) -> Option<(Rc<Target>, Suffix)> {
+fn copy(x: &Exchange<'_>, mirror: &Mirror) -> Option<(Rc<Target>, MirrorHost)> {
     if !mirror.fraction.hits(x.worker.random()) {
         return None;
     }
     let target = match &mirror.cluster {
-        MirrorTarget::Cluster(name) => x.worker.target(name),
-        MirrorTarget::Header(name) => {
+        ClusterName::Is(name) => x.worker.target(name),
+        ClusterName::Header(name) => {
             let named = x.heads.request.headers.get(name.as_bytes())?;
             x.worker.target(std::str::from_utf8(named).ok()?)
         }
     };
-    Some((target?, if mirror.keep_host { Suffix::None } else { Suffix::Shadow }))
+    Some((target?, mirror.host.clone()))
 }
 
 /// Takes in the body's next part. Gives the copies back for as long as they are waiting for more.
@@ -98,11 +91,13 @@ pub fn take(mut mirrored: Box<Mirrored>, piece: &Piece) -> Option<Box<Mirrored>>
 /// Sends the copies.
 pub fn send(mirrored: Mirrored) {
     let Mirrored { worker, head, copies, timeout, body, .. } = mirrored;
-    for (target, suffix) in copies {
+    for (target, host) in copies {
         let mut own = RequestHead::default();
         own.copy_from(&head);
-        if suffix == Suffix::Shadow {
-            own.set_authority(&shadow(head.authority()));
+        match &host {
+            MirrorHost::Shadow => own.set_authority(&shadow(head.authority())),
+            MirrorHost::Is(host) => own.set_authority(host.as_bytes()),
+            MirrorHost::Keep => {}
         }
         let (worker, body) = (worker.clone(), body.clone());
         tokio::task::spawn_local(async move {

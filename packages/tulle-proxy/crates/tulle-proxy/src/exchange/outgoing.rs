@@ -64,12 +64,14 @@ pub fn change_head(x: &mut Exchange<'_>, plan: &Plan<'_>) {
 }
 
 fn rewrite(x: &mut Exchange<'_>, plan: &Plan<'_>) {
-    let request = &mut x.heads.request;
-    if let Some(host) = tulle_route::rewrite::authority(plan.action, plan.selected.arm, request) {
+    let request = &x.heads.request;
+    let view = View { client: x.client, request, response: None, record: &x.record };
+    if let Some(host) = tulle_route::rewrite::authority(plan.action, plan.selected.arm, request, &view) {
         rename(x, plan, host.as_bytes());
     }
-    let request = &mut x.heads.request;
-    if let Some(path) = tulle_route::rewrite::path(plan.action, plan.selected.route, request) {
+    let request = &x.heads.request;
+    let view = View { client: x.client, request, response: None, record: &x.record };
+    if let Some(path) = tulle_route::rewrite::path(plan.action, plan.selected.route, request, &view) {
         if envoy_headers(x) {
             let old = x.heads.request.path().to_vec();
             x.heads.request.headers.set(b"x-envoy-original-path", &old);

@@ -3,12 +3,13 @@
 use envoy_types::pb::envoy::config::core::v3::RoutingPriority;
 use envoy_types::pb::envoy::config::route::v3 as route_pb;
 use route_pb::route_action as action_pb;
+use route_pb::weighted_cluster::RandomValueSpecifier;
 use tulle_core::FractionalPercent;
 use tulle_policy::descriptors::HostSlots;
 use tulle_policy::{Priority, StreamLimits, TimeoutPolicy};
-use tulle_route::action::MirrorTarget;
 use tulle_route::{
-    ClusterTarget, Forward, HashPolicy, HashSource, HostRewrite, Mirror, PathRewrite, UpgradePolicy, WeightedCluster,
+    ClusterName, ClusterTarget, Forward, HashPolicy, HashSource, Mirror, MirrorHost, PathMatch, UpgradePolicy,
+    WeightedCluster,
 };
 
 use super::common::{optional, runtime_fraction, subset, truth, uint};
@@ -17,9 +18,10 @@ use super::filters::{Level, overrides, slot};
 use super::matchers::regex_rewrite;
 use super::mutation::{Lists, mutations};
 use super::retry::retry_policy;
+use super::rewrites::{self, PathRewrites};
 
-/// Decodes a route action; its `cors` has been taken by the route already.
-pub fn forward(cx: &mut Cx, message: route_pb::RouteAction) -> Option<Forward> {
+/// Decodes a route action, for the paths that its route matches; its `cors` has been taken by the route already.
+pub fn forward(cx: &mut Cx, message: route_pb::RouteAction, matched: &PathMatch) -> Option<Forward> {
     let route_pb::RouteAction {
         cluster_not_found_response_code,
         metadata_match,
@@ -51,11 +53,12 @@ pub fn forward(cx: &mut Cx, message: route_pb::RouteAction) -> Option<Forward> {
         cluster_specifier,
         host_rewrite_specifier,
     } = message;
-    refuse!(cx; path_rewrite_policy, path_rewrite, retry_policy_typed_config,
+    refuse!(cx; retry_policy_typed_config,
         internal_redirect_policy, internal_redirect_action, max_internal_redirects, hedge_policy);
     without_effect!(cx; flush_timeout, early_data_policy);
     let specifier = cx.required("cluster_specifier", cluster_specifier)?;
     let mut forward = Forward {
+        draw_by: draw_by(&specifier).map(|name| cx.intern(&name.to_ascii_lowercase())),
         target: target(cx, specifier)?,
         cluster_not_found_status: not_found_status(cx, cluster_not_found_response_code)?,
         timeouts: TimeoutPolicy {
@@ -74,17 +77,11 @@ pub fn forward(cx: &mut Cx, message: route_pb::RouteAction) -> Option<Forward> {
     if let Some(durations) = max_stream_duration {
         forward.timeouts.stream = Some(cx.field("max_stream_duration", |cx| stream_limits(cx, durations)));
     }
-    forward.path_rewrite = match (prefix_rewrite.is_empty(), rewrite) {
-        (false, Some(_)) => {
-            cx.error_at("regex_rewrite", "cannot stand beside prefix_rewrite");
-            None
-        }
-        (false, None) => Some(PathRewrite::Prefix(cx.intern(&prefix_rewrite))),
-        (true, Some(rewrite)) => Some(PathRewrite::Regex(cx.field("regex_rewrite", |cx| regex_rewrite(cx, rewrite))?)),
-        (true, None) => None,
-    };
+    let given =
+        PathRewrites { prefix: prefix_rewrite, regex: rewrite, policy: path_rewrite_policy, format: path_rewrite };
+    forward.path_rewrite = rewrites::path(cx, given, matched)?;
     forward.host_rewrite = match host_rewrite_specifier {
-        Some(specifier) => host_rewrite(cx, specifier)?,
+        Some(specifier) => rewrites::host(cx, specifier)?,
         None => None,
     };
     forward.append_x_forwarded_host = append_x_forwarded_host;
@@ -118,6 +115,15 @@ fn stream_limits(cx: &mut Cx, message: action_pb::MaxStreamDuration) -> StreamLi
     }
 }
 
+/// The header that decides among weighted clusters.
+fn draw_by(specifier: &action_pb::ClusterSpecifier) -> Option<&str> {
+    let action_pb::ClusterSpecifier::WeightedClusters(clusters) = specifier else { return None };
+    match clusters.random_value_specifier.as_ref()? {
+        RandomValueSpecifier::HeaderName(name) => Some(name),
+        RandomValueSpecifier::UseHashPolicy(_) => None,
+    }
+}
+
 fn target(cx: &mut Cx, specifier: action_pb::ClusterSpecifier) -> Option<ClusterTarget> {
     use action_pb::ClusterSpecifier as Specifier;
     match specifier {
@@ -139,7 +145,9 @@ fn target(cx: &mut Cx, specifier: action_pb::ClusterSpecifier) -> Option<Cluster
 
 fn weighted(cx: &mut Cx, message: route_pb::WeightedCluster) -> Option<ClusterTarget> {
     let route_pb::WeightedCluster { clusters, total_weight, runtime_key_prefix, random_value_specifier } = message;
-    refuse!(cx; random_value_specifier);
+    if let Some(RandomValueSpecifier::UseHashPolicy(_)) = random_value_specifier {
+        cx.refuse("use_hash_policy");
+    }
     // The sum is what counts (Envoy deprecated total_weight), and there is no runtime.
     let _ = (total_weight, runtime_key_prefix);
     let clusters = cx.each("clusters", clusters, cluster_weight);
@@ -165,10 +173,17 @@ fn cluster_weight(cx: &mut Cx, message: route_pb::weighted_cluster::ClusterWeigh
         typed_per_filter_config,
         host_rewrite_specifier,
     } = message;
-    refuse!(cx; cluster_header);
+    let name = match (name.is_empty(), cluster_header.is_empty()) {
+        (true, false) => ClusterName::Header(cx.intern(&cluster_header.to_ascii_lowercase())),
+        (false, true) => ClusterName::Is(cx.intern(&name)),
+        _ => {
+            cx.error_at("name", "must be given, or else cluster_header");
+            return None;
+        }
+    };
     let host_rewrite = host_rewrite_specifier.map(|HostRewriteSpecifier::HostRewriteLiteral(host)| cx.intern(&host));
     Some(WeightedCluster {
-        name: cx.name("name", &name)?,
+        name,
         weight: uint(weight).unwrap_or(0),
         mutations: mutations(
             cx,
@@ -182,25 +197,6 @@ fn cluster_weight(cx: &mut Cx, message: route_pb::weighted_cluster::ClusterWeigh
         host_rewrite,
         subset: cx.field("metadata_match", |cx| subset(cx, metadata_match)),
         filters: overrides(cx, Level { typed: typed_per_filter_config, cors: None }),
-    })
-}
-
-/// `None` after an error; `Some(None)` for an explicit "do not rewrite".
-fn host_rewrite(cx: &mut Cx, specifier: action_pb::HostRewriteSpecifier) -> Option<Option<HostRewrite>> {
-    use action_pb::HostRewriteSpecifier as Specifier;
-    Some(match specifier {
-        Specifier::HostRewriteLiteral(host) => optional(cx, &host).map(HostRewrite::Literal),
-        Specifier::AutoHostRewrite(auto) => auto.value.then_some(HostRewrite::Auto),
-        Specifier::HostRewriteHeader(name) => {
-            Some(HostRewrite::Header(cx.name("host_rewrite_header", &name.to_ascii_lowercase())?))
-        }
-        Specifier::HostRewritePathRegex(rewrite) => {
-            Some(HostRewrite::PathRegex(cx.field("host_rewrite_path_regex", |cx| regex_rewrite(cx, rewrite))?))
-        }
-        Specifier::HostRewrite(_) => {
-            cx.refuse("host_rewrite");
-            return None;
-        }
     })
 }
 
@@ -246,19 +242,23 @@ pub fn mirror(cx: &mut Cx, message: action_pb::RequestMirrorPolicy) -> Option<Mi
         request_headers_mutations,
         host_rewrite_literal,
     } = message;
-    refuse!(cx; request_headers_mutations, host_rewrite_literal);
+    refuse!(cx; request_headers_mutations);
     without_effect!(cx; trace_sampled);
     Some(Mirror {
         cluster: if cluster.is_empty() {
-            MirrorTarget::Header(cx.name("cluster", &cluster_header.to_ascii_lowercase())?)
+            ClusterName::Header(cx.name("cluster", &cluster_header.to_ascii_lowercase())?)
         } else {
-            MirrorTarget::Cluster(cx.intern(&cluster))
+            ClusterName::Is(cx.intern(&cluster))
         },
         fraction: match fraction {
             Some(fraction) => cx.field("runtime_fraction", |cx| runtime_fraction(cx, fraction))?,
             None => FractionalPercent::ALWAYS,
         },
-        keep_host: disable_shadow_host_suffix_append,
+        host: match optional(cx, &host_rewrite_literal) {
+            Some(host) => MirrorHost::Is(host),
+            None if disable_shadow_host_suffix_append => MirrorHost::Keep,
+            None => MirrorHost::Shadow,
+        },
     })
 }
 

@@ -28,6 +28,7 @@ mod own;
 mod protocol;
 mod redirect;
 mod retry;
+mod rewrites;
 mod route;
 mod route_match;
 mod subsets;

@@ -3,7 +3,7 @@
 use envoy_types::pb::envoy::config::route::v3 as route_pb;
 use tulle_policy::FilterOverrides;
 use tulle_route::config::{AttemptCount, TlsRequirement};
-use tulle_route::{ClusterTarget, Route, RouteAction, RouteConfig, VirtualHost};
+use tulle_route::{ClusterTarget, Mirror, Route, RouteAction, RouteConfig, VirtualHost};
 
 use super::common::optional;
 use super::cx::{Cx, refuse, without_effect};
@@ -37,12 +37,14 @@ pub fn route_config(cx: &mut Cx, message: route_pb::RouteConfiguration) -> Optio
         route_specifiers,
     } = message;
     refuse!(cx; vhds, cluster_specifier_plugins, vhost_header, ignore_path_parameters_in_path_matching,
-        route_specifiers, request_mirror_policies);
+        route_specifiers);
     without_effect!(cx; max_direct_response_body_size_bytes, metadata);
     let filters = overrides(cx, Level { typed: typed_per_filter_config, cors: None });
     // Whether the clusters exist is only known when a request comes; they may arrive later.
     let _ = validate_clusters;
-    let hosts = cx.each("virtual_hosts", virtual_hosts, virtual_host);
+    let mut hosts = cx.each("virtual_hosts", virtual_hosts, virtual_host);
+    let mirrors = cx.each("request_mirror_policies", request_mirror_policies, mirror);
+    hosts.iter_mut().for_each(|host| inherit_mirrors(host, &mirrors));
     let lists = Lists {
         request_add: request_headers_to_add,
         request_remove: request_headers_to_remove,
@@ -115,7 +117,8 @@ fn virtual_host(cx: &mut Cx, message: route_pb::VirtualHost) -> Option<VirtualHo
     };
     host.retry = retry.and_then(|retry| cx.field("retry_policy", |cx| retry_policy(cx, retry)));
     host.rate_limits = cx.each("rate_limits", rate_limits, slot).into();
-    host.mirrors = cx.each("request_mirror_policies", request_mirror_policies, mirror).into();
+    let mirrors = cx.each("request_mirror_policies", request_mirror_policies, mirror);
+    inherit_mirrors(&mut host, &mirrors);
     host.include_attempt_count =
         AttemptCount { in_request: include_request_attempt_count, in_response: include_attempt_count_in_response };
     host.mutations = mutations(
@@ -134,6 +137,17 @@ fn virtual_host(cx: &mut Cx, message: route_pb::VirtualHost) -> Option<VirtualHo
 fn without_old_cors(route: &mut route_pb::Route) {
     if let Some(route_pb::route::Action::Route(action)) = &mut route.action {
         action.cors = None;
+    }
+}
+
+/// Mirrors of a level hold where the levels inside it say nothing of mirrors.
+fn inherit_mirrors(host: &mut VirtualHost, outer: &[Mirror]) {
+    for route in &mut host.routes {
+        if let RouteAction::Forward(forward) = &mut route.action
+            && forward.mirrors.is_empty()
+        {
+            forward.mirrors = outer.into();
+        }
     }
 }
 
@@ -173,12 +187,13 @@ fn route(cx: &mut Cx, message: route_pb::Route) -> Option<Route> {
     let _ = metadata;
     without_effect!(cx; tracing, per_request_buffer_limit_bytes, stat_prefix, request_body_buffer_limit);
     let matches = cx.required("match", r#match)?;
-    let matches = cx.field("match", |cx| route_match(cx, matches));
+    let matches = cx.field("match", |cx| route_match(cx, matches))?;
     let mut cors = None;
     let action = match cx.required("action", action)? {
         Action::Route(mut action) => {
             cors = action.cors.take();
-            cx.field("route", |cx| forward(cx, action)).map(|forward| RouteAction::Forward(Box::new(forward)))
+            cx.field("route", |cx| forward(cx, action, &matches.path))
+                .map(|forward| RouteAction::Forward(Box::new(forward)))
         }
         Action::Redirect(action) => {
             cx.field("redirect", |cx| redirect(cx, action)).map(|redirect| RouteAction::Redirect(Box::new(redirect)))
@@ -202,7 +217,7 @@ fn route(cx: &mut Cx, message: route_pb::Route) -> Option<Route> {
             response_remove: response_headers_to_remove,
         },
     );
-    let mut route = Route::new(cx.intern(&name), matches?, action?);
+    let mut route = Route::new(cx.intern(&name), matches, action?);
     route.operation = decorator.and_then(|decorator| optional(cx, &decorator.operation));
     route.mutations = mutations;
     route.filters = filters;

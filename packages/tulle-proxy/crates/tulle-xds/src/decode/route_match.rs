@@ -1,7 +1,11 @@
 //! What a route matches.
 
+use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::config::route::v3 as route_pb;
-use tulle_route::{PathMatch, QueryMatcher, QueryTest, RouteMatch};
+use envoy_types::pb::envoy::extensions::path::r#match::uri_template::v3::UriTemplateMatchConfig;
+use envoy_types::pb::envoy::extensions::path::rewrite::uri_template::v3::UriTemplateRewriteConfig;
+use tulle_policy::template::TemplateError;
+use tulle_route::{CookieMatcher, PathMatch, PathTemplate, QueryMatcher, QueryTest, RouteMatch, TemplateRewrite};
 
 use super::common::{runtime_fraction, truth};
 use super::cx::{Cx, refuse};
@@ -20,11 +24,12 @@ pub fn route_match(cx: &mut Cx, message: route_pb::RouteMatch) -> Option<RouteMa
         filter_state,
         path_specifier,
     } = message;
-    refuse!(cx; cookies, tls_context, filter_state);
+    refuse!(cx; tls_context, filter_state);
     let path = cx.required("path_specifier", path_specifier).and_then(|specifier| path(cx, specifier));
     Some(RouteMatch {
         headers: cx.each("headers", headers, header_matcher).into(),
         query: cx.each("query_parameters", query_parameters, query_parameter).into(),
+        cookies: cx.each("cookies", cookies, cookie).into(),
         path: path?,
         case_sensitive: truth(case_sensitive, true),
         runtime_fraction: match fraction {
@@ -51,10 +56,47 @@ fn path(cx: &mut Cx, specifier: route_pb::route_match::PathSpecifier) -> Option<
             }
             PathMatch::SeparatedPrefix(cx.intern(&prefix))
         }
-        PathSpecifier::PathMatchPolicy(_) => {
-            cx.refuse("path_match_policy");
-            return None;
+        PathSpecifier::PathMatchPolicy(policy) => {
+            PathMatch::Template(cx.field("path_match_policy", |cx| path_template(cx, policy))?)
         }
+    })
+}
+
+/// The template of a path-matching extension; there is no other kind.
+pub fn path_template(cx: &mut Cx, message: TypedExtensionConfig) -> Option<PathTemplate> {
+    let TypedExtensionConfig { name: _, typed_config } = message;
+    let any = cx.required("typed_config", typed_config)?;
+    cx.field("typed_config", |cx| {
+        let UriTemplateMatchConfig { path_template } = cx.unpack(&any)?;
+        good(cx, "path_template", PathTemplate::parse(&path_template))
+    })
+}
+
+/// The rewrite of a path-rewriting extension, for the paths that a route matches.
+pub fn template_rewrite(cx: &mut Cx, message: TypedExtensionConfig, matched: &PathMatch) -> Option<TemplateRewrite> {
+    let TypedExtensionConfig { name: _, typed_config } = message;
+    let any = cx.required("typed_config", typed_config)?;
+    let PathMatch::Template(template) = matched else {
+        cx.error("needs a path_match_policy in the route's match");
+        return None;
+    };
+    cx.field("typed_config", |cx| {
+        let UriTemplateRewriteConfig { path_template_rewrite } = cx.unpack(&any)?;
+        good(cx, "path_template_rewrite", TemplateRewrite::parse(&path_template_rewrite, template))
+    })
+}
+
+fn good<T>(cx: &mut Cx, name: &str, parsed: Result<T, TemplateError>) -> Option<T> {
+    parsed.map_err(|error| cx.error_at(name, error.to_string())).ok()
+}
+
+fn cookie(cx: &mut Cx, message: route_pb::CookieMatcher) -> Option<CookieMatcher> {
+    let route_pb::CookieMatcher { name, string_match, invert_match } = message;
+    let test = cx.required("string_match", string_match)?;
+    Some(CookieMatcher {
+        name: cx.name("name", &name)?,
+        test: cx.field("string_match", |cx| string_matcher(cx, test))?,
+        invert: invert_match,
     })
 }
 

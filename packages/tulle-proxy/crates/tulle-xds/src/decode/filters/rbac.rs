@@ -1,19 +1,16 @@
 //! Role-based access control: the HTTP filter, the network filter, and the rules they share.
 
-use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use envoy_types::pb::envoy::config::rbac::v3 as rbac_pb;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as http_pb;
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3 as network_pb;
-use envoy_types::pb::envoy::extensions::path::r#match::uri_template::v3::UriTemplateMatchConfig;
 use envoy_types::pb::envoy::r#type::matcher::v3 as matcher_pb;
-use prost::Name as _;
 use tulle_policy::matcher::StringMatcher;
 use tulle_policy::rbac::{Action, MetadataMatcher, Policy, Rbac, Rule, Rules};
-use tulle_policy::template::PathTemplate;
 
 use super::super::address::cidr;
-use super::super::cx::{Cx, refuse, type_name, without_effect};
+use super::super::cx::{Cx, refuse, without_effect};
 use super::super::matchers::{header_matcher, metadata_matcher, string_matcher};
+use super::super::route_match::path_template;
 
 pub fn http_rbac(cx: &mut Cx, message: http_pb::Rbac) -> Option<Rbac> {
     let http_pb::Rbac {
@@ -140,7 +137,7 @@ fn permission(cx: &mut Cx, message: rbac_pb::Permission) -> Option<Rule> {
             Rule::ServerName(cx.field("requested_server_name", |cx| string_matcher(cx, matcher))?)
         }
         Kind::Matcher(_) => return unsupported(cx, "matcher"),
-        Kind::UriTemplate(extension) => Rule::Template(cx.field("uri_template", |cx| template(cx, extension))?),
+        Kind::UriTemplate(extension) => Rule::Template(cx.field("uri_template", |cx| path_template(cx, extension))?),
         Kind::SourcedMetadata(sourced) => Rule::Metadata(sourced_metadata(cx, sourced)?),
     })
 }
@@ -187,25 +184,6 @@ fn path(cx: &mut Cx, message: matcher_pb::PathMatcher) -> Option<StringMatcher> 
     cx.field("url_path", |cx| {
         let matcher_pb::path_matcher::Rule::Path(matcher) = cx.required("path", rule)?;
         cx.field("path", |cx| string_matcher(cx, matcher))
-    })
-}
-
-fn template(cx: &mut Cx, message: core_pb::TypedExtensionConfig) -> Option<PathTemplate> {
-    let core_pb::TypedExtensionConfig { name: _, typed_config } = message;
-    let any = cx.required("typed_config", typed_config)?;
-    cx.field("typed_config", |cx| {
-        if type_name(&any.type_url) != UriTemplateMatchConfig::full_name() {
-            cx.error(format!("the path matcher {} is not supported", type_name(&any.type_url)));
-            return None;
-        }
-        let UriTemplateMatchConfig { path_template } = cx.unpack::<UriTemplateMatchConfig>(&any)?;
-        match PathTemplate::parse(&path_template) {
-            Ok(template) => Some(template),
-            Err(error) => {
-                cx.error_at("path_template", error.to_string());
-                None
-            }
-        }
     })
 }
 
