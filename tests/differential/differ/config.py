@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 import re
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from differ.case import Case
+from differ.case import Call, Case, Step
 from differ.pki import Pki, spiffe
 
 TYPE = "type.googleapis.com/"
@@ -82,6 +83,23 @@ def _fill(text: str, plan: Plan) -> str:
     text = re.sub(r'"\$\{own:(\w+)\}"', lambda match: str(plan.listeners[match.group(1)]), text)
     text = re.sub(r'"\$\{listener:(\w+)\}"', lambda match: str(plan.peers[match.group(1)]), text)
     return re.sub(r"\$\{(root|cert|key|id):(\w+)\}", value, text)
+
+
+def filled_call(call: Call, upstreams: dict[str, int]) -> Call:
+    """The call with `${session:<upstream>}` and `${address:<upstream>}` put into what its steps send: the base64 of an
+    upstream's address as a session cookie (Envoy's message, its first field) and a session header hold it.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        text = f"127.0.0.1:{upstreams[match.group(2)]}".encode()
+        return base64.b64encode(b"\x0a" + bytes([len(text)]) + text if match.group(1) == "session" else text).decode()
+
+    def filled(step: Step) -> Step:
+        if step.raw is None:
+            return step
+        return Step(raw=re.sub(r"\$\{(session|address):(\w+)\}", value, step.raw))
+
+    return call.model_copy(update={"steps": tuple(filled(step) for step in call.steps)})
 
 
 def address(host: str, port: int | str) -> dict[str, Any]:

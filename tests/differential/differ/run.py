@@ -77,7 +77,9 @@ async def run(case: Case, kinds: Sequence[Kind], pki: Pki, folder: Path) -> Outc
                 )
             await recorder.quiet()  # The wait for the listeners may have reached TCP upstreams.
             outcomes = {
-                call.name: await _call(case, call, reached[call.listener], pki, recorder)
+                call.name: await _call(
+                    case, config.filled_call(call, upstreams), reached[call.listener], pki, recorder
+                )
                 for call in case.calls
             }
     finally:

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tulle_core::{Address, Nanos, Rng, Str};
 
 use crate::config::{LbConfig, LbPolicy};
-use crate::endpoints::{Endpoint, EndpointSet, Health};
+use crate::endpoints::{Endpoint, EndpointSet};
 use crate::host::{Host, HostId};
 use crate::pool::Draw;
 use crate::subset::Subsets;
@@ -30,8 +30,10 @@ pub struct PickContext<'a> {
     pub attempts: u32,
     /// Priorities that are left out while another one has a host.
     pub without: &'a [u32],
-    /// The host that the request names, where the policy lets it; taken while it is healthy.
+    /// The host that the request names, where it may; taken while its health is one of those that `LbConfig` lets.
     pub named: Option<&'a Address>,
+    /// No host but the named one will do.
+    pub strict: bool,
 }
 
 impl PickContext<'_> {
@@ -50,6 +52,8 @@ pub enum NoHost {
     NoneHealthy,
     #[error("no subset fits the request")]
     NoSubset,
+    #[error("the host that the request must go to has left")]
+    Gone,
 }
 
 /// Balances one cluster on one worker.
@@ -146,11 +150,15 @@ impl Balancer {
 
     /// Picks a host; allocates nothing.
     pub fn pick(&mut self, context: &PickContext<'_>, rng: &mut Rng, now: Nanos) -> Result<Rc<Host>, NoHost> {
+        if let Some(address) = context.named {
+            match self.usable(address) {
+                Err(why) if context.strict => return Err(why),
+                Err(_) => {}
+                Ok(host) => return Ok(host),
+            }
+        }
         if self.hosts.is_empty() {
             return Err(NoHost::Empty);
-        }
-        if let Some(host) = context.named.and_then(|address| self.usable(address)) {
-            return Ok(host);
         }
         let mut last = None;
         for attempt in 0..=context.attempts {
@@ -170,10 +178,10 @@ impl Balancer {
         last.ok_or(NoHost::NoneHealthy)
     }
 
-    /// The host at `address`, if it takes requests.
-    fn usable(&self, address: &Address) -> Option<Rc<Host>> {
-        let host = self.hosts.iter().find(|host| host.endpoint.address == *address)?;
-        matches!(host.health(), Health::Healthy | Health::Degraded).then(|| host.clone())
+    /// The host at `address`, if its health lets requests name it.
+    fn usable(&self, address: &Address) -> Result<Rc<Host>, NoHost> {
+        let host = self.hosts.iter().find(|host| host.endpoint.address == *address).ok_or(NoHost::Gone)?;
+        if self.config.override_health.contains(&host.health()) { Ok(host.clone()) } else { Err(NoHost::NoneHealthy) }
     }
 
     /// The priority that a host belongs to.

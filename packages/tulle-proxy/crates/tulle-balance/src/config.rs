@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tulle_core::{FractionalPercent, Str};
 
-use crate::endpoints::Labels;
+use crate::endpoints::{Health, Labels};
 
 /// The balancing policy.
 #[derive(Clone, Debug, PartialEq)]
@@ -185,6 +185,8 @@ pub struct LbConfig {
     pub hash_balance_factor: Option<u32>,
     /// Request headers that may name the host to use (`override_host`), first first.
     pub override_headers: Box<[Str]>,
+    /// The health that a host may have to be named by a request or its session (`override_host_status`).
+    pub override_health: Box<[Health]>,
 }
 
 impl Default for LbConfig {
@@ -198,6 +200,7 @@ impl Default for LbConfig {
             slow_start: None,
             hash_balance_factor: None,
             override_headers: Box::default(),
+            override_health: Box::new([Health::Healthy, Health::Degraded]),
         }
     }
 }

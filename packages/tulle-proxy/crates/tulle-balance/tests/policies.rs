@@ -207,6 +207,19 @@ fn unwanted_labels_and_named_hosts() {
     let named = |address| PickContext { named: Some(address), ..PickContext::default() };
     assert_eq!(counts(&mut balancer, &named(&one), 50), HashMap::from([(1, 50)]));
     assert_eq!(counts(&mut balancer, &named(&gone), 200).len(), 2);
+    let strict = |address| PickContext { strict: true, ..named(address) };
+    assert_eq!(counts(&mut balancer, &strict(&one), 50), HashMap::from([(1, 50)]));
+    let mut why =
+        |balancer: &mut Balancer, address| balancer.pick(&strict(address), &mut Rng::seeded(1), Nanos::ZERO).err();
+    assert_eq!(why(&mut balancer, &gone), Some(NoHost::Gone));
+    let mut sick = endpoint(1);
+    sick.health = Health::Unhealthy;
+    let mut balancer = with(policy(LbPolicy::Random), &EndpointSet::flat(vec![sick.clone(), endpoint(2)]));
+    assert_eq!(counts(&mut balancer, &named(&one), 50), HashMap::from([(2, 50)]));
+    assert_eq!(why(&mut balancer, &one), Some(NoHost::NoneHealthy));
+    let lenient = LbConfig { override_health: Box::new([Health::Unhealthy]), ..policy(LbPolicy::Random) };
+    let mut balancer = with(lenient, &EndpointSet::flat(vec![sick, endpoint(2)]));
+    assert_eq!(counts(&mut balancer, &named(&one), 50), HashMap::from([(1, 50)]));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tulle_core::Str;
+use tulle_policy::HeaderMatcher;
 use tulle_telemetry::{JsonFormat, TextFormat};
 
 #[derive(Clone, Debug)]
@@ -31,7 +32,7 @@ pub enum LogFormat {
 }
 
 /// Which requests are logged.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum LogFilter {
     Status(Comparison),
     /// Milliseconds.
@@ -44,6 +45,8 @@ pub enum LogFilter {
         statuses: Vec<u16>,
         exclude: bool,
     },
+    /// Of the request.
+    Header(HeaderMatcher),
     And(Vec<LogFilter>),
     Or(Vec<LogFilter>),
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tulle_core::Str;
 use tulle_policy::gradient::Gradient;
-use tulle_policy::{Fault, LocalRateLimit, Rbac};
+use tulle_policy::{Fault, LocalRateLimit, Rbac, Session};
 
 use crate::authorizer::Authorizer;
 use crate::rate_limiter::RateLimiter;
@@ -22,6 +22,8 @@ pub enum HttpFilter {
     Authorizer(Named<Authorizer>),
     /// No more requests at once than latency allows; routes cannot say otherwise but switch it off.
     AdaptiveConcurrency(Named<AdaptiveConcurrency>),
+    /// Keeps a client's requests at one endpoint.
+    Session(Named<Session>),
     /// Cross-origin requests, by the policies on routes and virtual hosts alone.
     Cors(Str),
     /// Always the last.

@@ -8,6 +8,7 @@ use tulle_route::RouteConfig;
 
 use crate::access_log::AccessLog;
 use crate::filters::HttpFilter;
+use crate::local_reply::LocalReply;
 
 #[derive(Clone, Debug)]
 pub struct Hcm {
@@ -37,6 +38,7 @@ pub struct Hcm {
     pub stream_error_on_invalid_message: bool,
     pub proxy_100_continue: bool,
     pub tracing: Option<Tracing>,
+    pub local_reply: Option<Box<LocalReply>>,
 }
 
 /// Where the manager gets its routes.

@@ -14,6 +14,7 @@ pub mod grpc;
 pub mod hcm;
 pub mod listener;
 pub mod overload;
+pub mod local_reply;
 pub mod own;
 pub mod rate_limiter;
 pub mod store;

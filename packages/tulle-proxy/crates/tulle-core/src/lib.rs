@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod cidr;
+pub mod cookie;
 pub mod error;
 pub mod flags;
 pub mod hash;

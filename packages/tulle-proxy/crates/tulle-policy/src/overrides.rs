@@ -10,6 +10,7 @@ use crate::fault::Fault;
 use crate::local_rate_limit::LocalRateLimit;
 use crate::rbac::Rbac;
 use crate::remote_limit::RateLimiterOverride;
+use crate::session::Session;
 
 /// What a route says of one filter.
 #[derive(Clone, Debug)]
@@ -24,6 +25,7 @@ pub enum FilterOverride {
     /// What tokens must show is what the filter has under this name.
     TokenRequirement(Str),
     Authorizer(Arc<AuthorizerOverride>),
+    Session(Arc<Session>),
 }
 
 /// Settings by the name that the filter has in its chain.

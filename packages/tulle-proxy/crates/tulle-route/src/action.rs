@@ -9,6 +9,7 @@ use tulle_policy::{FilterOverrides, RetryPolicy, TimeoutPolicy};
 use tulle_telemetry::TextFormat;
 
 use crate::mutation::HeaderMutations;
+use crate::redirects::InternalRedirects;
 
 /// The action of a route.
 #[derive(Clone, Debug)]
@@ -42,6 +43,8 @@ pub struct Forward {
     /// Which rate-limit descriptors a request has, and what those of the virtual host are beside them.
     pub rate_limits: Box<[RateLimitSlot]>,
     pub host_rate_limits: HostSlots,
+    /// Redirects of the upstream that are followed here.
+    pub internal_redirects: Option<Box<InternalRedirects>>,
 }
 
 impl Forward {
@@ -63,6 +66,7 @@ impl Forward {
             subset: Box::default(),
             rate_limits: Box::default(),
             host_rate_limits: HostSlots::default(),
+            internal_redirects: None,
         }
     }
 }

@@ -4,10 +4,11 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use tulle_core::cookie::cookie;
 use tulle_core::{RequestView, xxh64};
 
 use crate::action::{Forward, HashSource};
-use crate::matching::{cookie, query_of};
+use crate::matching::query_of;
 
 /// The hash that the route's policies give; `None` when none of them finds anything.
 pub fn hash_of<R: RequestView + ?Sized>(action: &Forward, request: &R, source: IpAddr) -> Option<u64> {

@@ -6,6 +6,7 @@ pub mod hashing;
 pub mod hosts;
 pub mod matching;
 pub mod mutation;
+pub mod redirects;
 pub mod rewrite;
 pub mod select;
 
@@ -18,5 +19,6 @@ pub use hashing::{hash_of, missing_cookie};
 pub use hosts::HostIndex;
 pub use matching::{CookieMatcher, PathMatch, QueryMatcher, QueryTest, RouteMatch};
 pub use mutation::{AppendAction, HeaderMutations, HeaderValue, apply_request, apply_response};
+pub use redirects::InternalRedirects;
 pub use select::{Selected, select};
 pub use tulle_policy::template::{PathTemplate, TemplateRewrite};

@@ -1,5 +1,6 @@
 //! A route's match: path, headers, query parameters, cookies, runtime fraction.
 
+use tulle_core::cookie::cookie;
 use tulle_core::{FractionalPercent, Headers, RequestView, Str};
 use tulle_policy::matcher::has_prefix;
 use tulle_policy::rbac::MetadataMatcher;
@@ -131,21 +132,6 @@ pub fn query_of(path: &str) -> &str {
 fn is_grpc<R: RequestView + ?Sized>(request: &R) -> bool {
     let Some(kind) = request.header("content-type") else { return false };
     kind.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
-}
-
-/// Gives `make` the value of the first cookie of the name, without the quotes around it.
-pub fn cookie<T, H: Headers + ?Sized>(request: &H, name: &str, make: impl Fn(&[u8]) -> T) -> Option<T> {
-    let mut found = None;
-    request.visit_values("cookie", &mut |field| {
-        for pair in field.split(|byte| *byte == b';').map(<[u8]>::trim_ascii) {
-            let value = pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
-            if let (None, Some(value)) = (&found, value) {
-                let inner = value.strip_prefix(b"\"").and_then(|inner| inner.strip_suffix(b"\""));
-                found = Some(make(inner.unwrap_or(value)));
-            }
-        }
-    });
-    found
 }
 
 impl CookieMatcher {

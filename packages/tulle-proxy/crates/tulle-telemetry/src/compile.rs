@@ -251,4 +251,5 @@ const FIELDS: &[(&str, Field)] = &[
     ("HOSTNAME", Field::Hostname),
     ("GRPC_STATUS_NUMBER", Field::GrpcStatusNumber),
     ("ACCESS_LOG_TYPE", Field::AccessLogType),
+    ("LOCAL_REPLY_BODY", Field::LocalReplyBody),
 ];

@@ -161,6 +161,20 @@ impl TextFormat {
         }
     }
 
+    /// Appends a message's body: outside bytes stand as they are, absent values as `-`, or not at all.
+    pub fn render_body<V: LogView + ?Sized>(&self, view: &V, omit_absent: bool, out: &mut Vec<u8>) {
+        for op in &self.ops {
+            match op {
+                Op::Literal(text) => out.extend_from_slice(text.as_bytes()),
+                Op::Operator { source, max } => match source.show(view) {
+                    Shown::Value(Value::None) if omit_absent => {}
+                    Shown::Value(Value::Bytes(bytes)) => out.extend_from_slice(clip(bytes, *max)),
+                    shown => shown.write_text(*max, view, out),
+                },
+            }
+        }
+    }
+
     /// Appends a header value: absent operators give nothing, and bytes that may not stand in a field are dropped.
     pub fn render_header<V: LogView + ?Sized>(&self, view: &V, out: &mut Vec<u8>) {
         for op in &self.ops {

@@ -101,6 +101,8 @@ pub enum Field {
     Hostname,
     GrpcStatusNumber,
     AccessLogType,
+    /// The text of an answer of the proxy itself, while that is being made.
+    LocalReplyBody,
 }
 
 /// A field's value. Durations and sizes stay numbers until they are printed.

@@ -9,6 +9,7 @@ use tulle_balance::{LbPolicy, LocalityMode};
 use tulle_config::listener::TransportProtocol;
 use tulle_config::tls::{ClientCert, SecretOrigin, TlsVersion, TrustSource};
 use tulle_config::{HttpProtocol, NetworkFilter, RouteSource, UpstreamTransport};
+use tulle_route::redirects::CrossScheme;
 use tulle_route::{ClusterName, ClusterTarget, MirrorHost, PathMatch, RouteAction};
 use tulle_xds::decode::{Finding, Kind, Resource, resource};
 use tulle_xds::json::{Messages, pack};
@@ -219,6 +220,41 @@ fn with_template(template: &str, rewrite: &str) -> String {
     )
 }
 
+fn with_redirects(policy: &str) -> String {
+    OUTBOUND.replace("timeout: 0s", &format!("timeout: 0s, internal_redirect_policy: {{{policy}}}"))
+}
+
+fn with_replies(mapper: &str) -> String {
+    INBOUND.replace("      rds: {", &format!("      local_reply_config: {{mappers: [{mapper}]}}\n      rds: {{"))
+}
+
+#[test]
+fn redirects_and_own_answers_are_decoded() {
+    let redirects = |yaml: &str| {
+        let (Resource::Route(routes), _) = decode(Kind::Route, yaml).unwrap() else { panic!("not routes") };
+        let RouteAction::Forward(forward) = &routes.hosts[0].routes[0].action else { panic!("not forwarded") };
+        forward.internal_redirects.clone()
+    };
+    assert_eq!(redirects(OUTBOUND), None);
+    let policy =
+        redirects(&with_redirects("redirect_response_codes: [301, 200], allow_cross_scheme_redirect: true")).unwrap();
+    assert_eq!((policy.max, &*policy.statuses, policy.cross_scheme), (1, &[301][..], CrossScheme::Followed));
+    // The deprecated fields.
+    let old = OUTBOUND.replace(
+        "timeout: 0s",
+        "timeout: 0s, internal_redirect_action: HANDLE_INTERNAL_REDIRECT, max_internal_redirects: 4",
+    );
+    let policy = redirects(&old).unwrap();
+    assert_eq!((policy.max, &*policy.statuses, policy.cross_scheme), (4, &[302][..], CrossScheme::Refused));
+    let mapper = "{filter: {response_flag_filter: {flags: [NR]}}, status_code: 410, body: {inline_string: gone}, \
+                  body_format_override: {json_format: {text: '%LOCAL_REPLY_BODY%'}}}";
+    let (Resource::Listener(listener), _) = decode(Kind::Listener, &with_replies(mapper)).unwrap() else { panic!() };
+    let NetworkFilter::Http(hcm) = &listener.chains[0].filter else { panic!("not HTTP") };
+    let mapper = &hcm.local_reply.as_ref().unwrap().mappers[0];
+    assert_eq!((mapper.status, mapper.body.as_deref()), (Some(410), Some(&b"gone"[..])));
+    assert_eq!(&*mapper.format.as_ref().unwrap().content_type, "application/json");
+}
+
 #[test]
 fn mirrors_are_inherited_where_nothing_is_said() {
     let yaml = "{name: r, request_mirror_policies: [{cluster: outer}], virtual_hosts: [\
@@ -257,6 +293,16 @@ fn what_is_wrong_is_refused_with_its_path() {
          "match.path_match_policy.typed_config.path_template: invalid path template \"/a//b\": a segment is empty"),
         (Kind::Route, with_template("/{a}", "/{a}").replace("route: {", "route: {prefix_rewrite: /, "),
          "route: only one of prefix_rewrite, regex_rewrite, path_rewrite_policy and path_rewrite"),
+        (Kind::Route, with_redirects("predicates: [{name: p, typed_config: {'@type': type.googleapis.com/google.protobuf.Struct}}]"),
+         "internal_redirect_policy.predicates[0].typed_config: the redirect predicate google.protobuf.Struct is not supported"),
+        (Kind::Route, with_redirects("response_headers_to_copy: [':path']"),
+         "internal_redirect_policy.response_headers_to_copy[0]: \":path\" cannot be copied"),
+        (Kind::Listener, with_replies("{filter: {runtime_filter: {runtime_key: k}}}"),
+         "typed_config.local_reply_config.mappers[0].filter: this kind of access log filter is not supported"),
+        (Kind::Listener, with_replies("{filter: {not_health_check_filter: {}}, status_code: 99}"),
+         "typed_config.local_reply_config.mappers[0].status_code: 99 is not between"),
+        (Kind::Listener, with_replies("{filter: {not_health_check_filter: {}}, body_format_override: {text_format: '%NOPE%'}}"),
+         "mappers[0].body_format_override.text_format: at byte 0: unknown operator %NOPE%"),
         (Kind::Listener, INBOUND.replace("is_optional: true", "is_optional: false"),
          "filter_chains[0].filters[0].typed_config.http_filters[1].typed_config: the HTTP filter envoy.extensions.filters.http.header_mutation.v3.HeaderMutation is not supported"),
         (Kind::Listener, INBOUND.replace("alpn_protocols: [h2, http/1.1]\n", "key_log: {path: /tmp/keys}\n"),

@@ -6,6 +6,7 @@ use tulle_config::{HttpFilter, NetworkFilter};
 use tulle_policy::FilterOverride;
 use tulle_policy::fault::{AbortWith, DelayLength};
 use tulle_policy::rbac::{Action, Facts, NoRequest, Peer};
+use tulle_policy::session::SessionStore;
 use tulle_route::{ClusterTarget, RouteAction};
 use tulle_xds::decode::{Finding, Kind, Resource, resource};
 use tulle_xds::json::{Messages, pack};
@@ -47,6 +48,16 @@ filter_chains:
           "@type": type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit
           stat_prefix: l
           token_bucket: {max_tokens: 5, fill_interval: 1s}
+      - name: session
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.http.stateful_session.v3.StatefulSession
+          strict: true
+          status_on_strict_destination_not_found: 410
+          session_state:
+            name: cookie
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.http.stateful_session.cookie.v3.CookieBasedSessionState
+              cookie: {name: sticky, path: /app, ttl: 60s}
       - {name: envoy.filters.http.cors}
       - {name: envoy.filters.http.router}
 "#;
@@ -110,6 +121,7 @@ fn filters_of_a_chain_are_decoded_in_order() {
         HttpFilter::Rbac(rules),
         HttpFilter::Fault(fault),
         HttpFilter::LocalRateLimit(limit),
+        HttpFilter::Session(session),
         HttpFilter::Cors(_),
         HttpFilter::Router(_),
     ] = &hcm.filters[..]
@@ -121,6 +133,9 @@ fn filters_of_a_chain_are_decoded_in_order() {
     assert!(rules.decide(&facts("10.0.0.1", Peer::Anonymous), &NoRequest).is_denied());
     assert!(!rules.decide(&facts("10.0.0.1", Peer::Named("spiffe://a/ns/b/sa/c")), &NoRequest).is_denied());
     assert!(matches!(fault.settings.delay.unwrap().length, DelayLength::Fixed(length) if length.as_secs() == 7));
+    assert!(session.settings.strict && session.settings.gone_status == 410);
+    let Some(SessionStore::Cookie(cookie)) = &session.settings.store else { panic!("no cookie") };
+    assert_eq!((&*cookie.name, &*cookie.path, cookie.ttl.as_secs()), ("sticky", "/app", 60));
     assert_eq!(limit.settings.bucket.as_ref().unwrap().config().tokens_per_fill, 1);
 }
 
@@ -203,6 +218,18 @@ fn nonsense_is_refused_with_its_path() {
             "      stat_prefix: tcp\n",
             "",
             "filter_chains[0].filters[0].typed_config.stat_prefix: is required".to_owned(),
+        ),
+        (
+            Kind::Listener,
+            "path: /app,",
+            "path: '/app; Secure',",
+            "http_filters[3].typed_config.session_state.typed_config.cookie.path: \"/app; Secure\" cannot".to_owned(),
+        ),
+        (
+            Kind::Listener,
+            "status_on_strict_destination_not_found: 410",
+            "status_on_strict_destination_not_found: 99",
+            "status_on_strict_destination_not_found: 99 is not between".to_owned(),
         ),
         (
             Kind::Route,

@@ -26,6 +26,7 @@ use tulle_token::RemoteKeys;
 
 use super::record::Record;
 use super::reply::Reply;
+use super::session::{self, Affinity};
 use super::tokens::{self, Patience};
 use super::{Exchange, Failed, authorize, remote_limit};
 use crate::serve::access;
@@ -75,6 +76,7 @@ pub struct Edits {
     /// Counts as a fault while the request runs.
     fault: Option<Active>,
     running: Option<Running>,
+    pub session: Option<Affinity>,
 }
 
 /// A request that adaptive concurrency let through.
@@ -143,6 +145,14 @@ fn pass(x: &mut Exchange<'_>, selected: Option<&Selected<'_>>, progress: &mut Pr
                 Some(FilterOverride::Off) => None,
                 _ => concurrency(x, &own.settings),
             },
+            HttpFilter::Session(own) => {
+                match said(&own.name) {
+                    Some(FilterOverride::Off) => {}
+                    Some(FilterOverride::Session(settings)) => session::begin(x, settings),
+                    _ => session::begin(x, &own.settings),
+                }
+                None
+            }
             HttpFilter::Cors(name) => match said(name) {
                 // Envoy leaves requests alone that it answers or redirects itself.
                 Some(FilterOverride::Cors(policy)) if forwards(selected) => cors(x, policy),
@@ -394,6 +404,9 @@ pub fn edit_response(x: &mut Exchange<'_>) {
         if cors.kind != CorsRequest::Allowed {
             cors.policy.permit(headers);
         }
+    }
+    if let Some(affinity) = &edits.session {
+        affinity.tell(x.record.host.as_deref(), x.worker.clock.wall(), headers);
     }
     for (name, value) in &edits.set {
         headers.set(name.as_bytes(), value);

@@ -36,7 +36,8 @@ fn write(x: &Exchange<'_>, log: &AccessLog, view: &View<'_>) {
     });
 }
 
-fn wanted(filter: &LogFilter, x: &Exchange<'_>) -> bool {
+/// Whether a filter takes the exchange, as far as it has come.
+pub fn wanted(filter: &LogFilter, x: &Exchange<'_>) -> bool {
     let record = &x.record;
     match filter {
         LogFilter::Status(comparison) => comparison.holds(u32::from(record.status)),
@@ -53,6 +54,7 @@ fn wanted(filter: &LogFilter, x: &Exchange<'_>) -> bool {
         LogFilter::GrpcStatus { statuses, exclude } => {
             record.grpc_status.is_some_and(|status| statuses.contains(&status)) != *exclude
         }
+        LogFilter::Header(matcher) => matcher.matches(&x.heads.request),
         LogFilter::And(all) => all.iter().all(|filter| wanted(filter, x)),
         LogFilter::Or(any) => any.iter().any(|filter| wanted(filter, x)),
     }

@@ -15,8 +15,11 @@ use tulle_telemetry::TimePoint;
 use super::attempt::{self, Answered, Reset, Tried};
 use super::guarded::{Due, Entry, Keeping};
 use super::reply::Reply;
+use super::session::{self, Affinity};
 use super::upload::{Keep, Upload};
-use super::{Ending, Exchange, Failed, LastOnConnection, answer_routed, deliver, guarded, mirror, outgoing, tunnel};
+use super::{
+    Ending, Exchange, Failed, LastOnConnection, answer_routed, deliver, guarded, mirror, outgoing, redirect, tunnel,
+};
 use crate::worker::Target;
 use crate::worker::alarm::earlier;
 use crate::worker::dynamic::Named;
@@ -117,7 +120,7 @@ pub async fn forward(
     };
     let mut retrying = retry.map(|policy| (policy, RetryState::for_request(policy, &x.heads.request)));
     let possible = retrying.as_ref().is_some_and(|(_, state)| state.possible());
-    let mut upload = begin_upload(x, down, possible)?;
+    let mut upload = begin_upload(x, down, possible || action.internal_redirects.is_some())?;
     outgoing::change_head(x, &plan);
     if let Some(mirrored) = mirror::begin(x, &plan) {
         upload.mirror(mirrored);
@@ -126,6 +129,11 @@ pub async fn forward(
     x.record.request_bytes = upload.bytes;
     guarded::leave(x, &mut passed, &answered);
     let answered = answered.map_err(|failed| guarded::reword(&plan, failed))?;
+    if redirect::follow(x, &plan, &upload) {
+        deliver::discard(x, answered, &upload);
+        x.upload = Some(redirect::body(x, upload));
+        return Err(Failed::Redirected);
+    }
     if x.heads.request.tunnel != Tunnel::No {
         if tunnel::accepted(&answered.up, x.heads.response.status) {
             return tunnel::tunnel(x, down, &plan, answered).await;
@@ -286,7 +294,9 @@ fn pick(
 ) -> Result<Rc<tulle_balance::Host>, Reply> {
     let again = retrying.as_ref().filter(|_| x.record.attempts > 1).map(|(policy, _)| *policy);
     let avoid = again.filter(|policy| policy.avoid_previous_hosts || !policy.avoid_labels.is_empty());
-    let named = plan.named_host(&x.heads.request);
+    let affinity = session::of(x).filter(|_| again.is_none());
+    let by_header = plan.named_host(&x.heads.request);
+    let named = affinity.and_then(|affinity| affinity.named.as_ref()).or(by_header.as_ref());
     let context = PickContext {
         hash: plan.hash,
         subset: &plan.subset,
@@ -294,12 +304,13 @@ fn pick(
         unwanted: avoid.map_or(&[], |policy| &policy.avoid_labels),
         attempts: avoid.map_or(0, |policy| policy.host_selection_attempts),
         without: &tried.priorities,
-        named: named.as_ref().filter(|_| again.is_none()),
+        named: named.filter(|_| again.is_none()),
+        strict: affinity.is_some_and(Affinity::is_strict),
     };
     let picked = plan.target.upstream.pick(&context, &mut x.worker.rng.borrow_mut());
-    picked.map_err(|_| {
+    picked.map_err(|why| {
         x.worker.metrics.sheet.inc(plan.target.metrics.stats.upstream_cx_none_healthy);
-        Reply::no_healthy_upstream()
+        affinity.map_or_else(Reply::no_healthy_upstream, |affinity| affinity.refused(why))
     })
 }
 

@@ -8,13 +8,16 @@ pub mod finish;
 pub mod forward;
 pub mod grpc;
 pub mod guarded;
+pub mod local_reply;
 pub mod mirror;
 pub mod outgoing;
 pub mod prepare;
 pub mod record;
+pub mod redirect;
 pub mod remote;
 pub mod remote_limit;
 pub mod reply;
+pub mod session;
 pub mod tokens;
 pub mod tunnel;
 pub mod upload;
@@ -85,6 +88,8 @@ pub enum Failed {
     Reply(Box<Reply>),
     /// The client has gone, or its response broke off: nothing can be answered any more.
     Broken,
+    /// The upstream's redirect is followed: the request, whose head has been changed, begins anew.
+    Redirected,
 }
 
 impl From<Reply> for Failed {
@@ -95,11 +100,20 @@ impl From<Reply> for Failed {
 
 /// Serves the request whose head is in `x.heads.request`.
 pub async fn serve(mut x: Exchange<'_>, down: &mut Side) -> Ending {
-    let ending = match steps(&mut x, down).await {
+    let result = match begin(&mut x) {
+        Ok(()) => loop {
+            match steps(&mut x, down).await {
+                Err(Failed::Redirected) => redirect::begin_again(&mut x),
+                ended => break ended,
+            }
+        },
+        Err(reply) => Err(reply.into()),
+    };
+    let ending = match result {
         Ok(ending) => ending,
         Err(Failed::Reply(reply)) => answer(&mut x, down, *reply).await,
         // On h2 dropping the stream resets it, behind what is queued.
-        Err(Failed::Broken) => Ending::Close,
+        Err(Failed::Broken | Failed::Redirected) => Ending::Close,
     };
     finish::finish(&mut x);
     ending
@@ -118,7 +132,8 @@ pub fn log_malformed(mut x: Exchange<'_>, details: &'static str) {
     finish::finish(&mut x);
 }
 
-async fn steps(x: &mut Exchange<'_>, down: &mut Side) -> Result<Ending, Failed> {
+/// What is done once for a request, however many redirects it takes.
+fn begin(x: &mut Exchange<'_>) -> Result<(), Reply> {
     x.record.grpc = x.heads.request.is_grpc();
     x.record.request_head_bytes = x.heads.request.headers.byte_size() as u64;
     if let Some(overload) = &x.worker.overload
@@ -130,6 +145,10 @@ async fn steps(x: &mut Exchange<'_>, down: &mut Side) -> Result<Ending, Failed> 
     prepare::prepare(x.hcm, x.client, &mut x.heads.request, &mut x.worker.rng.borrow_mut())?;
     x.record.remote = remote::told(&x.hcm.forwarding, &x.heads.request);
     trace(x);
+    Ok(())
+}
+
+async fn steps(x: &mut Exchange<'_>, down: &mut Side) -> Result<Ending, Failed> {
     let routes = x.worker.routes(&x.hcm.routes).ok_or_else(Reply::no_routes)?;
     let mut selected = route(x, &routes);
     let mut progress = filters::Progress::default();
@@ -219,11 +238,21 @@ async fn answer_routed(
     x: &mut Exchange<'_>,
     down: &mut Side,
     selected: &Selected<'_>,
-    reply: Reply,
+    mut reply: Reply,
 ) -> Result<Ending, Failed> {
-    reply.write_head(&x.heads.request, &mut x.heads.response);
-    mutate_response(x, selected);
+    write_answer(x, Some(selected), &mut reply);
     Ok(send_answer(x, down, reply).await)
+}
+
+fn write_answer(x: &mut Exchange<'_>, selected: Option<&Selected<'_>>, reply: &mut Reply) {
+    let hcm = x.hcm;
+    if let Some(config) = &hcm.local_reply {
+        return local_reply::write(x, config, selected, reply);
+    }
+    reply.write_head(&x.heads.request, &mut x.heads.response);
+    if let Some(selected) = selected {
+        mutate_response(x, selected);
+    }
 }
 
 /// Answers for a filter. The cluster that the request would have gone to is named in logs and metrics, as Envoy does.
@@ -252,8 +281,8 @@ pub fn mutate_response(x: &mut Exchange<'_>, selected: &Selected<'_>) {
     tulle_route::apply_response(selected, &view, &mut heads.response.headers, &mut heads.scratch);
 }
 
-async fn answer(x: &mut Exchange<'_>, down: &mut Side, reply: Reply) -> Ending {
-    reply.write_head(&x.heads.request, &mut x.heads.response);
+async fn answer(x: &mut Exchange<'_>, down: &mut Side, mut reply: Reply) -> Ending {
+    write_answer(x, None, &mut reply);
     send_answer(x, down, reply).await
 }
 

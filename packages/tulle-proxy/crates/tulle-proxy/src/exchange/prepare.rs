@@ -114,8 +114,8 @@ fn host(handling: HostHandling, client: &Client, head: &mut RequestHead) {
     }
 }
 
-/// Normalizes once; what comes out is authorized, routed and forwarded as it is.
-fn path(hcm: &Hcm, head: &mut RequestHead) -> Result<(), Reply> {
+/// Normalizes; what comes out is authorized, routed and forwarded as it is.
+pub fn path(hcm: &Hcm, head: &mut RequestHead) -> Result<(), Reply> {
     let full = head.path();
     if full == b"*" || full.is_empty() {
         return Ok(());

@@ -10,6 +10,7 @@ use tulle_balance::Host;
 use tulle_core::metadata::Metadata;
 use tulle_core::{Nanos, ResponseFlags, Str, UnixNanos};
 use tulle_http::{RequestHead, ResponseHead, Version};
+use tulle_route::redirects::Followed;
 use tulle_telemetry::{Field, HeadPart, LogView, TimePoint, TraceContext, Value};
 
 use super::filters::Edits;
@@ -48,6 +49,8 @@ pub struct Record {
     pub trace: Option<TraceContext>,
     /// What filters found out of the request.
     pub metadata: Option<Arc<Metadata>>,
+    /// Redirects that were followed for the request.
+    pub followed: Option<Box<Followed>>,
     times: [Option<Nanos>; TimePoint::COUNT],
 }
 
@@ -78,6 +81,7 @@ impl Record {
             grpc_status: None,
             trace: None,
             metadata: None,
+            followed: None,
             times: [None; TimePoint::COUNT],
         };
         record.mark(TimePoint::DownstreamStart, start);

@@ -201,21 +201,14 @@ impl Reply {
                 Some(status) => out.headers.push(b"grpc-status", status.to_string().as_bytes()),
                 None => out.headers.push(b"grpc-status", grpc_code(self.status).as_bytes()),
             }
-            if !self.body.is_empty() {
-                let mut message = Vec::with_capacity(self.body.len());
-                percent_encode(&self.body, &mut message);
-                out.headers.push(b"grpc-message", &message);
-            }
+            self.word_grpc(&mut out.headers);
             out.framing = Framing::None;
             return;
         }
         out.status = self.status;
-        // RFC 9110 §8.6: a 204 says nothing of a length.
-        out.framing = if self.status == 204 { Framing::None } else { Framing::Length(self.body.len() as u64) };
-        if self.status != 204 {
-            declare_length(&mut out.headers, self.body.len());
-        }
-        if !self.body.is_empty() && !self.headers.iter().any(|(name, _)| name == b"content-type") {
+        let typed = self.headers.iter().any(|(name, _)| name == b"content-type");
+        self.frame(out);
+        if !self.body.is_empty() && !typed {
             out.headers.push(b"content-type", b"text/plain");
         }
         if self.overloaded {
@@ -230,8 +223,46 @@ impl Reply {
     }
 }
 
+impl Reply {
+    /// Says how long the body is.
+    fn frame(&self, out: &mut ResponseHead) {
+        // RFC 9110 §8.6: a 204 says nothing of a length.
+        out.framing = if self.status == 204 { Framing::None } else { Framing::Length(self.body.len() as u64) };
+        if self.status != 204 {
+            declare_length(&mut out.headers, self.body.len());
+        }
+    }
+
+    /// gRPC clients are told the body's text in a field.
+    fn word_grpc(&self, headers: &mut Headers) {
+        if !self.body.is_empty() {
+            let mut message = Vec::with_capacity(self.body.len());
+            percent_encode(&self.body, &mut message);
+            headers.set(b"grpc-message", &message);
+        }
+    }
+
+    /// Another body has taken the place of the one that the head was written for; `kind` is its type, where that is not
+    /// the head's own matter.
+    pub fn declare_body(&self, kind: Option<&str>, request: &RequestHead, out: &mut ResponseHead) {
+        if request.is_grpc() {
+            out.headers.remove(b"grpc-message");
+            return self.word_grpc(&mut out.headers);
+        }
+        self.frame(out);
+        if request.is_head() {
+            out.framing = Framing::None;
+        }
+        if self.body.is_empty() {
+            out.headers.remove(b"content-type");
+        } else if let Some(kind) = kind {
+            out.headers.set(b"content-type", kind.as_bytes());
+        }
+    }
+}
+
 fn declare_length(headers: &mut Headers, length: usize) {
-    headers.push(b"content-length", length.to_string().as_bytes());
+    headers.set(b"content-length", length.to_string().as_bytes());
 }
 
 /// Status, flag and Envoy's words for a reset reason (`Http::Utility::resetReasonToString`).

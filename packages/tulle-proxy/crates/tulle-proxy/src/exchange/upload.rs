@@ -77,6 +77,11 @@ impl Upload {
         self.begun = false;
     }
 
+    /// What is left when the body is not to be sent any more; what was read of it still counts.
+    pub fn emptied(self) -> Upload {
+        Upload { bytes: self.bytes, ..Upload::none() }
+    }
+
     /// Nothing is kept from here on: a response has begun.
     pub fn commit(&mut self) {
         self.keep = Keep::No;

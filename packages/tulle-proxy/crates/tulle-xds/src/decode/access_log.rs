@@ -16,6 +16,7 @@ use tulle_telemetry::{JsonFormat, JsonTemplate, TextFormat};
 
 use super::common::struct_to_map;
 use super::cx::{Cx, refuse, type_name, without_effect};
+use super::matchers::header_matcher;
 
 /// Envoy's format when none is configured.
 const DEFAULT_FORMAT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" \
@@ -81,7 +82,7 @@ fn file(cx: &mut Cx, message: file_pb::FileAccessLog) -> Option<(Option<AccessLo
     Some((sink, format))
 }
 
-fn substitution(cx: &mut Cx, message: Option<core_pb::SubstitutionFormatString>) -> Option<LogFormat> {
+pub fn substitution(cx: &mut Cx, message: Option<core_pb::SubstitutionFormatString>) -> Option<LogFormat> {
     use core_pb::substitution_format_string::Format;
     let Some(message) = message else { return text_format(cx, DEFAULT_FORMAT).map(LogFormat::Text) };
     let core_pb::SubstitutionFormatString { omit_empty_values, content_type, formatters, json_format_options, format } =
@@ -142,7 +143,7 @@ fn template(value: &Value) -> JsonTemplate {
     }
 }
 
-fn log_filter(cx: &mut Cx, message: log_pb::AccessLogFilter) -> Option<LogFilter> {
+pub fn log_filter(cx: &mut Cx, message: log_pb::AccessLogFilter) -> Option<LogFilter> {
     use log_pb::access_log_filter::FilterSpecifier as Specifier;
     Some(match cx.required("filter_specifier", message.filter_specifier)? {
         Specifier::StatusCodeFilter(filter) => LogFilter::Status(comparison(cx, filter.comparison)?),
@@ -157,9 +158,12 @@ fn log_filter(cx: &mut Cx, message: log_pb::AccessLogFilter) -> Option<LogFilter
             statuses: grpc.statuses.iter().filter_map(|status| u16::try_from(*status).ok()).collect(),
             exclude: grpc.exclude,
         },
+        Specifier::HeaderFilter(filter) => {
+            let header = cx.required("header_filter.header", filter.header)?;
+            LogFilter::Header(cx.field("header_filter.header", |cx| header_matcher(cx, header))?)
+        }
         Specifier::TraceableFilter(_)
         | Specifier::RuntimeFilter(_)
-        | Specifier::HeaderFilter(_)
         | Specifier::ExtensionFilter(_)
         | Specifier::MetadataFilter(_)
         | Specifier::LogTypeFilter(_) => {

@@ -15,6 +15,7 @@ use tulle_route::{
 use super::common::{optional, runtime_fraction, subset, truth, uint};
 use super::cx::{Cx, refuse, without_effect};
 use super::filters::{Level, overrides, slot};
+use super::internal_redirect::{by_action, internal_redirects};
 use super::matchers::regex_rewrite;
 use super::mutation::{Lists, mutations};
 use super::retry::retry_policy;
@@ -53,8 +54,7 @@ pub fn forward(cx: &mut Cx, message: route_pb::RouteAction, matched: &PathMatch)
         cluster_specifier,
         host_rewrite_specifier,
     } = message;
-    refuse!(cx; retry_policy_typed_config,
-        internal_redirect_policy, internal_redirect_action, max_internal_redirects, hedge_policy);
+    refuse!(cx; retry_policy_typed_config, hedge_policy);
     without_effect!(cx; flush_timeout, early_data_policy);
     let specifier = cx.required("cluster_specifier", cluster_specifier)?;
     let mut forward = Forward {
@@ -84,6 +84,11 @@ pub fn forward(cx: &mut Cx, message: route_pb::RouteAction, matched: &PathMatch)
         Some(specifier) => rewrites::host(cx, specifier)?,
         None => None,
     };
+    forward.internal_redirects = match internal_redirect_policy {
+        Some(policy) => cx.field("internal_redirect_policy", |cx| internal_redirects(cx, policy)),
+        None => by_action(cx, internal_redirect_action, uint(max_internal_redirects)),
+    }
+    .map(Box::new);
     forward.append_x_forwarded_host = append_x_forwarded_host;
     forward.retry = retry.and_then(|retry| cx.field("retry_policy", |cx| retry_policy(cx, retry)));
     forward.hash = cx.each("hash_policy", hash, hash_policy).into();

@@ -18,6 +18,7 @@ use super::common::{optional, truth, uint};
 use super::cx::{Cx, refuse, without_effect};
 use super::filters::http_filters;
 use super::http_options::{http1, http2};
+use super::local_reply::local_reply_config;
 use super::route::route_config;
 use super::tracing::tracing;
 
@@ -38,6 +39,7 @@ pub fn hcm(cx: &mut Cx, message: hcm_pb::HttpConnectionManager) -> Option<Hcm> {
     let upgrades = cx.each("upgrade_configs", message.upgrade_configs, upgrade);
     let access_logs = cx.each("access_log", message.access_log, access_log).into_iter().flatten().collect();
     let common = common?;
+    let local_reply = message.local_reply_config;
     Some(Hcm {
         stat_prefix: cx.name("stat_prefix", &message.stat_prefix)?,
         codec: codec?,
@@ -63,6 +65,8 @@ pub fn hcm(cx: &mut Cx, message: hcm_pb::HttpConnectionManager) -> Option<Hcm> {
         host,
         stream_error_on_invalid_message: truth(message.stream_error_on_invalid_http_message, false),
         proxy_100_continue: message.proxy_100_continue,
+        local_reply: local_reply
+            .map(|config| Box::new(cx.field("local_reply_config", |cx| local_reply_config(cx, config)))),
         tracing: match message.tracing {
             Some(settings) => cx.field("tracing", |cx| tracing(cx, settings)),
             None => None,
@@ -91,12 +95,12 @@ fn supported(cx: &mut Cx, message: hcm_pb::HttpConnectionManager) -> hcm_pb::Htt
         stream_flush_timeout, drain_timeout_jitter, access_log_flush_interval, flush_access_log_on_new_request,
         access_log_options, original_ip_detection_extensions, early_header_mutation_extensions,
         forward_client_cert_matcher, represent_ipv4_remote_address_as_ipv4_mapped_ipv6,
-        local_reply_config, path_normalization_options, proxy_status_config, typed_header_validation_config,
+        local_reply_config: _, path_normalization_options, proxy_status_config, typed_header_validation_config,
         append_x_forwarded_port, append_local_overload, add_proxy_protocol_connection_state, forward_proto_config,
     } = &message;
     refuse!(cx; add_user_agent, http3_protocol_options, scheme_header_transformation,
         original_ip_detection_extensions, early_header_mutation_extensions, forward_client_cert_matcher,
-        local_reply_config, path_normalization_options, typed_header_validation_config, append_x_forwarded_port,
+        path_normalization_options, typed_header_validation_config, append_x_forwarded_port,
         forward_proto_config);
     without_effect!(cx; http1_safe_max_connection_duration, stream_flush_timeout, drain_timeout_jitter,
         access_log_flush_interval, flush_access_log_on_new_request, access_log_options,

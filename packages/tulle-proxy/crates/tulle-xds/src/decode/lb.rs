@@ -2,13 +2,14 @@
 
 use cluster_pb::cluster as inner_pb;
 use envoy_types::pb::envoy::config::cluster::v3 as cluster_pb;
+use envoy_types::pb::envoy::config::core::v3::HealthStatus;
 use envoy_types::pb::envoy::extensions::load_balancing_policies as ext_pb;
 use ext_pb::common::v3 as common_pb;
-use tulle_balance::{LbConfig, LbPolicy, LocalityMode, Selection, SlowStart, ZoneAware, ZoneBasis};
+use tulle_balance::{Health, LbConfig, LbPolicy, LocalityMode, Selection, SlowStart, ZoneAware, ZoneBasis};
 use tulle_core::FractionalPercent;
 
 use super::common::{percent, uint};
-use super::cx::{Cx, refuse, without_effect};
+use super::cx::{Cx, without_effect};
 use super::lb_extensions::by_extension;
 use super::subsets::subset_config;
 
@@ -52,7 +53,9 @@ fn common_config(cx: &mut Cx, message: inner_pb::CommonLbConfig, lb: &mut LbConf
         override_host_status,
         locality_config_specifier,
     } = message;
-    refuse!(cx; override_host_status);
+    if let Some(statuses) = override_host_status {
+        lb.override_health = cx.each("override_host_status.statuses", statuses.statuses, health).into();
+    }
     without_effect!(cx; update_merge_window, ignore_new_hosts_until_first_hc, close_connections_on_host_set_change);
     let mut hostname = false;
     lb.panic_threshold = percent(cx, "healthy_panic_threshold", healthy_panic_threshold, lb.panic_threshold);
@@ -211,4 +214,14 @@ pub fn slow_start(cx: &mut Cx, message: common_pb::SlowStartConfig) -> SlowStart
         aggression: aggression.map_or(1.0, |aggression| aggression.default_value),
         min_weight_percent: percent(cx, "min_weight_percent", min_weight_percent, 10.0),
     }
+}
+
+/// The health that hosts of a status have here; an unknown status counts as healthy.
+fn health(cx: &mut Cx, status: i32) -> Option<Health> {
+    Some(match cx.enumeration::<HealthStatus>("", status)? {
+        HealthStatus::Unknown | HealthStatus::Healthy => Health::Healthy,
+        HealthStatus::Degraded => Health::Degraded,
+        HealthStatus::Unhealthy | HealthStatus::Timeout => Health::Unhealthy,
+        HealthStatus::Draining => Health::Draining,
+    })
 }

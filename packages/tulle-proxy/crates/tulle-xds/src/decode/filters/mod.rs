@@ -11,6 +11,7 @@ mod overrides;
 mod rate_limit;
 mod rate_slots;
 mod rbac;
+mod session;
 mod uri;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::Loca
 use envoy_types::pb::envoy::extensions::filters::http::ratelimit::v3::RateLimit;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
+use envoy_types::pb::envoy::extensions::filters::http::stateful_session::v3::StatefulSession;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm_pb;
 use envoy_types::pb::google::protobuf::Any;
 use prost::Name as _;
@@ -136,6 +138,9 @@ fn known(cx: &mut Cx, name: Str, any: &Any) -> Known {
                 .flatten()
                 .map(|settings| HttpFilter::AdaptiveConcurrency(Named { name, settings: Arc::new(settings) })),
         }
+    } else if typed == StatefulSession::full_name() {
+        let settings = cx.unpack::<StatefulSession>(any).and_then(|message| session::session(cx, message));
+        settings.map(|settings| HttpFilter::Session(Named { name, settings: Arc::new(settings) }))
     } else if typed == GrpcStats::full_name() {
         return Known::WithoutEffect;
     } else {

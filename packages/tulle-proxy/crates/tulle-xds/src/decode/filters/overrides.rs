@@ -11,6 +11,7 @@ use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::PerRouteCo
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use envoy_types::pb::envoy::extensions::filters::http::ratelimit::v3::RateLimitPerRoute;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::RbacPerRoute;
+use envoy_types::pb::envoy::extensions::filters::http::stateful_session::v3::StatefulSessionPerRoute;
 use envoy_types::pb::google::protobuf::Any;
 use prost::Name as _;
 use tulle_policy::{FilterOverride, FilterOverrides};
@@ -81,6 +82,9 @@ fn settings(cx: &mut Cx, any: &Any, unknown: Unknown) -> Option<FilterOverride> 
     } else if typed == ExtAuthzPerRoute::full_name() {
         let message = cx.unpack::<ExtAuthzPerRoute>(any)?;
         super::ext_authz::per_route(cx, message)?
+    } else if typed == StatefulSessionPerRoute::full_name() {
+        let message = cx.unpack::<StatefulSessionPerRoute>(any)?;
+        super::session::per_route(cx, message)?
     } else if unknown == Unknown::LeftOut {
         cx.warn(format!("the optional settings of type {typed} are not known and left out"));
         return None;
