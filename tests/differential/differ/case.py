@@ -106,6 +106,9 @@ class Case(Strict):
 
     `bootstrap` goes over the made one, key by key (in `node` too).
 
+    With `discovery` there is a control plane that has these resources, each with its `@type`; resources of the types
+    in `withheld` are asked for in vain.
+
     In a `pair` two proxies have this configuration: the listener `inbound` of the second is the one that is used, by
     calls and by the first one's clusters.
     """
@@ -117,6 +120,8 @@ class Case(Strict):
     virtual_hosts: list[dict[str, Any]] | None = None
     hcm: dict[str, Any] = {}
     bootstrap: dict[str, Any] = {}
+    discovery: list[dict[str, Any]] | None = None
+    withheld: tuple[str, ...] = ()
     clusters: dict[str, dict[str, Any]] = {}
     listeners: dict[str, dict[str, Any]] = {}
     calls: tuple[Call, ...]

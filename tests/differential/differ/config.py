@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from differ import discovery
 from differ.case import Call, Case, Step
 from differ.pki import Pki, spiffe
 
@@ -42,7 +43,8 @@ class Plan:
     """What a run has chosen: ports by upstream and listener, certificates, and where the access log goes.
 
     `listeners` are the proxy's own; clusters that lead to a listener take the port from `peers`, which are the same
-    when a case has one proxy and the other proxy's when it has a pair.
+    when a case has one proxy and the other proxy's when it has a pair. `discovery` is the port of the control plane,
+    where there is one.
     """
 
     upstreams: dict[str, int]
@@ -50,6 +52,7 @@ class Plan:
     peers: dict[str, int]
     pki: Pki
     log: Path
+    discovery: int | None = None
 
 
 def listener_names(case: Case) -> list[str]:
@@ -68,10 +71,12 @@ def bootstrap(case: Case, plan: Plan) -> dict[str, Any]:
     given = dict(case.bootstrap)
     made["node"] |= given.pop("node", {})
     made |= given
-    return dict(json.loads(_fill(json.dumps(made), plan)))
+    if plan.discovery is not None:
+        made = discovery.bootstrap(plan.discovery, made)
+    return dict(json.loads(fill(json.dumps(made), plan)))
 
 
-def _fill(text: str, plan: Plan) -> str:
+def fill(text: str, plan: Plan) -> str:
     """Replace `"${port:<upstream>}"`, `"${listener:<name>}"` and, inside texts, `${root|cert|key|id:<name>}`."""
 
     def value(match: re.Match[str]) -> str:
@@ -92,7 +97,8 @@ def filled_call(call: Call, upstreams: dict[str, int]) -> Call:
 
     def value(match: re.Match[str]) -> str:
         text = f"127.0.0.1:{upstreams[match.group(2)]}".encode()
-        return base64.b64encode(b"\x0a" + bytes([len(text)]) + text if match.group(1) == "session" else text).decode()
+        content = b"\x0a" + bytes([len(text)]) + text if match.group(1) == "session" else text
+        return base64.b64encode(content).decode()
 
     def filled(step: Step) -> Step:
         if step.raw is None:

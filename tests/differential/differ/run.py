@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from differ import config
 from differ.case import Call, Case
 from differ.client import run_steps
+from differ.discovery import TYPE, Discovery
 from differ.h2client import run_streams
 from differ.h2upstream import serve_h2
 from differ.pki import Pki
@@ -63,14 +65,21 @@ async def run(case: Case, kinds: Sequence[Kind], pki: Pki, folder: Path) -> Outc
     servers = {name: Server(name, spec, recorder) for name, spec in case.upstreams.items()}
     proxies = [_Proxy.prepare(case, kind, folder / f"{number}-{kind}") for number, kind in enumerate(kinds)]
     first, last = proxies[0].ports, proxies[-1].ports
+    withheld = frozenset(TYPE + kind for kind in case.withheld)
+    discovery = Discovery(withheld=withheld) if case.discovery is not None else None
     reached = first | {name: port for name, port in last.items() if name == INBOUND}
     try:
         for server in servers.values():
             await server.start(pki, HANDLERS[server.spec.protocol])
         upstreams = {name: server.port for name, server in servers.items()}
+        if discovery is not None:
+            await discovery.start()
         async with contextlib.AsyncExitStack() as stack:
             for proxy in reversed(proxies):
-                plan = config.Plan(upstreams, proxy.ports, last, pki, proxy.folder / "access.log")
+                log, port = proxy.folder / "access.log", discovery.port if discovery else None
+                plan = config.Plan(upstreams, proxy.ports, last, pki, log, port)
+                if discovery is not None:
+                    discovery.fill(case.discovery or [], functools.partial(config.fill, plan=plan))
                 bootstrap = config.bootstrap(case, plan)
                 await stack.enter_async_context(
                     running(proxy.kind, bootstrap, proxy.ports.values(), proxy.folder)
@@ -85,6 +94,8 @@ async def run(case: Case, kinds: Sequence[Kind], pki: Pki, folder: Path) -> Outc
     finally:
         for proxy in proxies:
             proxy.release()
+        if discovery is not None:
+            await discovery.stop()
         await asyncio.gather(*(server.stop() for server in servers.values()))
     names = {f"127.0.0.1:{port}": name for each in (upstreams, first, last) for name, port in each.items()}
     for proxy in proxies:

@@ -1,6 +1,7 @@
 //! The HTTP filters a chain may hold, one variant each, so that dispatch is a match and not a virtual call.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tulle_core::Str;
 use tulle_policy::gradient::Gradient;
@@ -24,6 +25,10 @@ pub enum HttpFilter {
     AdaptiveConcurrency(Named<AdaptiveConcurrency>),
     /// Keeps a client's requests at one endpoint.
     Session(Named<Session>),
+    /// Asks the control plane for clusters that are not there.
+    OnDemand(Named<OnDemand>),
+    /// What a resource of its own says it is.
+    Discovered(Discovered),
     /// Cross-origin requests, by the policies on routes and virtual hosts alone.
     Cors(Str),
     /// Always the last.
@@ -36,6 +41,42 @@ pub struct AdaptiveConcurrency {
     /// Answered beyond the limit; 503 by default.
     pub status: u16,
     pub gradient: Gradient,
+}
+
+/// Settings of discovery on demand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnDemand {
+    /// How long a cluster may take to be discovered; `None` does not ask for any.
+    pub patience: Option<Duration>,
+}
+
+/// A filter in a chain whose settings come by ECDS.
+#[derive(Clone, Debug)]
+pub struct Discovered {
+    /// Of the filter and of the resource.
+    pub name: Str,
+    /// For as long as there is no resource.
+    pub default: Option<Arc<Extension>>,
+    pub warming: Warming,
+    /// The types that the settings may have.
+    pub types: Box<[Str]>,
+}
+
+/// Whether a listener waits for the settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Warming {
+    Needed,
+    /// The default applies until they come.
+    NotNeeded,
+}
+
+/// A filter's settings as a resource (`envoy.config.core.v3.TypedExtensionConfig`).
+#[derive(Debug)]
+pub struct Extension {
+    /// The type of its settings.
+    pub kind: Str,
+    /// `None` for one that does nothing here.
+    pub filter: Option<HttpFilter>,
 }
 
 /// A filter's settings and its name in the chain.

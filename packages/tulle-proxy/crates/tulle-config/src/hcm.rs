@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tulle_core::{Cidr, Str};
 use tulle_route::RouteConfig;
+use tulle_route::scopes::{ScopeKeyBuilder, Scopes};
 
 use crate::access_log::AccessLog;
 use crate::filters::HttpFilter;
@@ -47,6 +48,22 @@ pub enum RouteSource {
     Inline(Arc<RouteConfig>),
     /// The name of a route configuration in `Config::routes`.
     Rds(Str),
+    Scoped(Arc<ScopedRoutes>),
+}
+
+/// Route configurations by parts of the request.
+#[derive(Clone, Debug)]
+pub struct ScopedRoutes {
+    pub builder: ScopeKeyBuilder,
+    pub scopes: ScopeSource,
+}
+
+/// Where scopes come from.
+#[derive(Clone, Debug)]
+pub enum ScopeSource {
+    Inline(Arc<Scopes>),
+    /// Those in `Config::scopes`.
+    Srds,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -11,15 +11,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tulle_balance::EndpointSet;
 use tulle_core::Str;
 use tulle_route::RouteConfig;
+use tulle_route::scopes::Scopes;
 
 use crate::cluster::Cluster;
+use crate::filters::Extension;
 use crate::listener::Listener;
 use crate::tls::Secret;
 
 /// Resources by name.
 pub type Resources<T> = Arc<HashMap<Str, Arc<T>>>;
 
-/// Everything the data path runs on, at one moment. Cloning costs five reference counts.
+/// Everything the data path runs on, at one moment. Cloning costs a few reference counts.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     pub listeners: Resources<Listener>,
@@ -29,6 +31,13 @@ pub struct Config {
     /// By EDS service name. A cluster whose entry is missing has no endpoints yet.
     pub endpoints: Resources<EndpointSet>,
     pub secrets: Resources<Secret>,
+    /// Filters' settings received by ECDS.
+    pub extensions: Resources<Extension>,
+    /// Those received by SRDS.
+    pub scopes: Arc<Scopes>,
+    /// Clusters that requests asked for and the control plane does not have, with a number that each such answer has
+    /// for itself.
+    pub unknown_clusters: Arc<HashMap<Str, u64>>,
     pub readiness: Readiness,
 }
 

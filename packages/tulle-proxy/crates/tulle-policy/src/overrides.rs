@@ -1,6 +1,7 @@
 //! Filter settings of a route, virtual host or weighted cluster (`typed_per_filter_config`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tulle_core::Str;
 
@@ -26,6 +27,8 @@ pub enum FilterOverride {
     TokenRequirement(Str),
     Authorizer(Arc<AuthorizerOverride>),
     Session(Arc<Session>),
+    /// How long clusters that are not there may take to be discovered; `None` does not ask for them.
+    OnDemand(Option<Duration>),
 }
 
 /// Settings by the name that the filter has in its chain.

@@ -8,6 +8,7 @@ pub mod matching;
 pub mod mutation;
 pub mod redirects;
 pub mod rewrite;
+pub mod scopes;
 pub mod select;
 
 pub use action::{

@@ -294,3 +294,39 @@ proptest! {
         prop_assert_eq!(select(&config, &request, 7).is_some(), expected);
     }
 }
+
+#[test]
+fn scopes_are_chosen_by_parts_of_headers() {
+    use scopes::{Fragment, Pick, Scope, ScopeKey, ScopeKeyBuilder, ScopeRoutes, Scopes};
+    let fragment =
+        |header: &str, separator: &str, pick| Fragment { header: header.into(), separator: separator.into(), pick };
+    let value = |key: &str, separator: &str| Pick::Value { key: key.into(), separator: separator.into() };
+    let builder = ScopeKeyBuilder {
+        fragments: Box::new([
+            fragment("x-scope", ";", value("user", "=")),
+            fragment(":authority", ".", Pick::Index(1)),
+            fragment("x-whole", "", Pick::Index(0)),
+        ]),
+    };
+    let key = |scope: &str, authority: &str| {
+        let request = get(authority, "/").with("x-scope", scope).with("x-whole", "a;b");
+        builder.key(&request).map(|key| key.join("|"))
+    };
+    assert_eq!(key("a=b;user=ann=x;user=bob", "h.test").as_deref(), Some("ann=x|test|a;b"));
+    assert_eq!(key("username=ann;user", "h.test"), None);
+    assert_eq!(key("user=", "h.test.x").as_deref(), Some("|test|a;b"));
+    assert_eq!(key("user=ann", "h"), None);
+    assert_eq!(builder.key(&get("h.test", "/").with("x-scope", "user=ann")), None);
+
+    let scope = |name: &str, key: &str| {
+        std::sync::Arc::new(Scope {
+            name: name.into(),
+            key: Box::new([key.into()]),
+            routes: ScopeRoutes::Named(name.into()),
+        })
+    };
+    let scopes = Scopes::new([scope("a", "1"), scope("b", "2")]).unwrap();
+    let found = |key: &str| scopes.get(&ScopeKey::from([key.into()])).map(|scope| scope.name.to_string());
+    assert_eq!((found("2").as_deref(), found("3")), (Some("b"), None));
+    assert_eq!(Scopes::new([scope("a", "1"), scope("b", "1")]).unwrap_err(), ("a".into(), "b".into()));
+}

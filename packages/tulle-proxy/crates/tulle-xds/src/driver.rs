@@ -13,6 +13,7 @@ use tulle_core::{Nanos, Rng, Str};
 use tulle_policy::Backoff;
 
 use crate::ads::{Client, Handled};
+use crate::demands::Demands;
 
 /// Between attempts: quick at first, so that a restarted control plane is found at once, and spread by jitter so that
 /// a thousand proxies do not find it in the same instant.
@@ -49,6 +50,8 @@ pub struct Driver<C> {
     pub store: Arc<ConfigStore>,
     pub connect: C,
     pub initial_metadata: Vec<(Str, Str)>,
+    /// What requests ask for.
+    pub demands: Arc<Demands>,
     /// Where [`Nanos`] count from.
     pub epoch: Instant,
     /// Seeds the back-off's jitter.
@@ -82,6 +85,7 @@ impl<C: Connect> Driver<C> {
             tokio::select! {
                 () = tokio::time::sleep_until(until) => return,
                 () = self.deadline() => self.tick(),
+                () = self.demands.asked() => self.ask(),
             }
         }
     }
@@ -99,8 +103,7 @@ impl<C: Connect> Driver<C> {
             let value = AsciiMetadataValue::try_from(&**value).map_err(|error| error.to_string())?;
             request.metadata_mut().insert(key, value);
         }
-        let mut responses =
-            service.delta_aggregated_resources(request).await.map_err(|status| describe(&status))?.into_inner();
+        let mut responses = self.opened(service.delta_aggregated_resources(request), &sender).await?.into_inner();
         (self.report)(Event::Connected);
         loop {
             tokio::select! {
@@ -113,8 +116,27 @@ impl<C: Connect> Driver<C> {
                     None => return Ok(()),
                 },
                 () = self.deadline() => self.tick(),
+                () = self.demands.asked() => self.ask(),
             }
             self.send_pending(&sender)?;
+        }
+    }
+
+    /// Waits for the call's headers. A server may hold them back until it has something to say, which can be the answer
+    /// to what is asked for only now.
+    async fn opened<T>(
+        &self,
+        call: impl Future<Output = Result<T, tonic::Status>>,
+        sender: &mpsc::UnboundedSender<DeltaDiscoveryRequest>,
+    ) -> Result<T, String> {
+        let mut call = std::pin::pin!(call);
+        loop {
+            tokio::select! {
+                opened = &mut call => return opened.map_err(|status| describe(&status)),
+                () = self.deadline() => self.tick(),
+                () = self.demands.asked() => self.ask(),
+            }
+            self.send_pending(sender)?;
         }
     }
 
@@ -136,6 +158,12 @@ impl<C: Connect> Driver<C> {
 
     fn tick(&self) {
         self.client().tick(self.now());
+        self.publish();
+    }
+
+    /// Asks for what requests need.
+    fn ask(&self) {
+        self.client().demand(self.demands.take(), self.now());
         self.publish();
     }
 

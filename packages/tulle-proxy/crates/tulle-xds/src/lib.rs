@@ -11,6 +11,7 @@ pub mod ads;
 pub mod authz;
 pub mod bootstrap;
 pub mod decode;
+pub mod demands;
 pub mod driver;
 mod grpc;
 pub mod json;

@@ -1,9 +1,10 @@
 //! The delta protocol as transcripts: what is sent when, what goes live when, what stays when something is refused.
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
-use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, ScopedRouteConfiguration};
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
 use envoy_types::pb::google::protobuf::Any;
 use tulle_config::{Config, Readiness};
@@ -37,11 +38,15 @@ fn endpoints(name: &str, port: u16) -> (String, Any) {
 }
 
 fn listener(name: &str, rds: &str) -> (String, Any) {
+    listener_with(name, &format!("rds: {{route_config_name: {rds}, config_source: {{ads: {{}}}}}}"), "")
+}
+
+/// `filters` are YAML that ends with a comma, or nothing.
+fn listener_with(name: &str, routes: &str, filters: &str) -> (String, Any) {
     let yaml = format!(
         "{{name: {name}, address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}, filter_chains: [{{filters: [{{\
          name: hcm, typed_config: {{'@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, \
-         stat_prefix: s, rds: {{route_config_name: {rds}, config_source: {{ads: {{}}}}}}, \
-         http_filters: [{{name: envoy.filters.http.router}}]}}}}]}}]}}"
+         stat_prefix: s, {routes}, http_filters: [{filters}{{name: envoy.filters.http.router}}]}}}}]}}]}}"
     );
     (name.to_owned(), pack(&Messages::load().parse::<Listener>(&yaml).unwrap()))
 }
@@ -329,4 +334,90 @@ fn odd_responses_are_refused_by_name() {
     let response = DeltaDiscoveryResponse { type_url: "x/y.Z".to_owned(), nonce: "q".to_owned(), ..Default::default() };
     bench.client.receive(response, bench.now);
     assert!(bench.requests().contains(&"Z NACK q".to_owned()));
+}
+
+#[test]
+fn clusters_are_asked_for_when_requests_need_them() {
+    let mut bench = warm();
+    let ask = |bench: &mut Bench, name: &str| bench.client.demand([name.into()], bench.now);
+    ask(&mut bench, "a");
+    assert!(bench.requests().is_empty(), "what is there is not asked for");
+    ask(&mut bench, "late");
+    assert_eq!(bench.requests(), ["Cluster +late"]);
+    bench.receive(Kind::Cluster, vec![], &["late"]);
+    assert_eq!(bench.requests(), ["Cluster ACK n5 -late"]);
+    assert!(bench.refresh());
+    assert_eq!(bench.config.unknown_clusters.get("late"), Some(&1));
+    ask(&mut bench, "late");
+    assert_eq!(bench.requests(), ["Cluster +late"], "it may be there by now");
+    bench.receive(Kind::Cluster, vec![cluster("late", "1s")], &[]);
+    bench.refresh();
+    assert!(!bench.config.clusters.contains_key("late"), "a cluster without its endpoints is not live");
+    bench.receive(Kind::Endpoints, vec![endpoints("late", 1)], &[]);
+    assert!(bench.refresh() && bench.config.clusters.contains_key("late"));
+    bench.client.connected(bench.now);
+    assert!(bench.requests()[0].starts_with("Cluster node +* +late a=v"), "both all of them and that one");
+}
+
+fn scope(name: &str, key: &str) -> (String, Any) {
+    let yaml =
+        format!("{{name: {name}, route_configuration_name: {name}, key: {{fragments: [{{string_key: {key}}}]}}}}");
+    (name.to_owned(), pack(&Messages::load().parse::<ScopedRouteConfiguration>(&yaml).unwrap()))
+}
+
+#[test]
+fn scopes_are_asked_for_with_their_routes() {
+    let mut bench = Bench::connected();
+    bench.requests();
+    let routes = "scoped_routes: {name: s, rds_config_source: {ads: {}}, scoped_rds: {scoped_rds_config_source: {ads: {}}}, \
+                scope_key_builder: {fragments: [{header_value_extractor: {name: x, index: 0}}]}}";
+    bench.receive(Kind::Listener, vec![listener_with("out", routes, "")], &[]);
+    assert_eq!(bench.requests(), ["Listener ACK n1", "ScopedRouteConfiguration"]);
+    let handled = bench.receive(Kind::Scope, vec![scope("one", "k"), scope("two", "k"), scope("three", "l")], &[]);
+    assert_eq!(handled.refused, ["two: \"one\" has the same key"]);
+    assert_eq!(bench.requests(), ["ScopedRouteConfiguration NACK n2", "RouteConfiguration +one +three"]);
+    bench.receive(Kind::Route, vec![route("one", 200), route("three", 200)], &[]);
+    assert!(bench.refresh());
+    assert_eq!((bench.names().0, bench.config.routes.len()), (vec!["out"], 2));
+    bench.receive(Kind::Scope, vec![], &["one"]);
+    assert!(bench.refresh());
+    assert_eq!(bench.config.routes.len(), 1, "routes that no scope refers to go");
+}
+
+fn extension(name: &str, kind: &str) -> (String, Any) {
+    let typed = format!("{{'@type': type.googleapis.com/envoy.extensions.filters.http.{kind}}}");
+    let yaml = format!("{{name: {name}, typed_config: {typed}}}");
+    (name.to_owned(), pack(&Messages::load().parse::<TypedExtensionConfig>(&yaml).unwrap()))
+}
+
+#[test]
+fn settings_of_filters_are_waited_for_unless_a_default_applies() {
+    let discovered = |name: &str, more: &str| {
+        format!(
+            "{{name: {name}, config_discovery: {{config_source: {{ads: {{}}}}, \
+             type_urls: [type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC]{more}}}}}, "
+        )
+    };
+    let default = ", apply_default_config_without_warming: true, \
+                   default_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC}";
+    let routes = "route_config: {name: r}";
+    let mut bench = Bench::connected();
+    bench.requests();
+    let ready = listener_with("ready", routes, &discovered("d", default));
+    let waits = listener_with("waits", routes, &discovered("w", ""));
+    bench.receive(Kind::Listener, vec![ready, waits], &[]);
+    assert_eq!(bench.requests(), ["Listener ACK n1", "TypedExtensionConfig +d +w"]);
+    bench.refresh();
+    assert_eq!(bench.names().0, ["ready"]);
+    let handled = bench.receive(Kind::Extension, vec![extension("d", "fault.v3.HTTPFault")], &[]);
+    assert_eq!(
+        handled.refused,
+        ["d: envoy.extensions.filters.http.fault.v3.HTTPFault is not a type that the filter may have"]
+    );
+    bench.receive(Kind::Extension, vec![extension("w", "rbac.v3.RBAC")], &[]);
+    assert!(bench.refresh());
+    assert_eq!(bench.names().0, ["ready", "waits"]);
+    assert_eq!(bench.config.extensions.keys().map(|name| &**name).collect::<Vec<_>>(), ["w"]);
+    let router = bench.receive(Kind::Extension, vec![extension("w", "router.v3.Router")], &[]);
+    assert_eq!(router.refused, ["w: typed_config: the router ends its chain and cannot be discovered"]);
 }

@@ -1,9 +1,10 @@
 //! Resources as control planes send them, decoded or refused with the path of each field that is wrong.
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
-use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, ScopedRouteConfiguration};
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use tulle_balance::{LbPolicy, LocalityMode};
 use tulle_config::listener::TransportProtocol;
@@ -21,6 +22,8 @@ fn decode(kind: Kind, yaml: &str) -> Result<(Resource, Vec<Finding>), Vec<Findin
         Kind::Endpoints => pack(&messages.parse::<ClusterLoadAssignment>(yaml).unwrap()),
         Kind::Listener => pack(&messages.parse::<Listener>(yaml).unwrap()),
         Kind::Route => pack(&messages.parse::<RouteConfiguration>(yaml).unwrap()),
+        Kind::Extension => pack(&messages.parse::<TypedExtensionConfig>(yaml).unwrap()),
+        Kind::Scope => pack(&messages.parse::<ScopedRouteConfiguration>(yaml).unwrap()),
         Kind::Secret => pack(&messages.parse::<Secret>(yaml).unwrap()),
     };
     resource(kind, &any)
@@ -293,8 +296,8 @@ fn what_is_wrong_is_refused_with_its_path() {
          "match.path_match_policy.typed_config.path_template: invalid path template \"/a//b\": a segment is empty"),
         (Kind::Route, with_template("/{a}", "/{a}").replace("route: {", "route: {prefix_rewrite: /, "),
          "route: only one of prefix_rewrite, regex_rewrite, path_rewrite_policy and path_rewrite"),
-        (Kind::Route, with_redirects("predicates: [{name: p, typed_config: {'@type': type.googleapis.com/google.protobuf.Struct}}]"),
-         "internal_redirect_policy.predicates[0].typed_config: the redirect predicate google.protobuf.Struct is not supported"),
+        (Kind::Route, with_redirects("predicates: [{name: p, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}]"),
+         "internal_redirect_policy.predicates[0].typed_config: the redirect predicate envoy.extensions.filters.http.router.v3.Router is not supported"),
         (Kind::Route, with_redirects("response_headers_to_copy: [':path']"),
          "internal_redirect_policy.response_headers_to_copy[0]: \":path\" cannot be copied"),
         (Kind::Listener, with_replies("{filter: {runtime_filter: {runtime_key: k}}}"),

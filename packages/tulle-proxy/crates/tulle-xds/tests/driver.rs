@@ -171,6 +171,7 @@ async fn configuration_arrives_and_outlives_its_source() {
     });
     let (events, mut happened) = mpsc::unbounded_channel();
     let driver = Driver {
+        demands: Arc::default(),
         client: Arc::new(Mutex::new(Client::new(&loaded.bootstrap))),
         store: store.clone(),
         connect: To(target.clone()),

@@ -271,10 +271,17 @@ pub fn path_allowed(path: &[u8]) -> bool {
 fn set_target(target: &[u8], place: Span, out: &mut RequestHead) -> Result<(), Refused> {
     let mut hosts = out.headers.known_spans(Known::Host);
     let host = hosts.next();
-    if hosts.next().is_some() || (host.is_none() && out.version == Version::Http11) {
+    if hosts.next().is_some() {
         return Err(Refused::Host);
     }
     drop(hosts);
+    if host.is_none() && out.version == Version::Http11 {
+        // For the log, which also names what is refused.
+        if path_allowed(target) {
+            out.set_path_span(place);
+        }
+        return Err(Refused::Host);
+    }
     if out.method() == b"CONNECT" {
         return Err(Refused::Method);
     }

@@ -96,6 +96,11 @@ fn servers(config: &Config) -> Vec<Arc<RemoteKeys>> {
             }
         }
     }
+    for extension in config.extensions.values() {
+        if let Some(HttpFilter::Tokens(named)) = &extension.filter {
+            found.extend(named.settings.key_servers().cloned());
+        }
+    }
     found.sort();
     found.dedup();
     found

@@ -86,6 +86,7 @@ fn launch(options: &Options, identity: Arc<IdentityCell>) -> Launch {
         overload: bootstrap.overload.clone().map(|manager| Arc::new(Overload::new(manager))),
         local_cluster: bootstrap.local_cluster.clone(),
         keys: Arc::default(),
+        demands: Arc::default(),
         principal: principal(bootstrap, options.identity.as_ref()),
         started: Instant::now(),
         seed: wall().0 ^ u64::from(std::process::id()) << 40,
@@ -174,6 +175,7 @@ impl Control {
         let Some(ads) = &self.options.loaded.bootstrap.ads else { return std::future::pending().await };
         let log = self.options.log.clone();
         let driver = Driver {
+            demands: self.launch.demands.clone(),
             client: self.client.clone(),
             store: self.launch.store.clone(),
             connect: channel::ControlPlane {

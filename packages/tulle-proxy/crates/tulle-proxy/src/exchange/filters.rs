@@ -24,6 +24,7 @@ use tulle_policy::{CorsPolicy, Fault, FilterOverride, LocalRateLimit, Rbac};
 use tulle_route::{RouteAction, Selected};
 use tulle_token::RemoteKeys;
 
+use super::on_demand;
 use super::record::Record;
 use super::reply::Reply;
 use super::session::{self, Affinity};
@@ -48,6 +49,8 @@ pub enum Step {
     Hold(Duration),
     /// Wait for these keys, and come back.
     Keys(Keys),
+    /// Wait for this cluster.
+    Discover(on_demand::Wanted),
     /// Ask an external authorizer.
     Authorize(authorize::Asking),
     /// Ask a rate-limit service.
@@ -108,58 +111,7 @@ pub fn advance(x: &mut Exchange<'_>, selected: Option<&Selected<'_>>, progress: 
 fn pass(x: &mut Exchange<'_>, selected: Option<&Selected<'_>>, progress: &mut Progress) -> Step {
     let hcm = x.hcm;
     while let Some(filter) = hcm.filters.get(progress.next) {
-        let said = |name: &str| selected.and_then(|selected| selected.filter_override(name));
-        let step = match filter {
-            HttpFilter::Router(_) => None,
-            HttpFilter::Rbac(own) => match said(&own.name) {
-                Some(FilterOverride::Off) => None,
-                Some(FilterOverride::Rbac(settings)) => rbac(x, settings),
-                _ => rbac(x, &own.settings),
-            },
-            HttpFilter::Fault(own) => match said(&own.name) {
-                Some(FilterOverride::Off) => None,
-                Some(FilterOverride::Fault(settings)) => fault(x, settings, selected, progress),
-                _ => fault(x, &own.settings, selected, progress),
-            },
-            HttpFilter::LocalRateLimit(own) => match said(&own.name) {
-                Some(FilterOverride::Off) => None,
-                Some(FilterOverride::LocalRateLimit(settings)) => rate_limit(x, settings, selected),
-                _ => rate_limit(x, &own.settings, selected),
-            },
-            HttpFilter::RateLimiter(own) => match said(&own.name) {
-                Some(FilterOverride::Off) => None,
-                said => remote_limit::begin(x, &own.settings, said, selected),
-            },
-            HttpFilter::Tokens(own) => match said(&own.name) {
-                Some(FilterOverride::Off) => None,
-                said => {
-                    let patience = if progress.held { Patience::Waited } else { Patience::Waits };
-                    tokens::check(x, &own.settings, said, patience)
-                }
-            },
-            HttpFilter::Authorizer(own) => match said(&own.name) {
-                Some(FilterOverride::Off) => None,
-                said => authorize::begin(x, &own.settings, said),
-            },
-            HttpFilter::AdaptiveConcurrency(own) => match said(&own.name) {
-                Some(FilterOverride::Off) => None,
-                _ => concurrency(x, &own.settings),
-            },
-            HttpFilter::Session(own) => {
-                match said(&own.name) {
-                    Some(FilterOverride::Off) => {}
-                    Some(FilterOverride::Session(settings)) => session::begin(x, settings),
-                    _ => session::begin(x, &own.settings),
-                }
-                None
-            }
-            HttpFilter::Cors(name) => match said(name) {
-                // Envoy leaves requests alone that it answers or redirects itself.
-                Some(FilterOverride::Cors(policy)) if forwards(selected) => cors(x, policy),
-                _ => None,
-            },
-        };
-        match step {
+        match ask(x, filter, selected, progress) {
             // The fault filter is asked again after its delay, the token filter when there are keys.
             Some(Step::Hold(length)) => return Step::Hold(length),
             Some(Step::Keys(keys)) => {
@@ -174,6 +126,81 @@ fn pass(x: &mut Exchange<'_>, selected: Option<&Selected<'_>>, progress: &mut Pr
         }
     }
     Step::Through
+}
+
+/// What one filter wants done; nothing when it lets the request pass.
+fn ask(
+    x: &mut Exchange<'_>,
+    filter: &HttpFilter,
+    selected: Option<&Selected<'_>>,
+    progress: &mut Progress,
+) -> Option<Step> {
+    let said = |name: &str| selected.and_then(|selected| selected.filter_override(name));
+    match filter {
+        HttpFilter::Router(_) => None,
+        HttpFilter::Rbac(own) => match said(&own.name) {
+            Some(FilterOverride::Off) => None,
+            Some(FilterOverride::Rbac(settings)) => rbac(x, settings),
+            _ => rbac(x, &own.settings),
+        },
+        HttpFilter::Fault(own) => match said(&own.name) {
+            Some(FilterOverride::Off) => None,
+            Some(FilterOverride::Fault(settings)) => fault(x, settings, selected, progress),
+            _ => fault(x, &own.settings, selected, progress),
+        },
+        HttpFilter::LocalRateLimit(own) => match said(&own.name) {
+            Some(FilterOverride::Off) => None,
+            Some(FilterOverride::LocalRateLimit(settings)) => rate_limit(x, settings, selected),
+            _ => rate_limit(x, &own.settings, selected),
+        },
+        HttpFilter::RateLimiter(own) => match said(&own.name) {
+            Some(FilterOverride::Off) => None,
+            said => remote_limit::begin(x, &own.settings, said, selected),
+        },
+        HttpFilter::Tokens(own) => match said(&own.name) {
+            Some(FilterOverride::Off) => None,
+            said => {
+                let patience = if progress.held { Patience::Waited } else { Patience::Waits };
+                tokens::check(x, &own.settings, said, patience)
+            }
+        },
+        HttpFilter::Authorizer(own) => match said(&own.name) {
+            Some(FilterOverride::Off) => None,
+            said => authorize::begin(x, &own.settings, said),
+        },
+        HttpFilter::AdaptiveConcurrency(own) => match said(&own.name) {
+            Some(FilterOverride::Off) => None,
+            _ => concurrency(x, &own.settings),
+        },
+        HttpFilter::Session(own) => {
+            match said(&own.name) {
+                Some(FilterOverride::Off) => {}
+                Some(FilterOverride::Session(settings)) => session::begin(x, settings),
+                _ => session::begin(x, &own.settings),
+            }
+            None
+        }
+        HttpFilter::OnDemand(own) => {
+            let patience = match said(&own.name) {
+                Some(FilterOverride::Off) => None,
+                Some(FilterOverride::OnDemand(patience)) => *patience,
+                _ => own.settings.patience,
+            };
+            patience.and_then(|patience| on_demand::wanted(x, selected, patience)).map(Step::Discover)
+        }
+        HttpFilter::Discovered(own) => {
+            let config = x.worker.config();
+            match config.extensions.get(&own.name).or(own.default.as_ref()) {
+                Some(found) => found.filter.as_ref().and_then(|filter| ask(x, filter, selected, progress)),
+                None => Some(Step::Answer(Reply::no_filter_config())),
+            }
+        }
+        HttpFilter::Cors(name) => match said(name) {
+            // Envoy leaves requests alone that it answers or redirects itself.
+            Some(FilterOverride::Cors(policy)) if forwards(selected) => cors(x, policy),
+            _ => None,
+        },
+    }
 }
 
 pub fn forwards(selected: Option<&Selected<'_>>) -> bool {

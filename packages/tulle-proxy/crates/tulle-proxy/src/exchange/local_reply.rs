@@ -31,6 +31,9 @@ pub fn write(x: &mut Exchange<'_>, config: &LocalReply, selected: Option<&Select
         let view = View { client: x.client, request: &heads.request, response: None, record: &x.record };
         mapper.headers.response().apply(&view, &mut heads.response.headers, &mut heads.scratch);
     }
+    if heads.request.is_grpc() {
+        heads.response.headers.set(b"content-type", b"application/grpc");
+    }
     let typed = heads.response.headers.get(b"content-type").map(<[u8]>::to_vec) != own_type;
     x.record.status = reply.status;
     let text = match mapper.and_then(|mapper| mapper.body.as_deref()) {
@@ -42,7 +45,7 @@ pub fn write(x: &mut Exchange<'_>, config: &LocalReply, selected: Option<&Select
     let changed = *body != *reply.body;
     reply.body = Cow::Owned(body);
     if changed {
-        let kind = format.map_or("text/plain", |format| &format.content_type);
+        let kind = format.map_or("text/plain", |format| &*format.content_type);
         reply.declare_body((!typed).then_some(kind), &x.heads.request, &mut x.heads.response);
     }
 }

@@ -10,6 +10,7 @@ pub mod grpc;
 pub mod guarded;
 pub mod local_reply;
 pub mod mirror;
+pub mod on_demand;
 pub mod outgoing;
 pub mod prepare;
 pub mod record;
@@ -140,7 +141,7 @@ fn begin(x: &mut Exchange<'_>) -> Result<(), Reply> {
         && overload.refuses_request(|| x.worker.random())
     {
         x.worker.metrics.sheet.inc(x.client.http.downstream_rq_overload_close);
-        return Err(Reply::overloaded().into());
+        return Err(Reply::overloaded());
     }
     prepare::prepare(x.hcm, x.client, &mut x.heads.request, &mut x.worker.rng.borrow_mut())?;
     x.record.remote = remote::told(&x.hcm.forwarding, &x.heads.request);
@@ -149,13 +150,14 @@ fn begin(x: &mut Exchange<'_>) -> Result<(), Reply> {
 }
 
 async fn steps(x: &mut Exchange<'_>, down: &mut Side) -> Result<Ending, Failed> {
-    let routes = x.worker.routes(&x.hcm.routes).ok_or_else(Reply::no_routes)?;
+    let routes = x.worker.routes(&x.hcm.routes, &x.heads.request).ok_or_else(Reply::no_routes)?;
     let mut selected = route(x, &routes);
     let mut progress = filters::Progress::default();
     loop {
         match filters::advance(x, selected.as_ref(), &mut progress) {
             Step::Through => break,
             Step::Hold(length) => Box::pin(filters::hold(x, down, length)).await?,
+            Step::Discover(wanted) => Box::pin(on_demand::wait(x, down, wanted)).await?,
             Step::Keys(keys) => Box::pin(filters::fetched(x, down, keys)).await?,
             Step::Authorize(asking) => match Box::pin(authorize::ask(x, down, asking)).await? {
                 authorize::Verdict::Passes => {}
@@ -178,7 +180,10 @@ async fn steps(x: &mut Exchange<'_>, down: &mut Side) -> Result<Ending, Failed> 
     }
     match selected.action() {
         RouteAction::Forward(action) => {
-            upgrade_allowed(x, action)?;
+            if let Err(reply) = upgrade_allowed(x, action) {
+                x.record.cluster = selected.cluster(&x.heads.request).map(Into::into);
+                return Err(reply.into());
+            }
             forward::forward(x, down, &selected, action).await
         }
         RouteAction::Redirect(redirect) => {

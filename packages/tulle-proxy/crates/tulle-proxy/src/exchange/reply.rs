@@ -60,6 +60,11 @@ impl Reply {
         Reply::new(404, "", "route_configuration_not_found", ResponseFlags::NO_ROUTE_FOUND)
     }
 
+    /// A filter whose settings have not arrived; nothing may pass it.
+    pub fn no_filter_config() -> Reply {
+        Reply::new(500, "", "no_filter_config_found", ResponseFlags::NO_FILTER_CONFIG_FOUND)
+    }
+
     pub fn no_cluster(status: u16) -> Reply {
         Reply::new(status, "", "cluster_not_found", ResponseFlags::NO_CLUSTER_FOUND)
     }

@@ -21,14 +21,19 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tokio::sync::Notify;
 use tulle_balance::{EndpointSet, LocalCluster, Locality, LocalityMode};
+use tulle_config::hcm::{ScopeSource, ScopedRoutes};
 use tulle_config::store::{ConfigStore, Generation};
 use tulle_config::{Cluster, Config, RouteSource};
 use tulle_connect::Dialer as _;
 use tulle_connect::{Shared, Upstream};
 use tulle_core::hash::FastMap;
 use tulle_core::{Nanos, Rng, Str};
+use tulle_http::RequestHead;
 use tulle_route::RouteConfig;
+use tulle_route::scopes::ScopeRoutes;
+use tulle_xds::demands::Demands;
 
 use clock::Clock;
 use drain::Drain;
@@ -69,6 +74,9 @@ pub struct Worker {
     connection_ids: Cell<u64>,
     /// Counts configurations taken over.
     applied: Cell<u64>,
+    /// One has been taken over.
+    renewed: Notify,
+    demands: Arc<Demands>,
 }
 
 impl Worker {
@@ -101,6 +109,8 @@ impl Worker {
             shared,
             home: launch.local_cluster.clone().map(|name| (launch.node.locality.clone(), name)),
             applied: Cell::new(0),
+            renewed: Notify::new(),
+            demands: launch.demands.clone(),
             connection_ids: Cell::new(seed << 32 & 0xffff_0000_0000),
         })
     }
@@ -128,11 +138,40 @@ impl Worker {
         self.config.borrow().clone()
     }
 
-    /// The routes that a connection manager uses now; `None` while its RDS resource has not arrived.
-    pub fn routes(&self, source: &RouteSource) -> Option<Arc<RouteConfig>> {
+    /// The routes that a connection manager uses for a request now; `None` while their resource has not arrived, and
+    /// where the request is in no scope.
+    pub fn routes(&self, source: &RouteSource, request: &RequestHead) -> Option<Arc<RouteConfig>> {
         match source {
             RouteSource::Inline(routes) => Some(routes.clone()),
             RouteSource::Rds(name) => self.config.borrow().routes.get(name).cloned(),
+            RouteSource::Scoped(scoped) => self.scoped(scoped, request),
+        }
+    }
+
+    fn scoped(&self, scoped: &ScopedRoutes, request: &RequestHead) -> Option<Arc<RouteConfig>> {
+        let key = scoped.builder.key(request)?;
+        let config = self.config.borrow();
+        let scope = match &scoped.scopes {
+            ScopeSource::Inline(scopes) => scopes.get(&key)?,
+            ScopeSource::Srds => config.scopes.get(&key)?,
+        };
+        match &scope.routes {
+            ScopeRoutes::Inline(routes) => Some(routes.clone()),
+            ScopeRoutes::Named(name) => config.routes.get(name).cloned(),
+        }
+    }
+
+    /// Asks the control plane for a cluster, and ends when it is there or is known not to exist.
+    pub async fn discover(&self, name: &Str) {
+        let denied = |worker: &Worker| worker.config.borrow().unknown_clusters.get(name).copied();
+        let before = denied(self);
+        self.demands.ask(name);
+        loop {
+            let renewed = self.renewed.notified();
+            if self.config.borrow().clusters.contains_key(name) || denied(self).is_some_and(|now| Some(now) != before) {
+                return;
+            }
+            renewed.await;
         }
     }
 
@@ -179,6 +218,7 @@ impl Worker {
         self.tls.secrets_changed(&config.secrets);
         self.config.replace(config.clone());
         self.applied.set(self.applied.get() + 1);
+        self.renewed.notify_waiters();
         self.dynamic.keep(|name| config.clusters.get(name).cloned());
         self.targets.borrow_mut().retain(|name, target| match config.clusters.get(name) {
             Some(cluster) => {

@@ -17,6 +17,7 @@ use tulle_core::Str;
 use tulle_identity::TlsContexts;
 use tulle_listen::ListenerSet;
 use tulle_telemetry::Registry;
+use tulle_xds::demands::Demands;
 
 use super::Worker;
 use super::clock;
@@ -43,6 +44,8 @@ pub struct Launch {
     /// The cluster of the proxies like this one, for zone-aware routing.
     pub local_cluster: Option<Str>,
     pub keys: Arc<KeyBook>,
+    /// What requests ask of the control plane.
+    pub demands: Arc<Demands>,
     /// This workload's SPIFFE id, for metrics.
     pub principal: Option<Str>,
     pub started: Instant,

@@ -30,6 +30,7 @@ impl Proxy {
             breakers: Arc::new(Breakers::for_workers(1)),
             overload: None,
             keys: Arc::default(),
+            demands: Arc::default(),
             principal: None,
             started: Instant::now(),
             seed: 7,

@@ -6,13 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::google::protobuf::Any;
+use tulle_config::filters::Extension;
 use tulle_config::store::Resources;
 use tulle_config::{Bootstrap, Cluster, Config, Listener, Readiness};
 use tulle_core::{Nanos, Str};
+use tulle_route::scopes::{Scope, Scopes};
 
 use super::references::{self, Reference};
 use crate::bootstrap::Packed;
 use crate::decode::{Kind, Resource};
+
+/// How many clusters requests may ask for: names can come from clients.
+const MAX_DEMANDED: usize = 4096;
+/// How many clusters are remembered as not being there, for the requests that wait for them.
+const MAX_UNKNOWN: usize = 1024;
 
 /// What is kept about an accepted resource beside its value.
 #[derive(Clone, Debug)]
@@ -63,6 +70,13 @@ pub struct Cache {
     /// Names that the control plane said it does not have.
     absent: HashSet<Reference>,
     wanted: HashSet<Reference>,
+    /// Those received, by name; the configuration has them by key.
+    scopes: HashMap<Str, Arc<Scope>>,
+    /// Clusters that requests asked for, and how many such questions were answered with no.
+    demanded: BTreeSet<Str>,
+    denials: u64,
+    /// A listener has asked for scopes.
+    scoped: bool,
     /// Wildcard types whose first response has not come, with when the first stream opened.
     unanswered: HashMap<Kind, Option<Nanos>>,
     fetch_timeout: Option<Duration>,
@@ -84,6 +98,10 @@ impl Cache {
             waiting: HashMap::new(),
             absent: HashSet::new(),
             wanted: HashSet::new(),
+            scopes: HashMap::new(),
+            demanded: BTreeSet::new(),
+            denials: 0,
+            scoped: false,
             unanswered: wildcards.into_iter().map(|kind| (kind, None)).collect(),
             fetch_timeout,
         };
@@ -134,14 +152,21 @@ impl Cache {
             Resource::Cluster(cluster) => {
                 self.warming_clusters.insert(cluster.name.clone(), cluster);
             }
+            Resource::Scope(scope) => {
+                self.scopes.insert(scope.name.clone(), scope);
+                self.set_scopes();
+            }
             // Nobody refers to it any more: the unsubscription crossed with the response.
-            Resource::Route(_) | Resource::Endpoints(..) | Resource::Secret(..)
+            Resource::Route(_) | Resource::Endpoints(..) | Resource::Extension(..) | Resource::Secret(..)
                 if !self.wanted.contains(&reference) =>
             {
                 return;
             }
             Resource::Route(route) => self.changed |= set(&mut self.config.routes, route.name.clone(), route),
             Resource::Endpoints(name, set_of) => self.changed |= set(&mut self.config.endpoints, name, set_of),
+            Resource::Extension(name, extension) => {
+                self.changed |= set(&mut self.config.extensions, name, extension);
+            }
             Resource::Secret(name, secret) => self.changed |= set(&mut self.config.secrets, name, secret),
         }
         self.entries.insert(reference, entry);
@@ -165,8 +190,15 @@ impl Cache {
                 self.warming_clusters.remove(name);
                 self.changed |= unset(&mut self.config.clusters, name);
                 self.entries.remove(&reference);
+                self.deny(name);
             }
-            Kind::Route | Kind::Endpoints | Kind::Secret => {
+            Kind::Scope => {
+                self.entries.remove(&reference);
+                if self.scopes.remove(name).is_some() {
+                    self.set_scopes();
+                }
+            }
+            Kind::Route | Kind::Endpoints | Kind::Extension | Kind::Secret => {
                 // The content hash goes with it, so that the same content sent again counts as new.
                 self.entries.remove(&reference);
                 self.absent.insert(reference);
@@ -174,9 +206,76 @@ impl Cache {
         }
     }
 
+    /// Requests need a cluster: it is asked for where it is not there.
+    pub fn demand(&mut self, name: &Str) {
+        if self.config.clusters.contains_key(name) || self.statics.contains(&(Kind::Cluster, name.clone())) {
+            return;
+        }
+        let full = self.demanded.len() >= MAX_DEMANDED;
+        if self.demanded.insert(name.clone()) && full {
+            self.deny(name);
+        }
+    }
+
+    /// The clusters that requests asked for.
+    pub fn demanded(&self) -> &BTreeSet<Str> {
+        &self.demanded
+    }
+
+    /// Whether scopes are asked for.
+    pub fn scoped(&self) -> bool {
+        self.scoped
+    }
+
+    /// The control plane does not have a cluster that requests asked for. It is asked again when one does again.
+    fn deny(&mut self, name: &str) {
+        if !self.demanded.remove(name) {
+            return;
+        }
+        self.denials += 1;
+        let unknown = Arc::make_mut(&mut self.config.unknown_clusters);
+        if unknown.len() >= MAX_UNKNOWN {
+            unknown.clear();
+        }
+        unknown.insert(name.into(), self.denials);
+        self.changed = true;
+    }
+
+    fn set_scopes(&mut self) {
+        // A second scope of a key is refused before it comes here.
+        if let Ok(scopes) = Scopes::new(self.scopes.values().cloned()) {
+            self.config.scopes = Arc::new(scopes);
+            self.changed = true;
+        }
+    }
+
+    /// Refuses settings of a type that a chain does not let its filter have.
+    pub fn check_extension(&self, name: &str, extension: &Extension) -> Result<(), String> {
+        let listeners = self.config.listeners.values().chain(self.warming_listeners.values());
+        let mut filters = listeners.flat_map(|listener| references::discovered(listener));
+        match filters.any(|filter| &*filter.name == name && !filter.types.contains(&extension.kind)) {
+            true => Err(format!("{} is not a type that the filter may have", extension.kind)),
+            false => Ok(()),
+        }
+    }
+
+    /// Refuses a scope whose key another one has.
+    pub fn check_scope(&self, scope: &Scope) -> Result<(), String> {
+        match self.config.scopes.get(&scope.key).filter(|known| known.name != scope.name) {
+            Some(known) => Err(format!("{:?} has the same key", known.name)),
+            None => Ok(()),
+        }
+    }
+
     /// Remembers a refused update; the value that was there stays.
     pub fn refused(&mut self, kind: Kind, name: &str, version: String, details: String, now: Nanos) {
-        self.refusals.insert((kind, Str::from(name)), Refusal { version, details, at: now });
+        let reference = (kind, Str::from(name));
+        // A filter without settings lets nothing pass: its listener need not wait for better ones.
+        if kind == Kind::Extension && !self.entries.contains_key(&reference) {
+            self.waiting.remove(&reference);
+            self.absent.insert(reference.clone());
+        }
+        self.refusals.insert(reference, Refusal { version, details, at: now });
     }
 
     /// Makes warm resources active, drops what nobody refers to, and notes what is waited for.
@@ -189,7 +288,7 @@ impl Cache {
                 self.changed |= set(&mut self.config.clusters, name, cluster);
             }
         }
-        let listeners = self.warm(&self.warming_listeners, references::of_listener);
+        let listeners = self.warm(&self.warming_listeners, references::needed_by_listener);
         for name in listeners {
             if let Some(listener) = self.warming_listeners.remove(&name) {
                 self.changed |= set(&mut self.config.listeners, name, listener);
@@ -224,8 +323,10 @@ impl Cache {
         let held = match kind {
             Kind::Route => self.config.routes.contains_key(name),
             Kind::Endpoints => self.config.endpoints.contains_key(name),
+            Kind::Extension => self.config.extensions.contains_key(name),
             Kind::Secret => self.config.secrets.contains_key(name),
             Kind::Listener | Kind::Cluster => true,
+            Kind::Scope => !self.unanswered.contains_key(kind),
         };
         held || self.absent.contains(need)
     }
@@ -235,7 +336,15 @@ impl Cache {
         let listeners = self.config.listeners.values().chain(self.warming_listeners.values());
         let needs = clusters.flat_map(|cluster| references::of_cluster(cluster));
         self.wanted = needs.chain(listeners.flat_map(|listener| references::of_listener(listener))).collect();
+        self.wanted.extend(references::of_scopes(&self.config.scopes));
         for need in &self.wanted {
+            if need.0 == Kind::Scope {
+                if !self.scoped {
+                    self.scoped = true;
+                    self.unanswered.insert(Kind::Scope, Some(now));
+                }
+                continue;
+            }
             if !self.entries.contains_key(need) && !self.absent.contains(need) && !self.waiting.contains_key(need) {
                 self.waiting.insert(need.clone(), now);
             }
@@ -251,8 +360,9 @@ impl Cache {
         let secrets = |name: &Str| keep(Kind::Secret, name) || statics.contains(&(Kind::Secret, name.clone()));
         self.changed |= retain(&mut self.config.routes, |name| keep(Kind::Route, name));
         self.changed |= retain(&mut self.config.endpoints, |name| keep(Kind::Endpoints, name));
+        self.changed |= retain(&mut self.config.extensions, |name| keep(Kind::Extension, name));
         self.changed |= retain(&mut self.config.secrets, secrets);
-        let by_reference = |kind: &Kind| matches!(kind, Kind::Route | Kind::Endpoints | Kind::Secret);
+        let by_reference = |kind: &Kind| matches!(kind, Kind::Route | Kind::Endpoints | Kind::Extension | Kind::Secret);
         self.entries.retain(|reference, _| !by_reference(&reference.0) || wanted.contains(reference));
         self.refusals.retain(|reference, _| !by_reference(&reference.0) || wanted.contains(reference));
     }
@@ -299,7 +409,7 @@ impl Cache {
         let warming = match kind {
             Kind::Listener => self.warming_listeners.contains_key(name),
             Kind::Cluster => self.warming_clusters.contains_key(name),
-            Kind::Route | Kind::Endpoints | Kind::Secret => false,
+            Kind::Scope | Kind::Route | Kind::Endpoints | Kind::Extension | Kind::Secret => false,
         };
         if warming { Stage::Warming } else { Stage::Active }
     }

@@ -10,9 +10,9 @@ pub mod session;
 
 use envoy_types::pb::envoy::service::discovery::v3 as ads_pb;
 use tulle_config::{AdsConfig, Bootstrap, Config};
-use tulle_core::Nanos;
+use tulle_core::{Nanos, Str};
 
-use crate::decode::{self, Finding, Kind};
+use crate::decode::{self, Finding, Kind, Resource};
 use cache::{Cache, Entry};
 use session::Session;
 
@@ -100,6 +100,11 @@ impl Client {
                     return Err(format!("the resource calls itself {:?}", value.name()));
                 }
                 self.cache.check(kind, &name)?;
+                match &value {
+                    Resource::Scope(scope) => self.cache.check_scope(scope)?,
+                    Resource::Extension(name, extension) => self.cache.check_extension(name, extension)?,
+                    _ => {}
+                }
                 Ok((value, warnings))
             });
         match decoded {
@@ -122,6 +127,12 @@ impl Client {
         self.settle(now);
     }
 
+    /// Requests need these clusters, to which nothing in the configuration need refer.
+    pub fn demand(&mut self, names: impl IntoIterator<Item = Str>, now: Nanos) {
+        names.into_iter().for_each(|name| self.cache.demand(&name));
+        self.settle(now);
+    }
+
     /// When [`Client::tick`] should be called next, if ever.
     pub fn next_deadline(&self) -> Option<Nanos> {
         self.cache.next_deadline()
@@ -129,8 +140,12 @@ impl Client {
 
     fn settle(&mut self, now: Nanos) {
         self.cache.settle(now);
-        for kind in [Kind::Endpoints, Kind::Route, Kind::Secret] {
+        for kind in [Kind::Endpoints, Kind::Route, Kind::Extension, Kind::Secret] {
             self.session.want(kind, self.cache.wanted(kind));
+        }
+        self.session.want(Kind::Cluster, self.cache.demanded().clone());
+        if self.cache.scoped() {
+            self.session.want_all(Kind::Scope);
         }
     }
 

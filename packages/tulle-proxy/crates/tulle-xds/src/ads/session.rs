@@ -65,11 +65,18 @@ impl Session {
         }
     }
 
-    /// Sets the names wanted of a type that is not subscribed to as a whole.
+    /// Sets the names wanted of a type, beside all of it where it is subscribed to as a whole.
     pub fn want(&mut self, kind: Kind, names: BTreeSet<Str>) {
         let state = &mut self.types[kind as usize];
-        state.versions.retain(|name, _| names.contains(name.as_str()));
+        if !state.wildcard {
+            state.versions.retain(|name, _| names.contains(name.as_str()));
+        }
         state.wanted = names;
+    }
+
+    /// Subscribes to a type as a whole.
+    pub fn want_all(&mut self, kind: Kind) {
+        self.types[kind as usize].wildcard = true;
     }
 
     /// A resource was accepted in this version.
@@ -128,6 +135,12 @@ impl TypeState {
         Some(request)
     }
 
+    /// Beside names, all of a type is asked for by `*` (xDS, "wildcard subscriptions").
+    fn first_names(&self) -> Vec<String> {
+        let all = (self.wildcard && !self.wanted.is_empty()).then(|| "*".to_owned());
+        all.into_iter().chain(self.wanted.iter().map(|name| name.to_string())).collect()
+    }
+
     fn first_request(&mut self, kind: Kind) -> Option<ads_pb::DeltaDiscoveryRequest> {
         if !self.wildcard && self.wanted.is_empty() {
             return None;
@@ -136,7 +149,7 @@ impl TypeState {
         self.subscribed = self.wanted.clone();
         Some(ads_pb::DeltaDiscoveryRequest {
             type_url: kind.type_url().to_owned(),
-            resource_names_subscribe: self.wanted.iter().map(|name| name.to_string()).collect(),
+            resource_names_subscribe: self.first_names(),
             initial_resource_versions: self.versions.clone(),
             ..Default::default()
         })

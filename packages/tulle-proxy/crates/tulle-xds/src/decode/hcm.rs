@@ -20,6 +20,7 @@ use super::filters::http_filters;
 use super::http_options::{http1, http2};
 use super::local_reply::local_reply_config;
 use super::route::route_config;
+use super::scopes::scoped_routes;
 use super::tracing::tracing;
 
 pub fn hcm(cx: &mut Cx, message: hcm_pb::HttpConnectionManager) -> Option<Hcm> {
@@ -157,9 +158,9 @@ fn routes(cx: &mut Cx, specifier: inner_pb::RouteSpecifier) -> Option<RouteSourc
             super::cluster::require_ads(cx, "config_source", config_source);
             cx.name("route_config_name", &route_config_name).map(RouteSource::Rds)
         }),
-        inner_pb::RouteSpecifier::ScopedRoutes(_) => {
-            cx.refuse("scoped_routes");
-            None
+        inner_pb::RouteSpecifier::ScopedRoutes(scoped) => {
+            let scoped = cx.field("scoped_routes", |cx| scoped_routes(cx, scoped));
+            scoped.map(|scoped| RouteSource::Scoped(Arc::new(scoped)))
         }
     }
 }

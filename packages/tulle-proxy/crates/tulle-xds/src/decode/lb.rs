@@ -218,7 +218,11 @@ pub fn slow_start(cx: &mut Cx, message: common_pb::SlowStartConfig) -> SlowStart
 
 /// The health that hosts of a status have here; an unknown status counts as healthy.
 fn health(cx: &mut Cx, status: i32) -> Option<Health> {
-    Some(match cx.enumeration::<HealthStatus>("", status)? {
+    let Ok(known) = HealthStatus::try_from(status) else {
+        cx.error(format!("{status} is not a known value"));
+        return None;
+    };
+    Some(match known {
         HealthStatus::Unknown | HealthStatus::Healthy => Health::Healthy,
         HealthStatus::Degraded => Health::Degraded,
         HealthStatus::Unhealthy | HealthStatus::Timeout => Health::Unhealthy,

@@ -33,6 +33,7 @@ mod retry;
 mod rewrites;
 mod route;
 mod route_match;
+mod scopes;
 mod subsets;
 mod tcp_proxy;
 mod tls;
@@ -41,15 +42,18 @@ mod tracing;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::cluster::v3 as cluster_pb;
+use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use envoy_types::pb::envoy::config::endpoint::v3 as endpoint_pb;
 use envoy_types::pb::envoy::config::listener::v3 as listener_pb;
 use envoy_types::pb::envoy::config::route::v3 as route_pb;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls_pb;
 use envoy_types::pb::google::protobuf::Any;
 use tulle_balance::EndpointSet;
+use tulle_config::filters::Extension;
 use tulle_config::{Cluster, Listener, Secret};
 use tulle_core::Str;
 use tulle_route::RouteConfig;
+use tulle_route::scopes::Scope;
 
 pub use common::struct_to_map;
 pub use cx::{Cx, Finding, type_name};
@@ -61,19 +65,24 @@ pub enum Kind {
     Cluster,
     Endpoints,
     Listener,
+    Scope,
     Route,
+    Extension,
     Secret,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 5] = [Kind::Cluster, Kind::Endpoints, Kind::Listener, Kind::Route, Kind::Secret];
+    pub const ALL: [Kind; 7] =
+        [Kind::Cluster, Kind::Endpoints, Kind::Listener, Kind::Scope, Kind::Route, Kind::Extension, Kind::Secret];
 
     pub fn type_url(self) -> &'static str {
         match self {
             Kind::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
             Kind::Endpoints => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
             Kind::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
+            Kind::Scope => "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration",
             Kind::Route => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+            Kind::Extension => "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
             Kind::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
         }
     }
@@ -89,7 +98,9 @@ pub enum Resource {
     Cluster(Arc<Cluster>),
     Endpoints(Str, Arc<EndpointSet>),
     Listener(Arc<Listener>),
+    Scope(Arc<Scope>),
     Route(Arc<RouteConfig>),
+    Extension(Str, Arc<Extension>),
     Secret(Str, Arc<Secret>),
 }
 
@@ -97,8 +108,9 @@ impl Resource {
     pub fn name(&self) -> &Str {
         match self {
             Resource::Cluster(cluster) => &cluster.name,
-            Resource::Endpoints(name, _) | Resource::Secret(name, _) => name,
+            Resource::Endpoints(name, _) | Resource::Extension(name, _) | Resource::Secret(name, _) => name,
             Resource::Listener(listener) => &listener.name,
+            Resource::Scope(scope) => &scope.name,
             Resource::Route(route) => &route.name,
         }
     }
@@ -123,10 +135,18 @@ pub fn resource(kind: Kind, any: &Any) -> Decoded<Resource> {
             .unpack::<listener_pb::Listener>(any)
             .and_then(|message| listener::listener(&mut cx, message))
             .map(|listener| Resource::Listener(Arc::new(listener))),
+        Kind::Scope => cx
+            .unpack::<route_pb::ScopedRouteConfiguration>(any)
+            .and_then(|message| scopes::scope(&mut cx, message))
+            .map(|scope| Resource::Scope(Arc::new(scope))),
         Kind::Route => cx
             .unpack::<route_pb::RouteConfiguration>(any)
             .and_then(|message| route::route_config(&mut cx, message))
             .map(|route| Resource::Route(Arc::new(route))),
+        Kind::Extension => cx
+            .unpack::<core_pb::TypedExtensionConfig>(any)
+            .and_then(|message| filters::extension(&mut cx, message))
+            .map(|(name, extension)| Resource::Extension(name, Arc::new(extension))),
         Kind::Secret => cx
             .unpack::<tls_pb::Secret>(any)
             .and_then(|message| tls::secret(&mut cx, message))

@@ -2,11 +2,13 @@
 
 mod adaptive_concurrency;
 mod cors;
+mod discovered;
 mod ext_authz;
 mod fault;
 mod grpc;
 mod jwt;
 mod local_rate_limit;
+mod on_demand;
 mod overrides;
 mod rate_limit;
 mod rate_slots;
@@ -25,6 +27,7 @@ use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
 use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::JwtAuthentication;
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
+use envoy_types::pb::envoy::extensions::filters::http::on_demand::v3::OnDemand;
 use envoy_types::pb::envoy::extensions::filters::http::ratelimit::v3::RateLimit;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
@@ -41,6 +44,7 @@ use super::common::truth;
 use super::cx::{Cx, refuse, type_name, without_effect};
 
 pub use cors::CORS;
+pub use discovered::extension;
 pub use overrides::{Level, overrides};
 pub use rate_slots::slot;
 pub use rbac::network_rbac;
@@ -62,9 +66,9 @@ fn http_filter(cx: &mut Cx, message: hcm_pb::HttpFilter) -> Option<Option<HttpFi
     refuse!(cx; disabled);
     let any = match config_type {
         Some(ConfigType::TypedConfig(any)) => any,
-        Some(ConfigType::ConfigDiscovery(_)) => {
-            cx.refuse("config_discovery");
-            return None;
+        Some(ConfigType::ConfigDiscovery(source)) => {
+            let name = cx.name("name", &name)?;
+            return cx.field("config_discovery", |cx| discovered::discovered(cx, name, source)).map(Some);
         }
         None => return by_name(cx, &name, is_optional),
     };
@@ -141,6 +145,9 @@ fn known(cx: &mut Cx, name: Str, any: &Any) -> Known {
     } else if typed == StatefulSession::full_name() {
         let settings = cx.unpack::<StatefulSession>(any).and_then(|message| session::session(cx, message));
         settings.map(|settings| HttpFilter::Session(Named { name, settings: Arc::new(settings) }))
+    } else if typed == OnDemand::full_name() {
+        let settings = cx.unpack::<OnDemand>(any).map(|message| on_demand::on_demand(cx, message));
+        settings.map(|settings| HttpFilter::OnDemand(Named { name, settings: Arc::new(settings) }))
     } else if typed == GrpcStats::full_name() {
         return Known::WithoutEffect;
     } else {

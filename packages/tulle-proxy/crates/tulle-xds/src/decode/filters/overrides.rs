@@ -9,6 +9,7 @@ use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ExtAuthzPe
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::PerRouteConfig;
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
+use envoy_types::pb::envoy::extensions::filters::http::on_demand::v3::PerRouteConfig as OnDemandPerRoute;
 use envoy_types::pb::envoy::extensions::filters::http::ratelimit::v3::RateLimitPerRoute;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::RbacPerRoute;
 use envoy_types::pb::envoy::extensions::filters::http::stateful_session::v3::StatefulSessionPerRoute;
@@ -85,6 +86,9 @@ fn settings(cx: &mut Cx, any: &Any, unknown: Unknown) -> Option<FilterOverride> 
     } else if typed == StatefulSessionPerRoute::full_name() {
         let message = cx.unpack::<StatefulSessionPerRoute>(any)?;
         super::session::per_route(cx, message)?
+    } else if typed == OnDemandPerRoute::full_name() {
+        let message = cx.unpack::<OnDemandPerRoute>(any)?;
+        super::on_demand::per_route(cx, message)
     } else if unknown == Unknown::LeftOut {
         cx.warn(format!("the optional settings of type {typed} are not known and left out"));
         return None;
