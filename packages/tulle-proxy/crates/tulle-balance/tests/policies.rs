@@ -209,7 +209,7 @@ fn unwanted_labels_and_named_hosts() {
     assert_eq!(counts(&mut balancer, &named(&gone), 200).len(), 2);
     let strict = |address| PickContext { strict: true, ..named(address) };
     assert_eq!(counts(&mut balancer, &strict(&one), 50), HashMap::from([(1, 50)]));
-    let mut why =
+    let why =
         |balancer: &mut Balancer, address| balancer.pick(&strict(address), &mut Rng::seeded(1), Nanos::ZERO).err();
     assert_eq!(why(&mut balancer, &gone), Some(NoHost::Gone));
     let mut sick = endpoint(1);
