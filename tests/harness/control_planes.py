@@ -90,12 +90,16 @@ class ControlPlane:
         assert self.process.wait(START_SECONDS) == 2, self.log
         return self.log[before:]
 
-    def tulle(self, *words: str, text: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    def tulle(
+        self, *words: str, text: str | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """Runs the CLI against it; what is given besides words is put into its environment."""
         given = {name: value for name, value in os.environ.items() if not name.startswith("TULLE_")}
         argv = [sys.executable, "-m", "tulle.cli", *words]
         whole = {**given, "TULLE_API": self.ready["api"], **environment}
-        return subprocess.run(argv, capture_output=True, text=True, env=whole, input=text, timeout=60, check=False)
+        return subprocess.run(
+            argv, capture_output=True, text=True, env=whole, input=text, timeout=60, check=False
+        )
 
 
 @contextmanager

@@ -14,13 +14,17 @@ class NotHttp(Exception):
 
 @dataclass(slots=True)
 class Message:
-    """A message: its first line, headers in order with lower-case names, body, trailers, the body's framing."""
+    """A message: its first line, headers in order with lower-case names, body, trailers, the body's framing.
+
+    `names` are the headers' names as they came.
+    """
 
     first: str
     headers: Headers
     body: bytes = b""
     trailers: Headers = field(default_factory=list)
     framing: str = "none"
+    names: tuple[str, ...] = ()
 
     def value(self, name: str) -> str | None:
         """The first header called `name`."""
@@ -41,7 +45,7 @@ async def read_head(reader: asyncio.StreamReader) -> Message | None:
             return None
         raise NotHttp(f"ends inside a head: {error.partial[:200]!r}") from error
     first, *lines = raw[:-4].decode("latin-1").split("\r\n")
-    return Message(first, _headers(lines))
+    return Message(first, _headers(lines), names=tuple(line.partition(":")[0] for line in lines))
 
 
 async def read_body(reader: asyncio.StreamReader, message: Message, *, until_close: bool) -> None:

@@ -89,7 +89,12 @@ class EdKey:
 
     @property
     def jwk(self) -> dict[str, str]:
-        return {"kty": "OKP", "crv": "Ed25519", "kid": self.kid, "x": b64(self.key.public_key().public_bytes_raw())}
+        return {
+            "kty": "OKP",
+            "crv": "Ed25519",
+            "kid": self.kid,
+            "x": b64(self.key.public_key().public_bytes_raw()),
+        }
 
     def sign(self, text: bytes) -> bytes:
         return self.key.sign(text)

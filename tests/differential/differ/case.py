@@ -16,12 +16,16 @@ class Strict(BaseModel):
 
 
 class Upstream(Strict):
-    """A recording server; `script`: its behaviours for a call's successive requests (else the header x-do, else ok)."""
+    """A recording server; `script`: its behaviours for a call's successive requests (else the header x-do, else ok).
+
+    With `proxied` it expects a PROXY header at the beginning of each connection.
+    """
 
     protocol: Literal["h1", "h2", "tcp"] = "h1"
     script: tuple[str, ...] = ()
     replies: dict[str, str] = {}
     tls: str | None = None
+    proxied: bool = False
 
 
 class ClientTls(Strict):
@@ -55,11 +59,15 @@ class Step(Strict):
 
 
 class H2Request(Strict):
-    """One HTTP/2 stream. `grpc` is a message sent in its frame; `reset_after` ms the client gives the stream up."""
+    """One HTTP/2 stream. `grpc` is a message sent in its frame; `reset_after` ms the client gives the stream up.
+
+    `protocol` makes a CONNECT an extended one (RFC 8441).
+    """
 
     method: str = "GET"
     path: str = "/"
     authority: str = "test"
+    protocol: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
     body: str | None = None
     grpc: tuple[str, ...] = ()

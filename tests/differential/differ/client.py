@@ -8,7 +8,7 @@ import time
 
 from differ.case import Call, ClientTls, Step
 from differ.pki import Pki
-from differ.record import Answer, Seen
+from differ.record import Answer, Seen, interim
 from differ.upstreams import abort
 from harness import h1
 
@@ -120,7 +120,7 @@ async def _receive(count: int, reader: asyncio.StreamReader, seen: Seen) -> bool
 
 async def _read(reader: asyncio.StreamReader, seen: Seen, method: str) -> bool:
     """Read one final response; False when there is none or the connection ended with it."""
-    interim: list[int] = []
+    before: list[str] = []
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
@@ -133,8 +133,8 @@ async def _read(reader: asyncio.StreamReader, seen: Seen, method: str) -> bool:
             return False
         if head.status >= 200 or head.status == 101:
             break
-        interim.append(head.status)
-    answer = Answer(head.status, head.headers, interim=tuple(interim))
+        before.append(interim(head.status, head.headers))
+    answer = Answer(head.status, head.headers, interim=tuple(before), names=head.names)
     seen.answers.append(answer)
     if h1.has_body(method, head.status):
         try:

@@ -76,6 +76,8 @@ def _facts(outcome: Outcome) -> Iterator[tuple[str, str]]:
     yield "attempts", " ".join(entry.upstream for entry in outcome.received)
     for index, entry in enumerate(outcome.received):
         yield from _received_facts(f"received[{index}]", entry)
+        if entry.proxied:
+            yield f"received[{index}].proxied", _addresses(entry.proxied, seen.ports)
     yield "log", str(len(outcome.logs))
     for index, line in enumerate(sorted(outcome.logs, key=lambda each: str(each.get("path")))):
         for name, value in line.items():
@@ -89,6 +91,7 @@ def _answer_facts(path: str, answer: Answer) -> Iterator[tuple[str, str]]:
     yield f"{path}.body", _bytes(answer.body)
     yield f"{path}.interim", str(list(answer.interim))
     yield f"{path}.end", answer.end
+    yield f"{path}.capitals", _capitals(answer.names)
     yield from _header_facts(f"{path}.header", answer.headers)
     yield from _header_facts(f"{path}.trailer", answer.trailers)
 
@@ -97,6 +100,7 @@ def _received_facts(path: str, entry: Received) -> Iterator[tuple[str, str]]:
     yield f"{path}.line", f"{entry.protocol} {entry.method} {entry.path}"
     yield f"{path}.connection", str(entry.connection)
     yield f"{path}.body", _bytes(entry.body)
+    yield f"{path}.capitals", _capitals(entry.names)
     yield from _header_facts(f"{path}.header", entry.headers)
     yield from _header_facts(f"{path}.trailer", entry.trailers)
 
@@ -109,6 +113,18 @@ def _header_facts(path: str, headers: Headers) -> Iterator[tuple[str, str]]:
             values.setdefault(name, []).append(_loose(name, value))
     for name, texts in values.items():
         yield f"{path}.{name}", " | ".join(texts)
+
+
+def _capitals(names: tuple[str, ...]) -> str:
+    """The names that are not in lower case."""
+    return " ".join(sorted({name for name in names if name != name.lower()}))
+
+
+def _addresses(text: str, ports: list[int]) -> str:
+    """The client's own address is known by its port; other ports differ from run to run."""
+    for port in ports:
+        text = text.replace(f"127.0.0.1:{port} ", "<client> ")
+    return re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:<port>", text)
 
 
 def _loose(name: str, value: str) -> str:

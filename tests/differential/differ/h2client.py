@@ -15,7 +15,7 @@ from differ.case import Call, H2Request
 from differ.client import PATIENCE_S, connect
 from differ.h2upstream import _text
 from differ.pki import Pki
-from differ.record import Answer, Seen
+from differ.record import Answer, Seen, interim
 
 
 @dataclass(slots=True)
@@ -40,7 +40,9 @@ class _Client:
             (":path", request.path),
             (":authority", request.authority),
         ]
-        if request.method == "CONNECT":
+        if request.protocol is not None:
+            pseudo.append((":protocol", request.protocol))
+        elif request.method == "CONNECT":
             pseudo = [(":method", "CONNECT"), (":authority", request.authority)]
         bodies = [b"\x00" + len(text).to_bytes(4, "big") + text.encode() for text in request.grpc]
         if request.body is not None:
@@ -69,7 +71,9 @@ class _Client:
                 answer.headers = [(name, value) for name, value in headers if name != ":status"]
             case h2.events.InformationalResponseReceived():
                 answer = self.answers[event.stream_id]
-                answer.interim = (*answer.interim, int(dict(_text(event.headers))[":status"]))
+                headers = _text(event.headers)
+                fields = [each for each in headers if each[0] != ":status"]
+                answer.interim = (*answer.interim, interim(int(dict(headers)[":status"]), fields))
             case h2.events.DataReceived():
                 self.answers[event.stream_id].body += event.data
                 self.wire.acknowledge_received_data(event.flow_controlled_length, event.stream_id)

@@ -15,6 +15,7 @@ import h2.connection
 import h2.errors
 import h2.events
 import h2.exceptions
+import h2.settings
 
 from differ.record import Received
 from differ.upstreams import Server, abort, behaviour_of
@@ -82,6 +83,11 @@ class _Connection:
             return False
         elif name == "echo":
             self.head(event.stream_id, 200)
+        elif name == "interim":
+            extra = [("link", "</s.css>")] if value == "103" else []
+            self.wire.send_headers(event.stream_id, [(":status", value), *extra])
+        elif name == "now":
+            self.head(event.stream_id, int(value), end=True)
         elif name == "goaway":
             self.wire.close_connection(last_stream_id=event.stream_id)
         return True
@@ -95,7 +101,7 @@ class _Connection:
 
     async def on_end(self, stream_id: int) -> None:
         stream = self.streams.get(stream_id)
-        if stream is None or stream.name in {"hang", "refuse", "rst", "goaway"}:
+        if stream is None or stream.name in {"hang", "refuse", "rst", "goaway", "now"}:
             return
         if stream.name == "delay":
             task = asyncio.create_task(self.answer_later(stream_id, int(stream.value) / 1000))
@@ -181,6 +187,8 @@ async def serve_h2(server: Server, reader: asyncio.StreamReader, writer: asyncio
         client_side=False, header_encoding="latin-1", validate_inbound_headers=False
     )
     state = _Connection(server, writer, server.connection(), h2.connection.H2Connection(config))
+    state.wire.local_settings.update({h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL: 1})
+    state.wire.local_settings.acknowledge()
     state.wire.initiate_connection()
     await state.flush()
     try:

@@ -10,7 +10,7 @@ from harness.h1 import Headers
 
 @dataclass(slots=True)
 class Received:
-    """One request as an upstream received it."""
+    """One request as an upstream received it; `proxied`: what a PROXY header before it said, `names` as they came."""
 
     upstream: str
     protocol: str
@@ -20,18 +20,29 @@ class Received:
     body: bytes = b""
     trailers: Headers = field(default_factory=list)
     connection: int = 0
+    names: tuple[str, ...] = ()
+    proxied: str = ""
 
 
 @dataclass(slots=True)
 class Answer:
-    """One response as the client received it; `end` is how it ended: "complete", "reset <code>", "cut", "none"."""
+    """One response as the client received it, interim ones before it each as one text.
+
+    `end` is how it ended: "complete", "reset <code>", "cut", "none".
+    """
 
     status: int
     headers: Headers
     body: bytes = b""
     trailers: Headers = field(default_factory=list)
-    interim: tuple[int, ...] = ()
+    interim: tuple[str, ...] = ()
     end: str = "complete"
+    names: tuple[str, ...] = ()
+
+
+def interim(status: int, headers: Headers) -> str:
+    """An interim response as one text: its status, and its headers by name."""
+    return " ".join([str(status), *(f"{name}: {value};" for name, value in sorted(headers))])
 
 
 @dataclass(slots=True)

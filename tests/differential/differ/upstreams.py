@@ -17,6 +17,12 @@ from harness import h1
 HANG_S = 30.0
 QUIET_S = 0.15
 
+SWITCHES = {
+    "upgrade": b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n",
+    "tunnel": b"HTTP/1.1 200 Established\r\n\r\n",
+}
+"""Heads behind which everything is sent back."""
+
 
 def behaviour_of(text: str) -> tuple[str, str]:
     """`status=503` → ("status", "503"); a bare word has an empty value."""
@@ -29,6 +35,30 @@ def abort(writer: asyncio.StreamWriter) -> None:
     sock = writer.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
+
+
+PROXY_V2 = b"\r\n\r\n\0\r\nQUIT\n"
+
+
+async def proxy_header(reader: asyncio.StreamReader) -> str:
+    """Read a PROXY header, version 1 or 2, and write it as version 1 would: `v2 TCP4 <from> <to> e00001`.
+
+    Addresses have their ports; what follows them in version 2 is in hexadecimal digits.
+    """
+    start = await reader.readexactly(len(PROXY_V2))
+    if start != PROXY_V2:
+        line = start + await reader.readuntil(b"\r\n")
+        family, *rest = line.decode("latin-1").split()[1:]
+        if family == "UNKNOWN":
+            return "v1 UNKNOWN"
+        return f"v1 {family} {rest[0]}:{rest[2]} {rest[1]}:{rest[3]}"
+    command, kind, length = struct.unpack("!BBH", await reader.readexactly(4))
+    body = await reader.readexactly(length)
+    if (command, kind) != (0x21, 0x11):
+        return f"v2 {command:02x} {kind:02x} {body.hex()}"
+    source, target = (socket.inet_ntoa(body[at : at + 4]) for at in (0, 4))
+    ports = struct.unpack("!HH", body[8:12])
+    return f"v2 TCP4 {source}:{ports[0]} {target}:{ports[1]} {body[12:].hex()}".rstrip()
 
 
 @dataclass(slots=True)
@@ -124,17 +154,25 @@ class Server:
 
 
 async def serve_tcp(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Send everything back; scripts: `greet` speaks first, `bye` last, `close` and `reset` end at once."""
-    entry = Received(server.name, "tcp", "", "", [], connection=server.connection())
+    """Send everything back; scripts: `greet` speaks first, `bye` last, `close` and `reset` end at once.
+
+    `half` speaks, ends its side, and then only listens.
+    """
+    said = await proxy_header(reader) if server.spec.proxied else ""
+    entry = Received(server.name, "tcp", "", "", [], connection=server.connection(), proxied=said)
     name, _ = behaviour_of(server.recorder.add(entry, None))
     if name == "reset":
         abort(writer)
         return
     if name == "greet":
         writer.write(f"hello from {server.name}\n".encode())
+    if name == "half":
+        writer.write(f"all from {server.name}\n".encode())
+        writer.write_eof()
     while name != "close" and (data := await reader.read(1 << 16)):
         entry.body += data
-        writer.write(data)
+        if name != "half":
+            writer.write(data)
         await writer.drain()
     if name == "bye":
         writer.write(f"bye from {server.name}\n".encode())
@@ -143,19 +181,24 @@ async def serve_tcp(server: Server, reader: asyncio.StreamReader, writer: asynci
 
 async def serve_h1(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answer HTTP/1.1 requests on one connection."""
+    said = await proxy_header(reader) if server.spec.proxied else ""
     number = server.connection()
     while (head := await h1.read_head(reader)) is not None:
         method, path, _ = head.first.split(" ")
         entry = Received(server.name, "h1", method, path, head.headers, connection=number)
+        entry.names, entry.proxied = head.names, said
         name, value = behaviour_of(server.recorder.add(entry, head.value("x-do")))
         if name in {"reset", "close"}:
             if name == "reset":
                 abort(writer)
             return
+        if name == "interim":
+            writer.write(server.spec.replies[value].encode("latin-1"))
         if name == "continue":
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if name == "upgrade":
-            await _upgrade(reader, writer, entry)
+        if name in SWITCHES:
+            writer.write(SWITCHES[name])
+            await _echo(reader, writer, entry)
             return
         if name == "early":
             await _answer(server, writer, entry, ("reply", value) if value else ("ok", ""))
@@ -166,8 +209,7 @@ async def serve_h1(server: Server, reader: asyncio.StreamReader, writer: asyncio
             return
 
 
-async def _upgrade(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, entry: Received) -> None:
-    writer.write(b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n")
+async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, entry: Received) -> None:
     while data := await reader.read(1 << 16):
         entry.body += data
         writer.write(data)

@@ -127,6 +127,59 @@ pub struct ConnectionLimits {
 pub enum UpstreamTransport {
     Plaintext,
     Tls(Arc<UpstreamTls>),
+    /// The endpoint is told first whose connection it gets.
+    Proxied(Arc<Proxied>),
+}
+
+/// A PROXY header (haproxy.org, "The PROXY protocol", 2020/03/05) and what follows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proxied {
+    pub version: ProxyVersion,
+    /// Type-length-value fields behind the addresses, as they are sent; version 2 only.
+    pub tlvs: Box<[u8]>,
+    /// Not `Proxied` again.
+    pub inner: UpstreamTransport,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    V1,
+    V2,
+}
+
+impl UpstreamTransport {
+    /// The TLS settings, behind a PROXY header or not.
+    pub fn tls(&self) -> Option<&Arc<UpstreamTls>> {
+        match self {
+            UpstreamTransport::Plaintext => None,
+            UpstreamTransport::Tls(settings) => Some(settings),
+            UpstreamTransport::Proxied(proxied) => proxied.inner.tls(),
+        }
+    }
+
+    pub fn proxied(&self) -> Option<&Proxied> {
+        match self {
+            UpstreamTransport::Proxied(proxied) => Some(proxied),
+            UpstreamTransport::Plaintext | UpstreamTransport::Tls(_) => None,
+        }
+    }
+}
+
+impl Cluster {
+    /// Whether an endpoint may be told whose connection it gets: connections are then each client's own.
+    pub fn tells_client(&self) -> bool {
+        self.transport.proxied().is_some() || self.transport_matches.iter().any(|m| m.transport.proxied().is_some())
+    }
+
+    /// How HTTP/1 is spoken to the endpoints, where it is.
+    pub fn http1(&self) -> Option<&Http1Options> {
+        match &self.protocol {
+            HttpProtocol::Http1(http1)
+            | HttpProtocol::UseDownstream { http1, .. }
+            | HttpProtocol::Alpn { http1, .. } => Some(http1),
+            HttpProtocol::Http2(_) => None,
+        }
+    }
 }
 
 /// An endpoint whose `envoy.transport_socket_match` metadata holds all of `criteria` uses `transport`; first fit wins.

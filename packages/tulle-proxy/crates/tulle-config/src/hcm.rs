@@ -220,7 +220,9 @@ pub enum HeaderCase {
     #[default]
     Lower,
     Proper,
+    /// As they came; names that did not come stay in lower case.
     Preserve,
+    PreserveElseProper,
 }
 
 /// HTTP/2 behaviour, downstream or upstream; sizes in bytes. Defaults are Envoy's since 1.37 (1024 streams,

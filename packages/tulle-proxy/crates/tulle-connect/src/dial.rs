@@ -5,14 +5,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use rustls_pki_types::ServerName;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tulle_balance::{Endpoint, Labels};
-use tulle_config::cluster::{TransportMatch, UpstreamTransport};
+use tulle_config::cluster::{Proxied, TransportMatch, UpstreamTransport};
 use tulle_config::{Cluster, UpstreamTls};
 use tulle_http::Stream;
 
 use crate::error::DialError;
+use crate::proxy_header::{self, Ends};
 
 /// What a TLS dial needs, made from the configuration by whoever holds the identities.
 #[derive(Clone)]
@@ -46,22 +48,38 @@ fn fits(candidate: &TransportMatch, labels: &Labels) -> bool {
     candidate.criteria.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
-/// Connects to `endpoint` of `cluster`, with TLS where its transport says so. No time limit of its own.
+/// Connects to `endpoint` of `cluster` on this proxy's own behalf, with TLS where its transport says so. No time limit
+/// of its own.
 pub async fn dial(
     dialer: &Rc<dyn Dialer>,
     cluster: &Cluster,
     endpoint: &Endpoint,
     alpn: &[&[u8]],
 ) -> Result<Stream, DialError> {
+    dial_for(dialer, cluster, endpoint, alpn, None).await
+}
+
+/// The same for a client, of whom the endpoint is told where its transport says so.
+pub async fn dial_for(
+    dialer: &Rc<dyn Dialer>,
+    cluster: &Cluster,
+    endpoint: &Endpoint,
+    alpn: &[&[u8]],
+    client: Option<&Ends>,
+) -> Result<Stream, DialError> {
     let address = endpoint.address.socket().ok_or(DialError::Address)?;
     if cluster.egress.as_ref().is_some_and(|guard| guard.refuses(address, dialer.own_servers())) {
         return Err(DialError::Forbidden);
     }
-    let tls = match transport(cluster, endpoint) {
-        UpstreamTransport::Plaintext => None,
-        UpstreamTransport::Tls(settings) => Some(dialer.tls(settings, endpoint, alpn)?),
+    let transport = transport(cluster, endpoint);
+    let tls = match transport.tls() {
+        None => None,
+        Some(settings) => Some(dialer.tls(settings, endpoint, alpn)?),
     };
-    let tcp = connect(cluster, address).await.map_err(DialError::Connect)?;
+    let mut tcp = connect(cluster, address).await.map_err(DialError::Connect)?;
+    if let Some(form) = transport.proxied() {
+        tell(&mut tcp, form, client).await.map_err(DialError::Connect)?;
+    }
     match tls {
         None => Ok(Stream::Tcp(tcp)),
         Some(tls) => {
@@ -70,6 +88,11 @@ pub async fn dial(
             Ok(Stream::Dialed(Box::new(stream.map_err(|e| DialError::Tls(e.to_string()))?)))
         }
     }
+}
+
+async fn tell(tcp: &mut TcpStream, form: &Proxied, client: Option<&Ends>) -> std::io::Result<()> {
+    let own = Ends { source: tcp.local_addr()?, destination: tcp.peer_addr()? };
+    tcp.write_all(&proxy_header::header(form, client, &own)).await
 }
 
 async fn connect(cluster: &Cluster, address: SocketAddr) -> std::io::Result<TcpStream> {

@@ -7,6 +7,8 @@ use std::task::{Poll, Waker};
 use tulle_core::Nanos;
 use tulle_http::h2::Link;
 
+use crate::proxy_header::Ends;
+
 /// One connection. A task of its own drives the socket and marks it closed when it ends.
 pub(crate) struct H2Conn {
     pub link: Rc<Link>,
@@ -17,6 +19,8 @@ pub(crate) struct H2Conn {
     pub idle_since: Cell<Nanos>,
     /// No further requests: GOAWAY, failure, or its share of requests is used up.
     pub closed: Cell<bool>,
+    /// Whose connection it is, where the endpoint was told.
+    pub client: Option<Box<Ends>>,
 }
 
 impl H2Conn {
@@ -42,11 +46,11 @@ pub struct H2Pool {
 }
 
 impl H2Pool {
-    /// A connection with room for a stream: the least busy one.
-    pub(crate) fn take(&self) -> Option<Rc<H2Conn>> {
+    /// A connection, of this client where the endpoint was told of one, with room for a stream: the least busy one.
+    pub(crate) fn take(&self, client: Option<&Ends>) -> Option<Rc<H2Conn>> {
         let mut conns = self.conns.borrow_mut();
         conns.retain(|c| !c.closed.get() && c.link.is_open());
-        conns.iter().filter(|c| c.has_room()).min_by_key(|c| c.active.get()).cloned()
+        conns.iter().filter(|c| c.client.as_deref() == client && c.has_room()).min_by_key(|c| c.active.get()).cloned()
     }
 
     /// Whether a connection is being made.

@@ -10,10 +10,12 @@ pub mod error;
 pub mod h2pool;
 pub mod lease;
 pub mod pool;
+pub mod proxy_header;
 pub mod upstream;
 
 pub use breaker::{Admission, Breakers, Overflow};
 pub use dial::{Dialer, TlsDial};
 pub use error::DialError;
 pub use lease::{H1Lease, H2Lease, Lease, Wanted};
+pub use proxy_header::Ends;
 pub use upstream::{Shared, Terms, Upstream, h2_windows};

@@ -10,6 +10,7 @@ use tulle_http::h1::conn::Connection;
 
 use crate::breaker::Admission;
 use crate::h2pool::H2Pool;
+use crate::proxy_header::Ends;
 
 /// Requests that wait for a connection to be returned or closed.
 #[derive(Default)]
@@ -66,6 +67,8 @@ pub(crate) struct Life {
     /// Requests carried so far.
     pub used: u32,
     pub counted: Counted,
+    /// Whose connection it is, where the endpoint was told.
+    pub client: Option<Box<Ends>>,
 }
 
 /// One host's pool.
@@ -80,14 +83,26 @@ pub struct HostPool {
 }
 
 impl HostPool {
-    /// The newest idle connection that is still good. Stale ones met on the way are closed.
-    pub(crate) fn take(&self) -> Option<Idle> {
+    /// The newest idle connection, of this client where the endpoint was told of one, that is still good. Stale ones met
+    /// on the way are closed.
+    pub(crate) fn take(&self, client: Option<&Ends>) -> Option<Idle> {
         loop {
-            let mut found = self.idle.borrow_mut().pop()?;
+            let mut idle = self.idle.borrow_mut();
+            let at = idle.iter().rposition(|each| each.life.client.as_deref() == client)?;
+            let mut found = idle.remove(at);
+            drop(idle);
             if found.conn.is_fresh() {
                 return Some(found);
             }
         }
+    }
+
+    /// Closes the connection that has been idle for longest; false when none is.
+    pub(crate) fn give_up_one(&self) -> bool {
+        let mut idle = self.idle.borrow_mut();
+        let oldest = if idle.is_empty() { None } else { Some(idle.remove(0)) };
+        drop(idle);
+        oldest.is_some()
     }
 
     pub(crate) fn put(&self, idle: Idle) {

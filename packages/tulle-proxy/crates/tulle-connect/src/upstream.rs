@@ -10,11 +10,12 @@ use tulle_balance::outlier::HostResult;
 use tulle_balance::{
     Balancer, EndpointSet, Host, HostId, LocalCluster, NoHost, OutlierDetector, OutlierEvent, PickContext,
 };
-use tulle_config::hcm::Http2Options;
+use tulle_config::hcm::{HeaderCase, Http2Options};
 use tulle_config::{Cluster, HttpProtocol};
 use tulle_core::hash::FastMap;
 use tulle_core::{Address, FractionalPercent, Nanos, Rng};
 use tulle_http::Stream;
+use tulle_http::h1::Case;
 use tulle_http::h1::conn::Connection;
 use tulle_http::h2::{Config, Link, Pulse, Rhythm};
 use tulle_policy::Priority;
@@ -25,6 +26,7 @@ use crate::error::DialError;
 use crate::h2pool::H2Conn;
 use crate::lease::{H1Lease, H2Lease, Lease, Wanted, negotiated_h2};
 use crate::pool::{Counted, HostPool, Idle, Life, Waiters};
+use crate::proxy_header::Ends;
 
 /// What every upstream of a worker shares.
 #[derive(Clone)]
@@ -49,9 +51,11 @@ pub struct Upstream {
 
 /// How one request is treated by breakers and pools.
 #[derive(Clone, Copy, Debug)]
-pub struct Terms {
+pub struct Terms<'c> {
     pub wanted: Wanted,
     pub priority: Priority,
+    /// Who the endpoint may be told of ([`Cluster::tells_client`]); such connections carry this client's requests only.
+    pub client: Option<&'c Ends>,
 }
 
 impl Upstream {
@@ -213,18 +217,18 @@ impl Upstream {
     }
 
     /// A connection to `host` from the pool, if one is ready at once.
-    pub fn try_lease(&self, host: &Rc<Host>, wanted: Wanted) -> Option<Lease> {
-        self.pooled(&self.pool(host), wanted)
+    pub fn try_lease(&self, host: &Rc<Host>, terms: Terms<'_>) -> Option<Lease> {
+        self.pooled(&self.pool(host), terms)
     }
 
     /// A connection to `host`, from the pool or new.
     ///
     /// # Errors
     /// When a breaker is open, or no connection comes about within the cluster's connect timeout.
-    pub async fn lease(&self, host: &Rc<Host>, terms: Terms) -> Result<Lease, DialError> {
+    pub async fn lease(&self, host: &Rc<Host>, terms: Terms<'_>) -> Result<Lease, DialError> {
         let pool = self.pool(host);
         loop {
-            if let Some(lease) = self.pooled(&pool, terms.wanted) {
+            if let Some(lease) = self.pooled(&pool, terms) {
                 return Ok(lease);
             }
             let config = self.config();
@@ -242,6 +246,10 @@ impl Upstream {
                 if terms.wanted == Wanted::Tcp {
                     return Err(DialError::Overflow);
                 }
+                if terms.client.is_some() && pool.give_up_one() {
+                    // It was of no use to this client.
+                    continue;
+                }
                 self.waiters.wait().await;
                 continue;
             }
@@ -249,14 +257,14 @@ impl Upstream {
         }
     }
 
-    fn pooled(&self, pool: &Rc<HostPool>, wanted: Wanted) -> Option<Lease> {
+    fn pooled(&self, pool: &Rc<HostPool>, Terms { wanted, client, .. }: Terms<'_>) -> Option<Lease> {
         if matches!(wanted, Wanted::Http2 | Wanted::Alpn)
-            && let Some(conn) = pool.h2.take()
+            && let Some(conn) = pool.h2.take(client)
         {
             return Some(Lease::H2(self.stream_on(conn)));
         }
         if matches!(wanted, Wanted::Http1 | Wanted::Alpn) {
-            let Idle { conn, mut life, since } = pool.take()?;
+            let Idle { conn, mut life, since } = pool.take(client)?;
             life.used += 1;
             let idle_for = (self.shared.clock)() - since;
             let max_requests = self.config.borrow().limits.max_requests_per_connection;
@@ -283,21 +291,32 @@ impl Upstream {
         H2Lease { conn, clock: self.shared.clock.clone(), idle_for }
     }
 
-    async fn dial(&self, pool: &Rc<HostPool>, host: &Host, config: &Cluster, terms: Terms) -> Result<Lease, DialError> {
+    async fn dial(
+        &self,
+        pool: &Rc<HostPool>,
+        host: &Host,
+        config: &Cluster,
+        terms: Terms<'_>,
+    ) -> Result<Lease, DialError> {
         let admission = self.breaker.count_in(Resource::Connection, terms.priority);
         pool.open.set(pool.open.get() + 1);
         let counted = Counted { _admission: admission, pool: Rc::downgrade(pool), waiters: self.waiters.clone() };
-        let life = Life { made: (self.shared.clock)(), used: 1, counted };
+        let client = terms.client.copied().map(Box::new);
+        let life = Life { made: (self.shared.clock)(), used: 1, counted, client };
         let guard = (terms.wanted == Wanted::Http2).then(|| pool.h2.dial_begins());
         let making = async {
-            let stream = dial::dial(&self.shared.dialer, config, &host.endpoint, offer(config, terms.wanted)).await?;
+            let alpn = offer(config, terms.wanted);
+            let stream = dial::dial_for(&self.shared.dialer, config, &host.endpoint, alpn, terms.client).await?;
             if terms.wanted == Wanted::Http2 || (terms.wanted == Wanted::Alpn && negotiated_h2(&stream)) {
                 let conn = start_h2(stream, &config.protocol, life);
                 pool.h2.conns.borrow_mut().push(conn.clone());
                 return Ok(Lease::H2(self.stream_on(conn)));
             }
             let max_requests = config.limits.max_requests_per_connection;
-            let conn = Box::new(Connection::new(stream));
+            let mut conn = Box::new(Connection::new(stream));
+            if config.http1().is_some_and(|http1| http1.header_case == HeaderCase::Proper) {
+                conn.case = Case::Words;
+            }
             Ok(Lease::H1(conn, H1Lease { pool: pool.clone(), life, max_requests, idle_for: Duration::ZERO }))
         };
         let made = tokio::time::timeout(config.connect_timeout, making).await;
@@ -383,6 +402,7 @@ fn start_h2(stream: Stream, protocol: &HttpProtocol, life: Life) -> Rc<H2Conn> {
         made: life.made,
         idle_since: Cell::new(life.made),
         closed: Cell::new(false),
+        client: life.client.clone(),
     });
     let watched = Rc::downgrade(&conn);
     tokio::task::spawn_local(async move {

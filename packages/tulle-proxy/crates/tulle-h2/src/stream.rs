@@ -1,5 +1,6 @@
 //! One stream: what was received and not yet taken, how much may still be sent, and how it ended (RFC 9113 §5.1).
 
+use std::collections::VecDeque;
 use std::task::Waker;
 
 use bytes::Bytes;
@@ -49,6 +50,8 @@ pub(crate) struct Stream<F> {
     pub live: bool,
     pub head: Head,
     pub fields: F,
+    /// Interim heads (1xx) that have not been taken.
+    pub interim: VecDeque<F>,
     pub fault: Option<Malformed>,
     pub trailers: Option<F>,
     /// Received and not taken: the earlier part, and what came behind it.
@@ -83,6 +86,7 @@ impl<F: Default> Stream<F> {
             live: true,
             head: Head::Awaited,
             fields,
+            interim: VecDeque::new(),
             fault: None,
             trailers: None,
             first: Bytes::new(),

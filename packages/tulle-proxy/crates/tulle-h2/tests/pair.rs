@@ -66,6 +66,8 @@ fn a_request_and_its_answer() {
         server.send(at_server, &mut Bytes::from_static(b"answer"), false, &waker()).unwrap();
         server.end_with(at_server, |block| block.field(b"grpc-status", b"0")).unwrap();
         exchange(&mut client, &mut server, step);
+        let (interim, ..) = client.take_head(key, &waker()).unwrap().unwrap();
+        assert_eq!(interim.get(":status"), Some("103"));
         let (head, ..) = client.take_head(key, &waker()).unwrap().unwrap();
         assert_eq!(head.get(":status"), Some("201"));
         let mut answer = Vec::new();

@@ -1,5 +1,6 @@
 //! Heads of requests and responses, the same whichever HTTP version they arrived in or leave by.
 
+use crate::h1::Limits;
 use crate::headers::{Headers, Known, Span};
 
 /// The protocol version of a message on its own connection.
@@ -46,8 +47,17 @@ pub enum Tunnel {
     No,
     /// `Upgrade: websocket` over HTTP/1.1, or extended CONNECT with `:protocol websocket` over HTTP/2.
     WebSocket,
-    /// Another `Upgrade` token, or a plain CONNECT; only some configurations allow these.
+    /// Another `Upgrade` token; only some configurations allow these.
     Other,
+    /// CONNECT: bytes to and from the authority (RFC 9110 §9.3.6).
+    Connect,
+}
+
+impl Tunnel {
+    /// Whether the protocol is changed by an `Upgrade` field.
+    pub fn is_upgrade(self) -> bool {
+        matches!(self, Tunnel::WebSocket | Tunnel::Other)
+    }
 }
 
 /// A request's head. `clear` it and parse the next one into the same memory.
@@ -198,6 +208,12 @@ impl ResponseHead {
     pub fn is_informational(&self) -> bool {
         (100..200).contains(&self.status)
     }
+
+    /// Whether a final response follows, and this one means something to a client that does not know its connection:
+    /// 100, 102 (RFC 2518 §10.1), 103 (RFC 8297) and 104 (resumable uploads), as Envoy has it.
+    pub fn is_passable(&self) -> bool {
+        matches!(self.status, 100 | 102..=104)
+    }
 }
 
 /// Whether a response with this status to this method never has a body (RFC 9110 §6.4.1).
@@ -210,5 +226,21 @@ pub fn bodiless(status: u16, to_head: To) -> bool {
 pub enum To {
     Head,
     Upgrade,
+    Connect,
     Other,
+}
+
+/// What becomes of interim responses (1xx) before the final one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Interim {
+    Drop,
+    Pass,
+}
+
+/// What waiting for a response needs to know.
+#[derive(Clone, Copy)]
+pub struct Expect<'a> {
+    pub limits: &'a Limits,
+    pub to: To,
+    pub interim: Interim,
 }

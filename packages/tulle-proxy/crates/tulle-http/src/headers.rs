@@ -1,5 +1,7 @@
 //! Header lists of one message: names and values as offsets into one text that is reused from message to message.
 
+use crate::h1::spelling::{Spelled, Spelling};
+
 /// Names the data path looks at itself; classified once, when a header is added, so that no later step compares text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -176,6 +178,8 @@ pub struct Headers {
     entries: Vec<Entry>,
     /// Classes that were ever added: what is not among them need not be looked for.
     seen: Classes,
+    /// The names as they came, where that is asked for.
+    spelled: Option<Box<Spelled>>,
 }
 
 impl Headers {
@@ -184,6 +188,7 @@ impl Headers {
         self.text.clear();
         self.entries.clear();
         self.seen = Classes::default();
+        self.spelled = None;
         if self.text.capacity() > 8192 {
             self.text.shrink_to(1024);
             self.entries.shrink_to(16);
@@ -377,7 +382,10 @@ impl Headers {
     }
 
     /// Appends the lines of an HTTP/1 head, of those classes for which `keep` is true. Neighbours leave by one copy.
-    pub(crate) fn write_lines(&self, out: &mut Vec<u8>, keep: impl Fn(Known) -> bool) {
+    pub(crate) fn write_lines(&self, out: &mut Vec<u8>, spelling: Spelling<'_>, keep: impl Fn(Known) -> bool) {
+        if !spelling.is_lower() {
+            return self.write_spelled(out, spelling, keep);
+        }
         let mut run = 0..0;
         for e in self.live().filter(|e| keep(e.known)) {
             let line = e.name.range().start..e.value.range().end + LINE_END.len();
@@ -396,6 +404,25 @@ impl Headers {
             }
         }
         out.extend_from_slice(&self.text[run]);
+    }
+
+    fn write_spelled(&self, out: &mut Vec<u8>, spelling: Spelling<'_>, keep: impl Fn(Known) -> bool) {
+        for e in self.live().filter(|e| keep(e.known)) {
+            spelling.write(out, self.text(e.name));
+            for piece in [SEPARATOR, self.text(e.value), LINE_END] {
+                out.extend_from_slice(piece);
+            }
+        }
+    }
+
+    /// Remembers how the names came.
+    pub(crate) fn keep_spelling(&mut self, spelled: Spelled) {
+        self.spelled = Some(Box::new(spelled));
+    }
+
+    /// How the names came, where that was to be kept.
+    pub(crate) fn spelled(&self) -> Option<&Spelled> {
+        self.spelled.as_deref()
     }
 
     pub fn len(&self) -> usize {
@@ -434,6 +461,7 @@ fn lower(text: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::h1::Case;
 
     fn list(h: &Headers) -> Vec<(String, String)> {
         let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
@@ -522,7 +550,7 @@ mod tests {
         h.remove(b"a");
         h.push(b"a", b"6");
         let mut out = Vec::new();
-        h.write_lines(&mut out, |known| known != Known::Host);
+        h.write_lines(&mut out, Spelling::of(None, Case::Lower), |known| known != Known::Host);
         assert_eq!(String::from_utf8_lossy(&out), "b: \r\nc: 5\r\nd: 4\r\na: 6\r\n");
     }
 

@@ -14,7 +14,7 @@ pub mod throttle;
 mod view;
 
 pub use body::{Broken, Piece};
-pub use head::{Framing, RequestHead, ResponseHead, To, Tunnel, Version};
+pub use head::{Expect, Framing, Interim, RequestHead, ResponseHead, To, Tunnel, Version};
 pub use headers::{Headers, Known};
 pub use side::{BodyCopy, Pump, PumpError, Side};
 pub use stream::Stream;

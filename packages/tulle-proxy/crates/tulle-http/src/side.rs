@@ -6,11 +6,10 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 
 use crate::body::{Broken, Piece};
-use crate::h1::Limits;
 use crate::h1::conn::{Connection, NoHead};
 use crate::h1::encode::Fate;
 use crate::h2::{H2Stream, Link, Reason, head as h2_head};
-use crate::head::{RequestHead, ResponseHead, To};
+use crate::head::{Expect, RequestHead, ResponseHead};
 use crate::headers::{Headers, Known};
 use crate::throttle::Throttle;
 
@@ -18,13 +17,6 @@ use crate::throttle::Throttle;
 pub enum Side {
     H1(Box<Connection>),
     H2(Box<H2Stream>),
-}
-
-/// What waiting for a response needs to know.
-#[derive(Clone, Copy)]
-pub struct Expect<'a> {
-    pub limits: &'a Limits,
-    pub to: To,
 }
 
 impl Side {
@@ -93,6 +85,7 @@ impl Side {
         }
     }
 
+    /// The next response's head: the final one, a 101 to an upgrade, or an interim one where those are to be passed on.
     pub fn poll_response(
         &mut self,
         cx: &mut Context<'_>,
@@ -100,9 +93,9 @@ impl Side {
         out: &mut ResponseHead,
     ) -> Poll<Result<(), NoHead>> {
         match self {
-            Side::H1(c) => c.poll_response(cx, expect.limits, expect.to, out),
+            Side::H1(c) => c.poll_response(cx, expect, out),
             Side::H2(s) => {
-                let mut arrived = ready!(s.poll_response(cx)).map_err(NoHead::Broken)?;
+                let mut arrived = ready!(s.poll_response(cx, expect.interim)).map_err(NoHead::Broken)?;
                 let read = h2_head::response_in(&mut arrived, s.read_ended(), expect.to, out);
                 s.recycle(arrived);
                 Poll::Ready(Ok(read?))
@@ -117,8 +110,24 @@ impl Side {
                 c.queue_response(head, fate);
                 Ok(())
             }
-            Side::H2(s) => s.respond(head, head.framing.is_empty() && fate != Fate::Upgrade),
+            Side::H2(s) => s.respond(head, head.framing.is_empty() && !matches!(fate, Fate::Upgrade | Fate::Tunnel)),
         }
+    }
+
+    /// Queues an interim response's head (1xx); it goes with the next flush.
+    pub fn interim(&mut self, head: &ResponseHead) -> Result<(), Broken> {
+        match self {
+            Side::H1(c) => {
+                c.queue_response(head, Fate::Keep);
+                Ok(())
+            }
+            Side::H2(s) => s.interim(head),
+        }
+    }
+
+    /// Whether something is queued that only a flush sends.
+    pub fn has_queued(&self) -> bool {
+        matches!(self, Side::H1(c) if c.has_queued())
     }
 }
 

@@ -129,6 +129,37 @@ fn upgrades_are_told_apart() {
 }
 
 #[test]
+fn connect_has_a_host_and_a_port_and_nothing_else() {
+    let connect = |target: &str, more: &str| request(&format!("CONNECT {target} HTTP/1.1\r\nHost: a\r\n{more}\r\n"));
+    for target in ["b.test:443", "[2001:db8::1]:80", "192.0.2.1:1"] {
+        let head = connect(target, "").unwrap();
+        assert_eq!((head.tunnel, head.authority(), head.path()), (Tunnel::Connect, target.as_bytes(), &b""[..]));
+        assert!(head.headers.get(b"host").is_none());
+    }
+    for target in ["/x", "*", "b.test", "b.test:", ":80", "b.test:0", "b.test:65536", "b.test:+1", "b:1:2", "u@b:1"] {
+        assert!(connect(target, "").is_err(), "accepted {target}");
+    }
+    for fields in ["Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n", "Host: b\r\n"] {
+        assert!(connect("b.test:1", fields).is_err(), "accepted {fields}");
+    }
+    let upgrade = connect("b.test:1", "Connection: upgrade\r\nUpgrade: websocket\r\n").unwrap();
+    assert_eq!(upgrade.tunnel, Tunnel::Connect);
+    let old = Limits { http10: Http10::Accept, ..Limits::default() };
+    assert!(parse_with(b"CONNECT b.test:1 HTTP/1.0\r\nHost: a\r\n\r\n", &old).is_err());
+}
+
+#[test]
+fn only_http_1_0_goes_without_a_host_and_only_where_it_gets_one() {
+    let limits = |http10| Limits { http10, ..Limits::default() };
+    let lax = limits(Http10::AcceptWithoutHost);
+    assert_eq!(parse_with(b"GET / HTTP/1.0\r\n\r\n", &lax).unwrap().authority(), b"");
+    assert_eq!(parse_with(b"GET http://b/ HTTP/1.0\r\n\r\n", &lax).unwrap().authority(), b"b");
+    assert_eq!(parse_with(b"GET / HTTP/1.0\r\nHost:\r\n\r\n", &lax).err(), Some(Refused::Host));
+    assert_eq!(parse_with(b"GET / HTTP/1.1\r\n\r\n", &lax).err(), Some(Refused::Host));
+    assert_eq!(parse_with(b"GET / HTTP/1.0\r\n\r\n", &limits(Http10::Accept)).err(), Some(Refused::Host));
+}
+
+#[test]
 fn http_1_0_is_framed_strictly_where_it_is_accepted() {
     let limits = Limits { http10: Http10::Accept, ..Limits::default() };
     let chunked = b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -147,6 +178,8 @@ fn responses_are_framed_by_status_and_method() {
     let with = |status: u16, fields: &str, to| response(&format!("HTTP/1.1 {status} x\r\n{fields}\r\n\r\n"), to);
     assert_eq!(with(200, "Content-Length: 5", To::Other).unwrap().framing, Framing::Length(5));
     assert_eq!(with(200, "Content-Length: 5", To::Head).unwrap().framing, Framing::None);
+    assert_eq!(with(200, "Content-Length: 5", To::Connect).unwrap().framing, Framing::None);
+    assert_eq!(with(403, "Content-Length: 5", To::Connect).unwrap().framing, Framing::Length(5));
     assert_eq!(with(304, "Content-Length: 5", To::Other).unwrap().framing, Framing::None);
     assert_eq!(with(200, "X: 1", To::Other).unwrap().framing, Framing::Close);
     assert!(with(200, "Content-Length: 5\r\nTransfer-Encoding: chunked", To::Other).is_err());

@@ -10,8 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{LocalSet, spawn_local};
 use tulle_http::h1::Limits;
 use tulle_http::h2::{Config, H2Stream, Link, Pulse, Rhythm, head};
-use tulle_http::side::{Expect, open_h2};
-use tulle_http::{Framing, Piece, RequestHead, ResponseHead, Side, Stream, To};
+use tulle_http::side::open_h2;
+use tulle_http::{Expect, Framing, Interim, Piece, RequestHead, ResponseHead, Side, Stream, To};
 
 const CONFIG: Config =
     Config { stream_window: 65_535, connection_window: 1 << 20, max_streams: 200, header_list: 61_440 };
@@ -76,7 +76,7 @@ async fn ask(link: Rc<Link>, path: String, size: usize) {
     let mut side = open_h2(&link, &request(&path)).unwrap();
     side.write(Bytes::from(vec![b'x'; size]), true).unwrap();
     let (limits, mut response, mut answered) = (Limits::default(), ResponseHead::default(), false);
-    let expect = Expect { limits: &limits, to: To::Other };
+    let expect = Expect { limits: &limits, to: To::Other, interim: Interim::Drop };
     let mut seen = 0;
     poll_fn(|cx| {
         assert!(!matches!(side.poll_flush(cx), Poll::Ready(Err(_))));

@@ -55,6 +55,10 @@ pub async fn inspect(
         None => Some(reading.await),
         Some(limit) => within(limit, reading).await,
     };
+    if matches!(outcome, Some(Err(InspectError::ProxyProtocol))) {
+        // As Envoy leaves it: whoever sends this is no neighbour of ours. When it fails the socket is gone already.
+        let _gone = stream.set_zero_linger();
+    }
     let found = match outcome {
         Some(found) => found?,
         None if filters.continue_on_timeout => Found::default(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use common::slow::{self, Sent};
 use common::{ALL, HTTP2, Proxy, cluster, http};
 use tulle_testkit::client::Client;
 use tulle_testkit::h1::{Reply, Upstream, ok};
@@ -127,6 +128,79 @@ async fn grpc_streams_pass_with_trailers_while_both_sides_talk() {
     }
     assert_eq!(got, large.len());
     assert_eq!(body.trailers().await.unwrap().unwrap()["grpc-status"], "0");
+}
+
+/// What the engine grants all streams of a connection together.
+const WINDOW: usize = 4 << 20;
+
+#[tokio::test]
+async fn a_thousand_streams_that_nobody_reads_hold_no_more_than_the_window() {
+    let sent = Arc::<Sent>::default();
+    let upstream = slow::upstream(sent.clone()).await;
+    let proxy = Proxy::start(&http(ALL, &format!("[{}]", cluster("app", &[upstream], HTTP2)))).await;
+    slow::ask(proxy.address()).await;
+    let client = slow::client(proxy.address()).await;
+    let mut unread = Vec::new();
+    for _ in 0..1_000 {
+        let mut ready = client.clone().ready().await.unwrap();
+        let (response, _) = ready.send_request(http::Request::get("http://a/flood").body(()).unwrap(), true).unwrap();
+        unread.push(response.await.unwrap().into_body());
+    }
+    sent.at_least(WINDOW - (64 << 10)).await;
+    // Others are served meanwhile, and the upstream gets no further.
+    slow::ask(proxy.address()).await;
+    // Beside the window: what the sockets and one outgoing buffer took.
+    assert!(sent.bytes() <= WINDOW + (1 << 20), "{}", sent.bytes());
+    drop(unread);
+}
+
+#[tokio::test]
+async fn a_thousand_bodies_that_nobody_reads_hold_no_more_than_the_window() {
+    let sent = Arc::<Sent>::default();
+    let upstream = slow::upstream(Arc::default()).await;
+    let proxy = Proxy::start(&http(ALL, &format!("[{}]", cluster("app", &[upstream], HTTP2)))).await;
+    slow::ask(proxy.address()).await;
+    let client = slow::client(proxy.address()).await;
+    let mut unanswered = Vec::new();
+    for _ in 0..1_000 {
+        let mut ready = client.clone().ready().await.unwrap();
+        let request = http::Request::post("http://a/deaf").body(()).unwrap();
+        let (response, body) = ready.send_request(request, false).unwrap();
+        tokio::spawn(sent.clone().flood(body));
+        unanswered.push(response);
+    }
+    sent.at_least(WINDOW - (64 << 10)).await;
+    slow::ask(proxy.address()).await;
+    assert!(sent.bytes() <= WINDOW + (1 << 20), "{}", sent.bytes());
+    drop(unanswered);
+}
+
+#[tokio::test]
+async fn an_endpoint_is_told_each_client_on_a_connection_of_its_own() {
+    let upstream = Upstream::start(|_| ok("x")).await.unwrap();
+    let proxied = r#", transport_socket: {name: p, typed_config: {
+  "@type": type.googleapis.com/envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport,
+  config: {version: V1}, transport_socket: {name: envoy.transport_sockets.raw_buffer}}}"#;
+    let proxy = Proxy::start(&http(ALL, &format!("[{}]", cluster("app", &[upstream.address], proxied)))).await;
+    let mut one = Client::connect(proxy.address()).await.unwrap();
+    let mut two = Client::connect(proxy.address()).await.unwrap();
+    assert_eq!(one.ask(GET).await.unwrap().body, "x");
+    assert_eq!(two.ask(GET).await.unwrap().body, "x");
+    assert_eq!(one.ask(GET).await.unwrap().body, "x");
+    let line = |client: &Client| {
+        let (source, port) = (client.address().unwrap(), proxy.address().port());
+        format!("PROXY TCP4 127.0.0.1 127.0.0.1 {} {port}\r\n", source.port())
+    };
+    let mut expected = [line(&one), line(&two)];
+    let mut told: Vec<String> = upstream.seen().iter().map(|all| first_line(all)).collect();
+    expected.sort();
+    told.sort();
+    assert_eq!(told, expected);
+}
+
+fn first_line(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    text.split_inclusive('\n').next().unwrap_or_default().to_owned()
 }
 
 #[tokio::test]

@@ -69,6 +69,11 @@ impl Forward {
             internal_redirects: None,
         }
     }
+
+    /// Whether CONNECT ends here, its payload going on as bytes (`connect_config`).
+    pub fn ends_connect(&self) -> bool {
+        self.upgrades.iter().any(|upgrade| upgrade.terminate_connect)
+    }
 }
 
 /// Where a forwarded request goes.

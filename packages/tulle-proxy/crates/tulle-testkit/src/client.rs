@@ -30,6 +30,14 @@ impl Client {
         Ok(Client { stream: TcpStream::connect(address).await?, buffer: Vec::new() })
     }
 
+    /// This end of the connection.
+    ///
+    /// # Errors
+    /// When the socket is gone.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.stream.local_addr()
+    }
+
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.write_all(bytes.as_ref()).await
     }

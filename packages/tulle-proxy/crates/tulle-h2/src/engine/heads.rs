@@ -9,6 +9,9 @@ use crate::reason::Reason;
 use crate::store::{Closed, Key};
 use crate::stream::{Head, Stream};
 
+/// Interim heads that wait on a stream; nobody needs those beyond.
+const MAX_INTERIM: usize = 8;
+
 /// A block that goes on in the next frame.
 pub(crate) struct Block {
     pub stream: u32,
@@ -153,7 +156,12 @@ impl<F: Fields> Engine<F> {
         }
         let Some(stream) = self.store.get(key) else { return Ok(()) };
         if interim {
-            self.recycle(fields);
+            if stream.interim.len() < MAX_INTERIM && stream.live {
+                stream.interim.push_back(fields);
+                stream.wake();
+            } else {
+                self.recycle(fields);
+            }
             return Ok(());
         }
         let bodiless = stream.to_head || seen.status == 204 || seen.status == 304;

@@ -217,9 +217,13 @@ impl<F: Fields> Engine<F> {
         }
     }
 
-    /// The head of a stream, once it has come, with what is wrong with it; and whether there is no body.
+    /// The head of a stream, once it has come, with what is wrong with it; and whether there is no body. Interim
+    /// responses' heads come first, one by one.
     pub fn take_head(&mut self, key: Key, waker: &Waker) -> Option<Result<Taken<F>, Gone>> {
         let Some(stream) = self.store.get(key) else { return Some(Err(Gone::Closed)) };
+        if let Some(interim) = stream.interim.pop_front() {
+            return Some(Ok((interim, None, false)));
+        }
         match (stream.head, stream.gone) {
             (Head::Ready, _) => {
                 stream.head = Head::Taken;

@@ -11,9 +11,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::body::{Decoded, Decoder};
 use super::encode::{self, Fate};
 use super::parse::{self, HeadScan};
+use super::spelling::{Case, Spelling};
 use super::{Limits, Refused};
 use crate::body::{Broken, Piece};
-use crate::head::{Framing, RequestHead, ResponseHead, To};
+use crate::head::{Expect, Framing, Interim, RequestHead, ResponseHead, To};
 use crate::headers::Headers;
 use crate::stream::Stream;
 
@@ -64,6 +65,8 @@ pub struct Connection {
     framing_out: Framing,
     unflushed: bool,
     pub trailer_mode: Trailers,
+    /// Of header names that are written.
+    pub case: Case,
     /// Bytes read from and written to the peer since the connection was made.
     pub bytes_in: u64,
     pub bytes_out: u64,
@@ -85,6 +88,7 @@ impl Connection {
             framing_out: Framing::None,
             unflushed: false,
             trailer_mode: Trailers::Drop,
+            case: Case::Lower,
             bytes_in: 0,
             bytes_out: 0,
         }
@@ -192,12 +196,11 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
-    /// The next response that is final, or a 101 to an upgrade; other informational ones are skipped.
+    /// The next response that is final, or a 101 to an upgrade; other informational ones are skipped unless asked for.
     pub fn poll_response(
         &mut self,
         cx: &mut Context<'_>,
-        limits: &Limits,
-        to: To,
+        Expect { limits, to, interim }: Expect<'_>,
         out: &mut ResponseHead,
     ) -> Poll<Result<(), NoHead>> {
         loop {
@@ -208,6 +211,7 @@ impl Connection {
             match out.status {
                 101 if to == To::Upgrade => {}
                 101 => return Poll::Ready(Err(Refused::Syntax.into())),
+                _ if interim == Interim::Pass && out.is_passable() => return Poll::Ready(Ok(())),
                 _ if out.is_informational() => continue,
                 _ => {}
             }
@@ -227,18 +231,23 @@ impl Connection {
     }
 
     pub fn queue_request(&mut self, head: &RequestHead, fate: Fate) {
-        encode::request(&mut self.out, head, fate);
+        encode::request(&mut self.out, head, fate, self.case);
         self.begin_write(head.framing);
     }
 
     pub fn queue_response(&mut self, head: &ResponseHead, fate: Fate) {
-        encode::response(&mut self.out, head, fate);
+        encode::response(&mut self.out, head, fate, self.case);
         self.begin_write(head.framing);
     }
 
     /// Queues bytes as they are (`100 Continue`).
     pub fn queue_raw(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
+    }
+
+    /// Whether something waits to be flushed.
+    pub fn has_queued(&self) -> bool {
+        self.out_at < self.out.len()
     }
 
     /// Whether the body being read has ended.
@@ -322,7 +331,7 @@ impl Connection {
                 self.out.extend_from_slice(b"0\r\n");
                 if let (Some(list), Trailers::Forward) = (trailers, self.trailer_mode) {
                     for (_, name, value) in list.iter().filter(|(_, name, _)| super::body::trailer_allowed(name)) {
-                        self.out.extend_from_slice(name);
+                        Spelling::of(None, self.case).write(&mut self.out, name);
                         self.out.extend_from_slice(b": ");
                         self.out.extend_from_slice(value);
                         self.out.extend_from_slice(b"\r\n");

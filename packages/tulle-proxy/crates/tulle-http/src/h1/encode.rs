@@ -1,7 +1,9 @@
 //! Heads to HTTP/1.1 bytes, and the framing of outgoing bodies.
 
-use crate::head::{Framing, RequestHead, ResponseHead};
+use crate::head::{Framing, RequestHead, ResponseHead, Tunnel};
 use crate::headers::{Classes, Known};
+
+use super::spelling::{Case, Spelling};
 
 /// Whether the connection that a head leaves by ends with this message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -12,6 +14,8 @@ pub enum Fate {
     KeepAlive,
     /// Becomes a tunnel: `connection: upgrade`.
     Upgrade,
+    /// Becomes a tunnel without a word: CONNECT.
+    Tunnel,
 }
 
 /// Hop-by-hop fields that never pass (RFC 9110 §7.6.1); Upgrade passes only with [`Fate::Upgrade`].
@@ -65,29 +69,33 @@ pub fn decimal(out: &mut Vec<u8>, n: u64) {
     out.extend_from_slice(&Digits::of(n));
 }
 
-/// Appends a request head in origin form.
-pub fn request(out: &mut Vec<u8>, head: &RequestHead, fate: Fate) {
+/// Appends a request head in origin form; of CONNECT in authority form. `case` is the connection's.
+pub fn request(out: &mut Vec<u8>, head: &RequestHead, fate: Fate, case: Case) {
+    let spelling = Spelling::of(head.headers.spelled(), case);
     out.reserve(head.headers.all_text().len() + ROOM);
     out.extend_from_slice(head.method());
     out.push(b' ');
-    out.extend_from_slice(head.path());
-    out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
+    out.extend_from_slice(if head.tunnel == Tunnel::Connect { head.authority() } else { head.path() });
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    spelling.line(out, b"host: ");
     out.extend_from_slice(head.authority());
     out.extend_from_slice(b"\r\n");
-    head.headers.write_lines(out, |known| !hop_by_hop(known) || (known == Known::Upgrade && fate == Fate::Upgrade));
+    let upgrade = fate == Fate::Upgrade;
+    head.headers.write_lines(out, spelling, |known| !hop_by_hop(known) || (known == Known::Upgrade && upgrade));
     // Of every other method a server may expect a body (RFC 9110 §8.6), so it is told that there is none.
     let says_nothing = matches!(head.method(), b"GET" | b"HEAD" | b"DELETE" | b"TRACE" | b"CONNECT");
     match head.framing {
-        Framing::None if !says_nothing => out.extend_from_slice(b"content-length: 0\r\n"),
+        Framing::None if !says_nothing => spelling.line(out, b"content-length: 0\r\n"),
         Framing::None => {}
-        _ => framing(out, head.framing),
+        _ => framing(out, head.framing, spelling),
     }
-    connection(out, fate);
+    connection(out, fate, spelling);
     out.extend_from_slice(b"\r\n");
 }
 
 /// Appends a response head. A response to HEAD keeps the Content-Length it declares, though it has no body here.
-pub fn response(out: &mut Vec<u8>, head: &ResponseHead, fate: Fate) {
+pub fn response(out: &mut Vec<u8>, head: &ResponseHead, fate: Fate, case: Case) {
+    let spelling = Spelling::of(head.headers.spelled(), case);
     out.reserve(head.headers.all_text().len() + ROOM);
     if head.status == 200 {
         out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
@@ -99,13 +107,13 @@ pub fn response(out: &mut Vec<u8>, head: &ResponseHead, fate: Fate) {
         out.extend_from_slice(b"\r\n");
     }
     let declared = head.framing == Framing::None && !no_length(head.status);
-    head.headers.write_lines(out, |known| match known {
+    head.headers.write_lines(out, spelling, |known| match known {
         Known::ContentLength => declared,
         Known::Upgrade => fate == Fate::Upgrade,
         known => !hop_by_hop(known),
     });
-    framing(out, head.framing);
-    connection(out, fate);
+    framing(out, head.framing, spelling);
+    connection(out, fate, spelling);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -114,25 +122,25 @@ fn no_length(status: u16) -> bool {
     status == 204 || (100..200).contains(&status)
 }
 
-fn framing(out: &mut Vec<u8>, framing: Framing) {
+fn framing(out: &mut Vec<u8>, framing: Framing, spelling: Spelling<'_>) {
     match framing {
         Framing::None | Framing::Close => {}
         Framing::Length(n) => {
-            out.extend_from_slice(b"content-length: ");
+            spelling.line(out, b"content-length: ");
             decimal(out, n);
             out.extend_from_slice(b"\r\n");
         }
-        Framing::Delimited => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        Framing::Delimited => spelling.line(out, b"transfer-encoding: chunked\r\n"),
     }
 }
 
-fn connection(out: &mut Vec<u8>, fate: Fate) {
-    out.extend_from_slice(match fate {
-        Fate::Keep => b"",
-        Fate::Close => b"connection: close\r\n".as_slice(),
-        Fate::KeepAlive => b"connection: keep-alive\r\n".as_slice(),
-        Fate::Upgrade => b"connection: Upgrade\r\n".as_slice(),
-    });
+fn connection(out: &mut Vec<u8>, fate: Fate, spelling: Spelling<'_>) {
+    match fate {
+        Fate::Keep | Fate::Tunnel => {}
+        Fate::Close => spelling.line(out, b"connection: close\r\n"),
+        Fate::KeepAlive => spelling.line(out, b"connection: keep-alive\r\n"),
+        Fate::Upgrade => spelling.line(out, b"connection: Upgrade\r\n"),
+    }
 }
 
 /// Appends the line before a chunk's data.

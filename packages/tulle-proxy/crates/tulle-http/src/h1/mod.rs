@@ -4,6 +4,9 @@ pub mod body;
 pub mod conn;
 pub mod encode;
 pub mod parse;
+pub mod spelling;
+
+pub use spelling::{Case, Reading};
 
 /// Why a message was refused. The text is what details and logs show; it is Envoy's where Envoy has one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,6 +72,7 @@ pub struct Limits {
     pub headers: usize,
     pub http10: Http10,
     pub underscores: Underscores,
+    pub names: Reading,
 }
 
 /// Whether HTTP/1.0 requests are served.
@@ -76,6 +80,8 @@ pub struct Limits {
 pub enum Http10 {
     Refuse,
     Accept,
+    /// Also without a Host; whoever asked for it gives such a request its authority.
+    AcceptWithoutHost,
 }
 
 /// What becomes of header names with underscores.
@@ -94,6 +100,7 @@ impl Default for Limits {
             headers: 100,
             http10: Http10::Refuse,
             underscores: Underscores::Allow,
+            names: Reading::Fold,
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::mem::MaybeUninit;
 
-use super::{Http10, Limits, Refused, Underscores};
+use super::spelling::Spelled;
+use super::{Http10, Limits, Reading, Refused, Underscores};
 use crate::head::{Framing, RequestHead, ResponseHead, To, Tunnel, Version, bodiless};
 use crate::headers::{Headers, Known, Span};
 
@@ -107,10 +108,13 @@ pub fn request(buf: &[u8], limits: &Limits, out: &mut RequestHead) -> Result<(),
     }
     let place = copy_headers(buf, parsed.headers, limits, &mut out.headers)?;
     out.set_method_span(place.span(method.as_bytes()));
-    set_target(target.as_bytes(), place.span(target.as_bytes()), out)?;
+    set_target(target.as_bytes(), place.span(target.as_bytes()), limits.http10, out)?;
     set_connection(out);
     out.framing = request_framing(out)?;
     if out.framing != Framing::None {
+        if out.tunnel == Tunnel::Connect {
+            return Err(Refused::Method);
+        }
         // A body behind a request to switch could be read as the tunnel's first bytes. An upgrade may be ignored
         // (RFC 9110 §7.8), so such a request is one without.
         out.tunnel = Tunnel::No;
@@ -167,6 +171,11 @@ fn copy_headers<'b>(
 ) -> Result<Place<'b>, Refused> {
     to.reserve_for(buf.len(), from.len());
     let place = Place { buf, at: to.put(buf).range().start };
+    if let Reading::Keep(others) = limits.names {
+        let mut spelled = Spelled::new(others);
+        from.iter().for_each(|header| spelled.note(header.name.as_bytes()));
+        to.keep_spelling(spelled);
+    }
     for header in from {
         if limits.underscores != Underscores::Allow && header.name.contains('_') {
             match limits.underscores {
@@ -268,42 +277,34 @@ pub fn path_allowed(path: &[u8]) -> bool {
     path.first() == Some(&b'/') && path.iter().all(|b| matches!(b, 0x21..=0x7e) && *b != b'#')
 }
 
-fn set_target(target: &[u8], place: Span, out: &mut RequestHead) -> Result<(), Refused> {
-    let mut hosts = out.headers.known_spans(Known::Host);
-    let host = hosts.next();
-    if hosts.next().is_some() {
-        return Err(Refused::Host);
-    }
-    drop(hosts);
-    if host.is_none() && out.version == Version::Http11 {
-        // For the log, which also names what is refused.
-        if path_allowed(target) {
-            out.set_path_span(place);
-        }
-        return Err(Refused::Host);
-    }
+fn set_target(target: &[u8], place: Span, without_host: Http10, out: &mut RequestHead) -> Result<(), Refused> {
     if out.method() == b"CONNECT" {
-        return Err(Refused::Method);
+        return set_connect_target(target, place, out);
     }
-    let path = match absolute(target) {
+    let (authority, path) = match absolute(target) {
         Some((secure, rest)) => {
             out.secure_scheme = secure;
             let end = rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
-            out.set_authority(&rest[..end]);
-            &rest[end..]
+            (Some(&rest[..end]), &rest[end..])
         }
-        None => {
-            out.set_authority_span(host.unwrap_or_default());
-            target
-        }
+        None => (None, target),
     };
-    if !authority_allowed(out.authority()) {
-        return Err(Refused::Host);
-    }
     match path.first() {
         None => out.set_path(b"/"),
         Some(b'?') => out.set_path(&[b"/", path].concat()),
+        // Neither origin, absolute nor asterisk form: the log need not know it as a path.
+        Some(byte) if !matches!(byte, b'/' | b'*') => return Err(Refused::Syntax),
         Some(_) => out.set_path_span(place.end(path.len())),
+    }
+    // With the path in place, so that the log shows what a request without a host asked for.
+    let host = one_host(out)?;
+    match authority {
+        Some(authority) => out.set_authority(authority),
+        None => out.set_authority_span(host.unwrap_or_default()),
+    }
+    let left_out = host.is_none() && authority.is_none() && without_host == Http10::AcceptWithoutHost;
+    if !left_out && !authority_allowed(out.authority()) {
+        return Err(Refused::Host);
     }
     let path = out.path();
     let asterisk = path == b"*" && out.method() == b"OPTIONS";
@@ -312,6 +313,37 @@ fn set_target(target: &[u8], place: Span, out: &mut RequestHead) -> Result<(), R
     }
     out.headers.remove_known(Known::Host);
     Ok(())
+}
+
+/// Where the Host field's value is; only HTTP/1.0 may leave it out.
+fn one_host(out: &RequestHead) -> Result<Option<Span>, Refused> {
+    let mut hosts = out.headers.known_spans(Known::Host);
+    let host = hosts.next();
+    if hosts.next().is_some() || (host.is_none() && out.version == Version::Http11) {
+        return Err(Refused::Host);
+    }
+    Ok(host)
+}
+
+/// CONNECT has a host and a port, and nothing else (RFC 9110 §9.3.6); its Host field gives way to them.
+fn set_connect_target(target: &[u8], place: Span, out: &mut RequestHead) -> Result<(), Refused> {
+    one_host(out)?;
+    if out.version == Version::Http10 || !connect_allowed(target) {
+        return Err(Refused::Method);
+    }
+    out.set_authority_span(place);
+    out.tunnel = Tunnel::Connect;
+    out.headers.remove_known(Known::Host);
+    Ok(())
+}
+
+/// Whether this may stand as CONNECT's target: a name or address, and a port.
+pub fn connect_allowed(target: &[u8]) -> bool {
+    let Some(colon) = memchr::memrchr(b':', target) else { return false };
+    let (host, port) = (&target[..colon], &target[colon + 1..]);
+    let bracketed = host.first() == Some(&b'[') && host.last() == Some(&b']');
+    let port = decimal(port).filter(|port| (1..=65_535).contains(port));
+    authority_allowed(host) && (bracketed || !host.contains(&b':')) && port.is_some()
 }
 
 /// The rest of an absolute-form target behind its scheme, and whether that was https.
@@ -347,7 +379,7 @@ fn connection_asks(headers: &Headers) -> Asks {
 fn set_connection(out: &mut RequestHead) {
     let asks = connection_asks(&out.headers);
     out.close = asks.close || (out.version == Version::Http10 && !asks.keep_alive);
-    if asks.upgrade && out.version == Version::Http11 {
+    if asks.upgrade && out.version == Version::Http11 && out.tunnel == Tunnel::No {
         out.tunnel = match out.headers.known(Known::Upgrade) {
             None => Tunnel::No,
             Some(v) if v.eq_ignore_ascii_case(b"websocket") => Tunnel::WebSocket,
@@ -380,7 +412,13 @@ fn response_framing(head: &ResponseHead, to: To) -> Result<Framing, Refused> {
     if coded && (length.is_some() || head.version == Version::Http10) {
         return Err(Refused::Framing);
     }
-    if (head.status == 101 && to == To::Upgrade) || bodiless(head.status, to) {
+    let switched = match to {
+        To::Upgrade => head.status == 101,
+        // What follows is the tunnel's, whatever length is declared (RFC 9110 §9.3.6).
+        To::Connect => (200..300).contains(&head.status),
+        _ => false,
+    };
+    if switched || bodiless(head.status, to) {
         return Ok(Framing::None);
     }
     Ok(match (coded, length) {

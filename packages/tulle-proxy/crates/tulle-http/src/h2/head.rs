@@ -38,8 +38,11 @@ pub fn request_in(arrived: &mut Arrived, ended: bool, out: &mut RequestHead) -> 
     out.headers.remove_known(Known::Host);
     let asterisk = out.path() == b"*" && out.method() == b"OPTIONS";
     set_tunnel(protocol.as_deref(), out);
-    let plain_connect = out.tunnel == Tunnel::Other && out.path().is_empty();
-    if !plain_connect && !asterisk && !parse::path_allowed(out.path()) {
+    let connect = out.tunnel == Tunnel::Connect;
+    if connect && !parse::connect_allowed(out.authority()) {
+        return Err(Refused::Host);
+    }
+    if !connect && !asterisk && !parse::path_allowed(out.path()) {
         return Err(Refused::Target);
     }
     let awaits = out.headers.known(Known::Expect).is_some_and(|expect| expect.eq_ignore_ascii_case(b"100-continue"));
@@ -47,7 +50,8 @@ pub fn request_in(arrived: &mut Arrived, ended: bool, out: &mut RequestHead) -> 
         out.expect_continue = true;
         out.headers.remove_known(Known::Expect);
     }
-    out.framing = framing(&out.headers, ended)?;
+    // What follows a request to switch is the tunnel's.
+    out.framing = if out.tunnel == Tunnel::No { framing(&out.headers, ended)? } else { Framing::None };
     Ok(())
 }
 
@@ -63,7 +67,7 @@ fn set_tunnel(protocol: Option<&[u8]>, out: &mut RequestHead) {
             out.set_method(b"GET");
             out.headers.push(b"upgrade", protocol);
         }
-        None => out.tunnel = Tunnel::Other,
+        None => out.tunnel = Tunnel::Connect,
     }
 }
 
@@ -76,7 +80,7 @@ pub fn response_in(arrived: &mut Arrived, ended: bool, to: To, out: &mut Respons
     out.version = Version::Http2;
     out.status = arrived.status;
     std::mem::swap(&mut arrived.headers, &mut out.headers);
-    out.framing = if to != To::Upgrade && bodiless(out.status, to) {
+    out.framing = if !matches!(to, To::Upgrade | To::Connect) && bodiless(out.status, to) {
         Framing::None
     } else if ended {
         // An empty body of declared length keeps saying so over HTTP/1.
@@ -110,7 +114,7 @@ fn passes(known: Known, value: &[u8]) -> bool {
 pub fn request_out(head: &RequestHead, block: &mut BlockWriter<'_>) {
     let tunnel = head.tunnel != Tunnel::No;
     block.method(if tunnel { b"CONNECT" } else { head.method() });
-    let protocol = head.headers.known(Known::Upgrade).filter(|_| tunnel);
+    let protocol = head.headers.known(Known::Upgrade).filter(|_| head.tunnel.is_upgrade());
     if !tunnel || protocol.is_some() {
         block.scheme(if head.secure_scheme { Scheme::Https } else { Scheme::Http });
         block.path(head.path());

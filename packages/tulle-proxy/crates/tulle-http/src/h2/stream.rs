@@ -10,7 +10,7 @@ use super::arrived::Arrived;
 use super::{Link, head};
 use crate::body::{Broken, Piece};
 use crate::h1::Refused;
-use crate::head::ResponseHead;
+use crate::head::{Interim, ResponseHead};
 use crate::headers::Headers;
 
 /// A stream's two directions. Dropping it resets what has not ended.
@@ -69,14 +69,29 @@ impl H2Stream {
         Ok(())
     }
 
-    /// Waits for the final response's head; its body is read from this stream afterwards.
-    pub fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arrived, Broken>> {
-        match self.link.state().engine.take_head(self.key, cx.waker()) {
-            None => Poll::Pending,
-            Some(Err(gone)) => Poll::Ready(Err(gone.into())),
-            Some(Ok((head, _, ended))) => {
-                self.read_ended = ended;
-                Poll::Ready(Ok(head))
+    /// Sends an interim response's head; the final one follows.
+    pub fn interim(&mut self, response: &ResponseHead) -> Result<(), Broken> {
+        let mut state = self.link.state();
+        state.engine.interim(self.key, |block| head::response_out(response, block))?;
+        state.flush();
+        Ok(())
+    }
+
+    /// Waits for the final response's head, or for an interim one where those are to be passed on; the body is read from
+    /// this stream afterwards.
+    pub fn poll_response(&mut self, cx: &mut Context<'_>, interim: Interim) -> Poll<Result<Arrived, Broken>> {
+        let mut state = self.link.state();
+        loop {
+            match state.engine.take_head(self.key, cx.waker()) {
+                None => return Poll::Pending,
+                Some(Err(gone)) => return Poll::Ready(Err(gone.into())),
+                Some(Ok((head, ..))) if head.status < 200 && interim == Interim::Drop => {
+                    state.engine.recycle(head);
+                }
+                Some(Ok((head, _, ended))) => {
+                    self.read_ended = ended;
+                    return Poll::Ready(Ok(head));
+                }
             }
         }
     }

@@ -10,7 +10,6 @@ use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 use tulle_balance::Endpoint as Target;
-use tulle_config::cluster::UpstreamTransport;
 use tulle_config::{Cluster, ConfigStore, Discovery};
 use tulle_core::{Address, Str};
 use tulle_identity::{IdentityCell, TlsContexts};
@@ -43,9 +42,12 @@ impl Connect for ControlPlane {
         let config = self.store.load();
         let cluster = config.clusters.get(&self.cluster).ok_or_else(|| format!("no cluster {}", self.cluster))?.clone();
         let target = first_endpoint(&cluster).ok_or_else(|| format!("cluster {} has no endpoint", self.cluster))?;
-        let tls = match &cluster.transport {
-            UpstreamTransport::Plaintext => None,
-            UpstreamTransport::Tls(settings) => {
+        if cluster.transport.proxied().is_some() {
+            return Err(format!("cluster {}: no control plane is told of clients (PROXY protocol)", self.cluster));
+        }
+        let tls = match cluster.transport.tls() {
+            None => None,
+            Some(settings) => {
                 let made = self.contexts.client(settings, &[b"h2"], &config.secrets).map_err(|e| e.to_string())?;
                 Some((made, server_name(settings, &target).map_err(|e| e.to_string())?))
             }

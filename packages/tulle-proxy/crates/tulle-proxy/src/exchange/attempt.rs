@@ -1,7 +1,7 @@
 //! One attempt: a connection to one host, the request on it, and the wait for a response's head.
 
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -11,17 +11,19 @@ use tulle_connect::{Admission, DialError, H1Lease, H2Lease, Lease, Terms, Wanted
 use tulle_core::ResponseFlags;
 use tulle_http::h1::conn::NoHead;
 use tulle_http::h1::encode::Fate;
-use tulle_http::h1::{Http10, Limits};
+use tulle_http::h1::{Http10, Limits, Reading};
 use tulle_http::h2::{Link, Reason};
-use tulle_http::side::{Expect, open_h2};
-use tulle_http::{Broken, PumpError, Side, To, Tunnel, Version};
+use tulle_http::side::open_h2;
+use tulle_http::{Broken, Expect, Interim, Known, PumpError, Side, To, Tunnel, Version};
 use tulle_policy::ResetReason;
 use tulle_telemetry::TimePoint;
 
-use super::forward::Plan;
+use super::deliver::strip_hop_by_hop;
+use super::forward::{Call, Plan};
 use super::reply::Reply;
 use super::upload::Upload;
 use super::{Exchange, Failed};
+use crate::serve::h1::reading;
 use crate::worker::alarm::earlier;
 
 /// An upstream that has answered with a head; its body is still to be read.
@@ -88,10 +90,15 @@ pub async fn attempt(
     x.record.host = Some(host.clone());
     let active = host.begin();
     let per_try = plan.timeouts.per_try.map(|limit| x.worker.clock.instant() + limit);
-    let wanted = wanted(&plan.target.upstream.config_ref(), x.heads.request.version);
-    let lease = match plan.target.upstream.try_lease(host, wanted) {
+    let wanted = match plan.call {
+        Call::Whole => wanted(&plan.target.upstream.config_ref(), x.heads.request.version),
+        Call::Payload => Wanted::Tcp,
+    };
+    let client = plan.target.upstream.config_ref().tells_client().then(|| x.client.ends());
+    let terms = Terms { wanted, priority: plan.action.priority, client: client.as_ref() };
+    let lease = match plan.target.upstream.try_lease(host, terms) {
         Some(lease) => lease,
-        None => match new_connection(x, down, plan, (host, wanted, per_try)).await? {
+        None => match new_connection(x, down, plan, (host, terms, per_try)).await? {
             Ok(lease) => lease,
             Err(reset) => {
                 if reset.reason == ResetReason::Overflow {
@@ -101,7 +108,12 @@ pub async fn attempt(
             }
         },
     };
-    let (mut up, hold) = match start(x, lease).await {
+    let (mut up, hold) = match start(x, lease, plan.call).await {
+        Ok((up, hold)) if plan.call == Call::Payload => {
+            x.record.mark(TimePoint::UpstreamTxStart, x.worker.now());
+            x.heads.response.clear();
+            return Ok(Tried::Answered(Answered { up, hold, counted: (active, admission) }));
+        }
         Ok(started) => started,
         Err(Broken::Refused(refused)) => return Err(Reply::malformed(refused).into()),
         Err(broken) => {
@@ -140,9 +152,8 @@ async fn new_connection(
     x: &mut Exchange<'_>,
     down: &mut Side,
     plan: &Plan<'_>,
-    (host, wanted, per_try): (&Rc<Host>, Wanted, Option<Instant>),
+    (host, terms, per_try): (&Rc<Host>, Terms<'_>, Option<Instant>),
 ) -> Result<Result<Lease, Reset>, Failed> {
-    let terms = Terms { wanted, priority: plan.action.priority };
     let stats = &plan.target.metrics.stats;
     x.worker.metrics.sheet.inc(stats.upstream_cx_total);
     // Boxed: dialing is rare and its state large, so it stays out of every exchange's own state.
@@ -192,21 +203,23 @@ fn dial_failed(error: DialError) -> Reset {
     Reset { transport_failure: error.transport_failure(), words, ..Reset::unsent(reason) }
 }
 
-/// Puts the request's head on the connection.
-async fn start(x: &mut Exchange<'_>, lease: Lease) -> Result<(Side, Hold), Broken> {
+/// Puts the request's head on the connection, where the endpoint is to see it.
+async fn start(x: &mut Exchange<'_>, lease: Lease, call: Call) -> Result<(Side, Hold), Broken> {
     let request = &x.heads.request;
     match lease {
+        Lease::H1(conn, lease) if call == Call::Payload => Ok((Side::H1(conn), Hold::H1(lease))),
         Lease::H1(mut conn, lease) => {
             let fate = match (request.tunnel, lease.is_last()) {
                 (Tunnel::No, false) => Fate::Keep,
                 (Tunnel::No, true) => Fate::Close,
-                _ => Fate::Upgrade,
+                (Tunnel::Connect, _) => Fate::Tunnel,
+                (Tunnel::WebSocket | Tunnel::Other, _) => Fate::Upgrade,
             };
             conn.queue_request(request, fate);
             Ok((Side::H1(conn), Hold::H1(lease)))
         }
         Lease::H2(lease) => {
-            if request.tunnel != Tunnel::No {
+            if request.tunnel.is_upgrade() {
                 extended_connect(lease.link()).await?;
             }
             let up = open_h2(lease.link(), request)?;
@@ -229,6 +242,7 @@ pub fn response_limits(cluster: &Cluster) -> Limits {
         head_bytes: cluster.limits.max_response_headers_bytes,
         headers: cluster.limits.max_response_headers,
         http10: Http10::Accept,
+        names: cluster.http1().map_or(Reading::Fold, |http1| reading(http1.header_case)),
         ..Limits::default()
     }
 }
@@ -245,11 +259,15 @@ async fn heads(
     let to = match (x.heads.request.tunnel, x.heads.request.is_head()) {
         (Tunnel::No, true) => To::Head,
         (Tunnel::No, false) => To::Other,
-        _ => To::Upgrade,
+        (Tunnel::Connect, _) => To::Connect,
+        (Tunnel::WebSocket | Tunnel::Other, _) => To::Upgrade,
     };
-    let expect = Expect { limits: &limits, to };
+    // HTTP/1.0 knows no interim responses (RFC 9110 §15.2).
+    let passed = x.hcm.proxy_100_continue && x.heads.request.version != Version::Http10;
+    let expect = Expect { limits: &limits, to, interim: if passed { Interim::Pass } else { Interim::Drop } };
     let mut idle = Quiet::new(plan.idle, x.worker.clock.instant());
     let mut sending = true;
+    let mut told = Told { passed: 0, queued: down.has_queued() };
     let waited = std::future::poll_fn(|cx| {
         if sending {
             match upload.poll(cx, down, up) {
@@ -261,11 +279,11 @@ async fn heads(
                 }
                 Poll::Pending => {}
             }
-            idle.note(upload.bytes);
         }
-        if let Poll::Ready(head) = up.poll_response(cx, expect, &mut x.heads.response) {
-            return Poll::Ready(head.map_err(Wrong::Upstream));
+        if let Poll::Ready(head) = poll_head(cx, x, (&mut *down, &mut *up), expect, &mut told) {
+            return Poll::Ready(head);
         }
+        idle.note(upload.bytes + told.passed);
         if plan.deadline.is_none() && upload.read_all() {
             plan.deadline = plan.timeouts.request.map(|limit| x.worker.clock.instant() + limit);
         }
@@ -279,6 +297,7 @@ async fn heads(
         Poll::Pending
     })
     .await;
+    plan.begun |= told.passed > 0;
     match waited {
         Ok(()) => {
             x.record.mark(TimePoint::UpstreamRxStart, x.worker.now());
@@ -291,6 +310,46 @@ async fn heads(
         Err(Wrong::Ended) => Err(Reply::stream_ended(upload.read_all()).into()),
         Err(Wrong::ClientLeft) => Err(client_left(x, down)),
     }
+}
+
+/// Interim responses on their way to the client.
+struct Told {
+    /// Of the upstream's.
+    passed: u64,
+    /// One of them, or a `100 Continue` of our own, has not been sent yet.
+    queued: bool,
+}
+
+/// The final response's head. Interim ones are passed on as they come; the upstream has to wait with the next.
+fn poll_head(
+    cx: &mut Context<'_>,
+    x: &mut Exchange<'_>,
+    (down, up): (&mut Side, &mut Side),
+    expect: Expect<'_>,
+    told: &mut Told,
+) -> Poll<Result<(), Wrong>> {
+    loop {
+        if told.queued {
+            ready!(down.poll_flush(cx)).map_err(Wrong::Client)?;
+            told.queued = false;
+        }
+        match ready!(up.poll_response(cx, expect, &mut x.heads.response)) {
+            Ok(()) if x.heads.response.is_passable() => {
+                interim(x, down).map_err(Wrong::Client)?;
+                told.passed += 1;
+                told.queued = true;
+            }
+            head => return Poll::Ready(head.map_err(Wrong::Upstream)),
+        }
+    }
+}
+
+/// Passes an interim response on.
+fn interim(x: &mut Exchange<'_>, down: &mut Side) -> Result<(), Broken> {
+    strip_hop_by_hop(x);
+    // It has no body to tell the length of (RFC 9110 §8.6).
+    x.heads.response.headers.remove_known(Known::ContentLength);
+    down.interim(&x.heads.response)
 }
 
 enum Wrong {

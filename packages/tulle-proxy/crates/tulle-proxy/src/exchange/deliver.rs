@@ -92,7 +92,8 @@ fn head(x: &mut Exchange<'_>, down: &Side, plan: &Plan<'_>, upload: &Upload) -> 
     if early || response.framing == Framing::Close { Fate::Close } else { response_fate(x) }
 }
 
-fn strip_hop_by_hop(x: &mut Exchange<'_>) {
+/// Takes off what belongs to the upstream's connection, and what it nominates as such.
+pub fn strip_hop_by_hop(x: &mut Exchange<'_>) {
     let headers = &mut x.heads.response.headers;
     if !headers.had(HOP_BY_HOP) {
         return;

@@ -44,6 +44,19 @@ pub struct Plan<'c> {
     pub due_by: Option<Due>,
     /// Where the answer is kept for when the destination fails.
     pub keeping: Option<Box<Keeping>>,
+    /// What the endpoint gets to see.
+    pub call: Call,
+    /// An interim response has gone to the client: it is the upstream's, so nothing is tried again, as in Envoy.
+    pub begun: bool,
+}
+
+/// What of a request reaches the endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Call {
+    /// The request.
+    Whole,
+    /// CONNECT ends here: only the tunnel's bytes.
+    Payload,
 }
 
 impl Plan<'_> {
@@ -117,6 +130,12 @@ pub async fn forward(
         deadline: None,
         ends: earlier(stream_end(x, action), due_by.and_then(Due::end)),
         due_by,
+        call: if x.heads.request.tunnel == Tunnel::Connect && action.ends_connect() {
+            Call::Payload
+        } else {
+            Call::Whole
+        },
+        begun: false,
     };
     let mut retrying = retry.map(|policy| (policy, RetryState::for_request(policy, &x.heads.request)));
     let possible = retrying.as_ref().is_some_and(|(_, state)| state.possible());
@@ -135,7 +154,7 @@ pub async fn forward(
         return Err(Failed::Redirected);
     }
     if x.heads.request.tunnel != Tunnel::No {
-        if tunnel::accepted(&answered.up, x.heads.response.status) {
+        if tunnel::accepted(x, &answered.up) {
             return tunnel::tunnel(x, down, &plan, answered).await;
         }
         // What the client sent behind its request was meant for the tunnel; nobody may read it as a request.
@@ -208,6 +227,7 @@ async fn attempts(
         count_attempt(x, plan);
         let result = attempt::attempt(x, down, plan, &host, upload).await?;
         if let Tried::Reset(reset) = &result
+            && !plan.begun
             && may_repeat(x, reset, upload, repeated)
         {
             repeated += 1;
@@ -356,7 +376,7 @@ fn decide(
     upload: &Upload,
 ) -> (Decision, Option<Admission>) {
     let Some((policy, state)) = retrying else { return (Decision::Final, None) };
-    if !upload.can_repeat() {
+    if !upload.can_repeat() || plan.begun {
         return (Decision::Final, None);
     }
     let outcome = outcome(x, result, (policy, &*state));

@@ -12,8 +12,8 @@ use tulle_balance::{Host, PickContext};
 use tulle_connect::{Lease, Terms};
 use tulle_http::h1::Limits;
 use tulle_http::h1::encode::Fate;
-use tulle_http::side::{Expect, open_h2};
-use tulle_http::{Broken, Framing, Headers, Piece, RequestHead, ResponseHead, Side, To, Tunnel};
+use tulle_http::side::open_h2;
+use tulle_http::{Broken, Expect, Framing, Headers, Interim, Piece, RequestHead, ResponseHead, Side, To, Tunnel};
 use tulle_policy::Priority;
 use tulle_route::{ClusterName, Mirror, MirrorHost};
 
@@ -166,7 +166,8 @@ pub async fn ask(
     let _counted = upstream.admit_request(Priority::Default).ok()?;
     let host = upstream.pick(&PickContext::default(), &mut worker.rng.borrow_mut()).ok()?;
     let _active = host.begin();
-    let terms = Terms { wanted: wanted(&upstream.config_ref(), head.version), priority: Priority::Default };
+    let wanted = wanted(&upstream.config_ref(), head.version);
+    let terms = Terms { wanted, priority: Priority::Default, client: None };
     let answered = match lease(worker, target, &host, terms).await {
         Some(lease) => exchange(worker, target, lease, (head, body, keep)).await.ok(),
         None => None,
@@ -178,8 +179,8 @@ pub async fn ask(
     answered
 }
 
-async fn lease(worker: &Worker, target: &Target, host: &Rc<Host>, terms: Terms) -> Option<Lease> {
-    if let Some(lease) = target.upstream.try_lease(host, terms.wanted) {
+async fn lease(worker: &Worker, target: &Target, host: &Rc<Host>, terms: Terms<'_>) -> Option<Lease> {
+    if let Some(lease) = target.upstream.try_lease(host, terms) {
         return Some(lease);
     }
     worker.metrics.sheet.inc(target.metrics.stats.upstream_cx_total);
@@ -223,7 +224,7 @@ async fn exchange(
 async fn answer(up: &mut Side, limits: &Limits, head: &RequestHead, keep: usize) -> Result<Answered, Broken> {
     let to = if head.is_head() { To::Head } else { To::Other };
     let mut answered = Answered::default();
-    std::future::poll_fn(|cx| read(cx, up, Expect { limits, to }, &mut answered.head)).await?;
+    std::future::poll_fn(|cx| read(cx, up, Expect { limits, to, interim: Interim::Drop }, &mut answered.head)).await?;
     while !answered.head.framing.is_empty() && !up.read_ended() {
         match std::future::poll_fn(|cx| up.poll_body(cx)).await? {
             Piece::Data { data, last } => {

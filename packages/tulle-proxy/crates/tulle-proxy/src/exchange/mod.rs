@@ -173,6 +173,10 @@ async fn steps(x: &mut Exchange<'_>, down: &mut Side) -> Result<Ending, Failed> 
             Step::Answer(reply) => return answer_filtered(x, down, selected.as_ref(), reply).await,
         }
     }
+    if x.heads.request.tunnel == Tunnel::Connect {
+        // Whatever the answer is: what the client sent behind CONNECT was meant for the tunnel.
+        x.last = LastOnConnection::Yes;
+    }
     let selected = selected.ok_or_else(Reply::no_route)?;
     let scheme = if x.client.tls.is_some() { "https" } else { "http" };
     if selected.needs_tls(scheme, false) {
@@ -180,9 +184,8 @@ async fn steps(x: &mut Exchange<'_>, down: &mut Side) -> Result<Ending, Failed> 
     }
     match selected.action() {
         RouteAction::Forward(action) => {
-            if let Err(reply) = upgrade_allowed(x, action) {
-                x.record.cluster = selected.cluster(&x.heads.request).map(Into::into);
-                return Err(reply.into());
+            if !upgrade_allowed(x, action) {
+                return answer_filtered(x, down, Some(&selected), Reply::upgrade_refused().closing()).await;
             }
             forward::forward(x, down, &selected, action).await
         }
@@ -227,15 +230,17 @@ fn trace(x: &mut Exchange<'_>) {
     x.record.trace = Some(context);
 }
 
-fn upgrade_allowed(x: &mut Exchange<'_>, action: &tulle_route::Forward) -> Result<(), Reply> {
-    if x.heads.request.tunnel == Tunnel::No {
-        return Ok(());
-    }
-    let wanted = x.heads.request.headers.known(Known::Upgrade).unwrap_or(b"connect");
+/// Whether the route, or else the connection manager, lets the request become a tunnel, where it asks for one.
+fn upgrade_allowed(x: &Exchange<'_>, action: &tulle_route::Forward) -> bool {
+    let wanted: &[u8] = match x.heads.request.tunnel {
+        Tunnel::No => return true,
+        Tunnel::Connect => b"connect",
+        Tunnel::WebSocket | Tunnel::Other => x.heads.request.headers.known(Known::Upgrade).unwrap_or_default(),
+    };
     let same = |kind: &str| kind.as_bytes().eq_ignore_ascii_case(wanted);
     let by_route = action.upgrades.iter().find(|u| same(&u.kind)).map(|u| u.enabled);
     let by_manager = x.hcm.upgrades.iter().find(|u| same(&u.protocol)).is_some_and(|u| u.enabled);
-    if by_route.unwrap_or(by_manager) { Ok(()) } else { Err(Reply::upgrade_refused().closing()) }
+    by_route.unwrap_or(by_manager)
 }
 
 /// Answers with the route's response mutations applied, as Envoy does for direct responses and redirects.

@@ -45,6 +45,10 @@ const OF_CONNECTION: Classes = Classes::of(&[
 /// The answer to a request that cannot be made canonical.
 pub fn prepare(hcm: &Hcm, client: &Client, head: &mut RequestHead, rng: &mut Rng) -> Result<(), Reply> {
     strip_hop_by_hop(head);
+    if hcm.proxy_100_continue && std::mem::take(&mut head.expect_continue) {
+        // The upstream is asked, and its answer passed on.
+        head.headers.push(b"expect", b"100-continue");
+    }
     host(hcm.host, client, head);
     path(hcm, head)?;
     let caller = caller(&hcm.forwarding, client, head);
@@ -75,11 +79,11 @@ fn strip_hop_by_hop(head: &mut RequestHead) {
             .collect();
         head.headers.remove_where(|_, name, _| nominated.iter().any(|n| n == name));
     }
-    let tunnel = head.tunnel != Tunnel::No;
+    let upgrade = head.tunnel.is_upgrade();
     head.headers.remove_where(|known, _, value| match known {
         Known::Connection | Known::KeepAlive | Known::ProxyConnection | Known::Http2Settings => true,
         Known::TransferEncoding => true,
-        Known::Upgrade => !tunnel,
+        Known::Upgrade => !upgrade,
         Known::Te => !value.split(|b| *b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(b"trailers")),
         _ => false,
     });
@@ -89,7 +93,8 @@ fn strip_hop_by_hop(head: &mut RequestHead) {
 }
 
 fn host(handling: HostHandling, client: &Client, head: &mut RequestHead) {
-    if handling == HostHandling::default() {
+    // CONNECT's port is part of what it asks for.
+    if handling == HostHandling::default() || head.tunnel == Tunnel::Connect {
         return;
     }
     let Ok(authority) = std::str::from_utf8(head.authority()) else { return };

@@ -142,7 +142,7 @@ impl View<'_> {
             Field::DownstreamRemoteAddress => {
                 Value::Socket(self.record.remote.map_or(client.peer, |remote| (remote, 0).into()))
             }
-            Field::DownstreamDirectRemoteAddress => Value::Socket(client.peer),
+            Field::DownstreamDirectRemoteAddress => Value::Socket(client.direct),
             Field::DownstreamPeerUriSan => tls.and_then(|t| t.uri_san.as_deref()).into(),
             Field::DownstreamTlsVersion => tls.map(|t| t.version).into(),
             Field::RequestedServerName => tls.and_then(|t| t.server_name.as_deref()).into(),

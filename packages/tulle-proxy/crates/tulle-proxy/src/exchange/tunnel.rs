@@ -1,7 +1,7 @@
-//! Upgraded exchanges (WebSocket): after the switch, bytes pass both ways until both ends are done.
+//! Upgraded exchanges (WebSocket) and CONNECT: after the switch, bytes pass both ways until both ends are done.
 //!
-//! Over HTTP/1.1 the switch is a 101; over HTTP/2 it is a 200 to an extended CONNECT (RFC 8441). Either is translated
-//! into the other, as Envoy does.
+//! Over HTTP/1.1 an upgrade's switch is a 101; over HTTP/2 it is a 200 to an extended CONNECT (RFC 8441). Either is
+//! translated into the other, as Envoy does. CONNECT's is any 2xx; where it ends here, the endpoint knows nothing of it.
 
 use std::task::Poll;
 
@@ -17,10 +17,11 @@ use super::{Ending, Exchange, Failed, complete_response_head, mutate_response};
 use crate::worker::alarm::earlier;
 
 /// Whether the upstream agreed to switch.
-pub fn accepted(up: &Side, status: u16) -> bool {
+pub fn accepted(x: &Exchange<'_>, up: &Side) -> bool {
+    let status = x.heads.response.status;
     match up {
-        Side::H1(_) => status == 101,
-        Side::H2(_) => (200..300).contains(&status),
+        Side::H1(_) if x.heads.request.tunnel.is_upgrade() => status == 101,
+        Side::H1(_) | Side::H2(_) => (200..300).contains(&status),
     }
 }
 
@@ -30,12 +31,12 @@ pub async fn tunnel(
     plan: &Plan<'_>,
     mut answered: Answered,
 ) -> Result<Ending, Failed> {
-    head(x, plan);
-    if down.respond(&x.heads.response, Fate::Upgrade).is_err() {
+    let fate = head(x, plan);
+    if down.respond(&x.heads.response, fate).is_err() {
         return Err(client_left(x, down));
     }
     x.record.mark(TimePoint::DownstreamTxStart, x.worker.now());
-    x.record.status = 101;
+    x.record.status = x.heads.response.status;
     for side in [&mut *down, &mut answered.up] {
         if let Side::H1(conn) = side {
             conn.begin_read(Framing::Close);
@@ -47,27 +48,37 @@ pub async fn tunnel(
     x.record.request_bytes = to_up.bytes;
     x.record.response_bytes = to_down.bytes;
     x.record.mark(TimePoint::DownstreamTxEnd, x.worker.now());
-    if result.is_ok() && to_up.is_done() {
+    // On HTTP/2 an end of both directions is no more than that.
+    if result.is_ok() && to_up.is_done() && matches!(down, Side::H1(_)) {
         x.record.flags.insert(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
     }
     if let Err(flag) = result {
-        x.record.flags.insert(flag);
+        let given_up = flag == ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION && down.was_reset();
+        x.record.flags.insert(if given_up { ResponseFlags::DOWNSTREAM_REMOTE_RESET } else { flag });
         if let Side::H2(stream) = down {
-            stream.reset(Reason::CANCEL);
+            stream.reset(if fate == Fate::Tunnel { Reason::CONNECT_ERROR } else { Reason::CANCEL });
         }
     }
     Ok(Ending::Close)
 }
 
-fn head(x: &mut Exchange<'_>, plan: &Plan<'_>) {
-    let protocol = x.heads.request.headers.known(Known::Upgrade).unwrap_or(b"websocket").to_vec();
+fn head(x: &mut Exchange<'_>, plan: &Plan<'_>) -> Fate {
+    let request = &x.heads.request;
+    let protocol = request.headers.known(Known::Upgrade).filter(|_| request.tunnel.is_upgrade());
     let response = &mut x.heads.response;
     response.headers.remove_where(|known, _, _| hop_by_hop(known));
-    response.headers.push(b"upgrade", &protocol);
-    response.status = 101;
+    let fate = match protocol {
+        Some(protocol) => {
+            response.headers.push(b"upgrade", protocol);
+            response.status = 101;
+            Fate::Upgrade
+        }
+        None => Fate::Tunnel,
+    };
     response.framing = Framing::None;
     mutate_response(x, &plan.selected);
     complete_response_head(x);
+    fate
 }
 
 /// Runs until one direction fails, nothing moves for too long, or both have ended. An end in one direction is passed

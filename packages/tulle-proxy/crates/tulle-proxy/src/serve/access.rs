@@ -13,7 +13,7 @@ pub fn facts(client: &Client) -> Facts<'_> {
     let tls = client.tls.as_ref();
     Facts {
         destination: client.local,
-        direct: client.peer.ip(),
+        direct: client.direct.ip(),
         remote: client.peer.ip(),
         server_name: tls.and_then(|tls| tls.server_name.as_deref()),
         peer: match tls {

@@ -6,11 +6,11 @@ use std::task::Poll;
 
 use tokio::time::Instant;
 use tulle_config::Hcm;
-use tulle_config::hcm::{Http1Options, Underscores as Names};
+use tulle_config::hcm::{HeaderCase, Http1Options, Underscores as Names};
 use tulle_core::ResponseFlags;
 use tulle_http::h1::conn::{Connection, NoHead, Trailers};
-use tulle_http::h1::{Http10, Limits, Refused, Underscores};
-use tulle_http::{Broken, Side};
+use tulle_http::h1::{Case, Http10, Limits, Reading, Refused, Underscores};
+use tulle_http::{Broken, Side, Version};
 
 use super::{Client, Manager};
 use crate::exchange::record::Record;
@@ -23,6 +23,9 @@ use crate::worker::alarm::{Alarm, earlier};
 const LAST_CALL: std::time::Duration = std::time::Duration::from_millis(500);
 
 pub async fn serve(worker: &Rc<Worker>, client: &Client, hcm: &Arc<Hcm>, mut conn: Connection) {
+    if hcm.http1.header_case == HeaderCase::Proper {
+        conn.case = Case::Words;
+    }
     conn.trailer_mode = if hcm.http1.enable_trailers { Trailers::Forward } else { Trailers::Drop };
     let limits = limits(hcm);
     let mut down = Side::H1(Box::new(conn));
@@ -113,22 +116,42 @@ async fn next_request(
         Poll::Ready(Err(_)) => Poll::Ready(Err(Ended::Closed)),
         Poll::Pending => alarm.poll(cx, due).map(|()| Err(Ended::HeadTimeout)),
     })
-    .await
+    .await?;
+    if let (Version::Http10, Some(host)) = (heads.request.version, &hcm.http1.default_host_for_http_1_0)
+        && heads.request.authority().is_empty()
+    {
+        heads.request.set_authority(host.as_bytes());
+    }
+    Ok(())
 }
 
 /// What the connection manager's settings mean to the codec.
 pub fn limits(hcm: &Hcm) -> Limits {
-    let Http1Options { accept_http_1_0, .. } = hcm.http1;
+    let Http1Options { accept_http_1_0, default_host_for_http_1_0, header_case, .. } = &hcm.http1;
     Limits {
         head_bytes: hcm.max_request_headers_bytes,
         line_bytes: hcm.max_request_headers_bytes,
         headers: hcm.max_headers,
-        http10: if accept_http_1_0 { Http10::Accept } else { Http10::Refuse },
+        http10: match (accept_http_1_0, default_host_for_http_1_0) {
+            (false, _) => Http10::Refuse,
+            (true, None) => Http10::Accept,
+            (true, Some(_)) => Http10::AcceptWithoutHost,
+        },
+        names: reading(*header_case),
         underscores: match hcm.underscores {
             Names::Allow => Underscores::Allow,
             Names::Drop => Underscores::Drop,
             Names::Reject => Underscores::Refuse,
         },
+    }
+}
+
+/// What becomes of the case in which names come.
+pub fn reading(case: HeaderCase) -> Reading {
+    match case {
+        HeaderCase::Lower | HeaderCase::Proper => Reading::Fold,
+        HeaderCase::Preserve => Reading::Keep(Case::Lower),
+        HeaderCase::PreserveElseProper => Reading::Keep(Case::Words),
     }
 }
 

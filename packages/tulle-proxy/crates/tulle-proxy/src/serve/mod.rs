@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use tulle_config::hcm::Codec;
 use tulle_config::{FilterChain, Hcm, Listener, NetworkFilter};
+use tulle_connect::Ends;
 use tulle_core::Str;
 use tulle_http::h1::conn::Connection;
 use tulle_http::{Side, Stream};
@@ -29,8 +30,11 @@ use tls::TlsFacts;
 /// A downstream connection, as its exchanges know it.
 pub struct Client {
     pub id: u64,
+    /// The client: by PROXY protocol where that is spoken.
     pub peer: SocketAddr,
     pub local: SocketAddr,
+    /// Whoever holds the other end of the socket.
+    pub direct: SocketAddr,
     pub listener: Arc<Listener>,
     pub chain: Str,
     pub tls: Option<TlsFacts>,
@@ -45,6 +49,11 @@ pub struct Client {
 }
 
 impl Client {
+    /// As an endpoint is told of the connection.
+    pub fn ends(&self) -> Ends {
+        Ends { source: self.peer, destination: self.local }
+    }
+
     /// Whether the listener has changed or gone since the connection was accepted: such a connection is asked to end,
     /// so that nobody is served by old settings for long.
     pub fn outdated(&self, worker: &Worker) -> bool {
@@ -202,6 +211,7 @@ impl Arrival {
             id: worker.next_connection_id(),
             peer,
             local,
+            direct: self.peer,
             chain: chain.name.clone(),
             listener: listener.clone(),
             tls: accepted_tls,

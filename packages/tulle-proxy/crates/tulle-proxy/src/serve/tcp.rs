@@ -11,7 +11,7 @@ use tulle_config::TcpProxy;
 use tulle_config::access_log::LogFormat;
 use tulle_config::listener::TrafficDirection;
 use tulle_connect::{Lease, Terms, Wanted};
-use tulle_core::{ResponseFlags, Str};
+use tulle_core::ResponseFlags;
 use tulle_http::h1::conn::Connection;
 use tulle_http::{Framing, Pump, RequestHead, Side};
 use tulle_policy::Priority;
@@ -74,10 +74,10 @@ async fn connect(worker: &Rc<Worker>, client: &Client, proxy: &TcpProxy, record:
     if !target.is_settled() {
         Box::pin(target.settled()).await;
     }
-    let subset: Box<[(Str, Str)]> = Box::default();
+    let client_ends = target.upstream.config_ref().tells_client().then(|| client.ends());
     let hash = proxy.hash_source_ip.then(|| tulle_core::xxh64(client.peer.ip().to_string().as_bytes(), 0));
     for _ in 0..proxy.max_connect_attempts {
-        let context = PickContext { hash, subset: &subset, ..PickContext::default() };
+        let context = PickContext { hash, subset: &chosen.subset, ..PickContext::default() };
         let picked = target.upstream.pick(&context, &mut worker.rng.borrow_mut());
         let Ok(host) = picked else {
             record.flags.insert(ResponseFlags::NO_HEALTHY_UPSTREAM);
@@ -86,7 +86,7 @@ async fn connect(worker: &Rc<Worker>, client: &Client, proxy: &TcpProxy, record:
         record.attempts += 1;
         record.host = Some(host.clone());
         let active = host.begin();
-        let terms = Terms { wanted: Wanted::Tcp, priority: Priority::Default };
+        let terms = Terms { wanted: Wanted::Tcp, priority: Priority::Default, client: client_ends.as_ref() };
         let leased = Box::pin(target.upstream.lease(&host, terms)).await;
         let mut rng = worker.rng.borrow_mut();
         match leased {
@@ -145,6 +145,9 @@ async fn copy(proxy: &TcpProxy, conn: Connection, mut up: Connection, record: &m
         alarm.poll(cx, earlier(idle.due, oldest))
     })
     .await;
+    if oldest.is_some_and(|at| at <= Instant::now()) {
+        record.flags.insert(ResponseFlags::DURATION_TIMEOUT);
+    }
     if reset {
         down.abort();
         up.abort();

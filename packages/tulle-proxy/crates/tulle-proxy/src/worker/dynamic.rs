@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tulle_balance::{Endpoint, EndpointSet, LocalityEndpoints};
 use tulle_config::Cluster;
-use tulle_config::cluster::{DnsFamily, UpstreamTransport};
+use tulle_config::cluster::DnsFamily;
 use tulle_core::{Address, Nanos, Str};
 
 use super::{Target, Worker};
@@ -43,7 +43,7 @@ impl Named {
     /// From an authority; without a port, the one that the cluster's transport stands for.
     pub fn of_authority(authority: &[u8], cluster: &Cluster) -> Option<Named> {
         let text = std::str::from_utf8(authority).ok()?;
-        let default = if matches!(cluster.transport, UpstreamTransport::Tls(_)) { 443 } else { 80 };
+        let default = if cluster.transport.tls().is_some() { 443 } else { 80 };
         let bracket = text.rfind(']').unwrap_or(0);
         let (host, port) = match text.rfind(':').filter(|at| *at >= bracket) {
             Some(at) => (&text[..at], text[at + 1..].parse().ok()?),

@@ -1,6 +1,8 @@
 //! A proxy in this process, on ports of the system's choice, configured by a static bootstrap.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod slow;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -71,10 +71,7 @@ pub fn of_cluster(cluster: &Cluster) -> Vec<Reference> {
 }
 
 fn of_transport(transport: &UpstreamTransport) -> Vec<Reference> {
-    match transport {
-        UpstreamTransport::Plaintext => Vec::new(),
-        UpstreamTransport::Tls(tls) => of_tls(&tls.common),
-    }
+    transport.tls().map(|tls| of_tls(&tls.common)).unwrap_or_default()
 }
 
 fn of_tls(tls: &CommonTls) -> Vec<Reference> {

@@ -10,8 +10,6 @@ use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::extensions::clusters::dynamic_forward_proxy::v3::ClusterConfig as DynamicCluster;
 use envoy_types::pb::envoy::extensions::clusters::dynamic_forward_proxy::v3::cluster_config::ClusterImplementationSpecifier as Specifier;
 use envoy_types::pb::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCacheConfig;
-use envoy_types::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
-use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext;
 use prost::Name as _;
 use tulle_balance::{EndpointSet, Labels};
 use tulle_config::cluster::{DnsDiscovery, DnsEndpoint, DnsFamily, TcpKeepAlive, TransportMatch, UpstreamTransport};
@@ -29,7 +27,7 @@ use super::lb::{Parts, lb_config};
 use super::outlier::{circuit_breakers, outlier_detection};
 use super::own::own;
 use super::protocol::{Protocol, protocol};
-use super::tls::upstream;
+use super::transport::transport;
 
 /// Envoy's defaults.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -326,30 +324,6 @@ fn transport_match(cx: &mut Cx, message: inner_pb::TransportSocketMatch) -> Opti
         name: cx.name("name", &name)?,
         criteria,
         transport: cx.field("transport_socket", |cx| transport(cx, socket))?,
-    })
-}
-
-fn transport(cx: &mut Cx, message: core_pb::TransportSocket) -> Option<UpstreamTransport> {
-    use core_pb::transport_socket::ConfigType;
-    let core_pb::TransportSocket { name, config_type } = message;
-    let Some(ConfigType::TypedConfig(any)) = config_type else {
-        if name == "envoy.transport_sockets.raw_buffer" {
-            return Some(UpstreamTransport::Plaintext);
-        }
-        cx.error_at("typed_config", "is required");
-        return None;
-    };
-    let typed = type_name(&any.type_url);
-    cx.field("typed_config", |cx| {
-        if typed == RawBuffer::full_name() {
-            Some(UpstreamTransport::Plaintext)
-        } else if typed == UpstreamTlsContext::full_name() {
-            let context = cx.unpack::<UpstreamTlsContext>(&any)?;
-            upstream(cx, context).map(|tls| UpstreamTransport::Tls(Arc::new(tls)))
-        } else {
-            cx.error(format!("the transport socket {typed} is not supported for clusters"));
-            None
-        }
     })
 }
 

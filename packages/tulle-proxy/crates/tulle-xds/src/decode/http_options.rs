@@ -1,6 +1,7 @@
 //! HTTP/1 and HTTP/2 protocol options, shared by listeners and clusters.
 
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
+use envoy_types::pb::envoy::extensions::http::header_formatters::preserve_case::v3 as preserve_pb;
 use tulle_config::hcm::{HeaderCase, Http1Options, Http2Options, KeepAlive};
 
 use super::common::{optional, truth, uint};
@@ -28,12 +29,7 @@ pub fn http1(cx: &mut Cx, message: Option<core_pb::Http1ProtocolOptions>) -> Opt
         None => HeaderCase::Lower,
         Some(HeaderFormat::ProperCaseWords(_)) => HeaderCase::Proper,
         Some(HeaderFormat::StatefulFormatter(formatter)) => {
-            if formatter.name != "preserve_case"
-                && formatter.name != "envoy.http.stateful_header_formatters.preserve_case"
-            {
-                cx.error_at("header_key_format", format!("the formatter {:?} is not supported", formatter.name));
-            }
-            HeaderCase::Preserve
+            cx.field("header_key_format.stateful_formatter", |cx| stateful(cx, formatter))?
         }
     };
     Some(Http1Options {
@@ -42,6 +38,23 @@ pub fn http1(cx: &mut Cx, message: Option<core_pb::Http1ProtocolOptions>) -> Opt
         default_host_for_http_1_0: optional(cx, &default_host_for_http_10),
         header_case,
         enable_trailers,
+    })
+}
+
+/// The one formatter that there is: names keep the case in which they came.
+fn stateful(cx: &mut Cx, message: core_pb::TypedExtensionConfig) -> Option<HeaderCase> {
+    use preserve_pb::preserve_case_formatter_config::FormatterTypeOnEnvoyHeaders as Others;
+    let core_pb::TypedExtensionConfig { name: _, typed_config } = message;
+    let any = cx.required("typed_config", typed_config)?;
+    cx.field("typed_config", |cx| {
+        let preserve_pb::PreserveCaseFormatterConfig { forward_reason_phrase, formatter_type_on_envoy_headers } =
+            cx.unpack(&any)?;
+        refuse!(cx; forward_reason_phrase);
+        let others = cx.enumeration::<Others>("formatter_type_on_envoy_headers", formatter_type_on_envoy_headers)?;
+        Some(match others {
+            Others::Default => HeaderCase::Preserve,
+            Others::ProperCase => HeaderCase::PreserveElseProper,
+        })
     })
 }
 

@@ -38,6 +38,7 @@ mod subsets;
 mod tcp_proxy;
 mod tls;
 mod tracing;
+mod transport;
 
 use std::sync::Arc;
 
