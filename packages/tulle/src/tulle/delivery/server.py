@@ -191,6 +191,8 @@ class _Stream:
         if not self._server.limit.take(f"{peer.spiffe_id} {node.id}", time.monotonic()):
             raise _StreamError(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams: wait and try again")
         await self._server.admit()
+        # A client that has everything already is sent nothing more, and still learns that it is let in.
+        await self._context.send_initial_metadata(())
         connection = Connection(node, peer, self._variant.name, time.time(), self._session)
         subscription = self._server.source.open(node, peer, self.wake.set)
         self._server.registry.add(connection)
