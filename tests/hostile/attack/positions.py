@@ -83,15 +83,45 @@ class Arena:
         """The end of its output."""
         return self.output.read_text(errors="replace")[-3000:]
 
+    def health(self) -> int:
+        """The status that the health port answers with."""
+        (port,) = listening(self.process.pid) - set(self.ports.values())
+        with Line(connected(port, PATIENCE_S)) as line:
+            line.send(b"GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            reply = line.read_reply()
+        assert reply is not None, line.fate
+        return reply.status
+
     def peak_from_here(self) -> None:
         """Begin to measure the highest resident memory."""
-        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+        peak_from_here(self.process.pid)
 
     def memory(self) -> tuple[int, int]:
         """Resident memory now and at its highest, in bytes."""
-        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        found = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.startswith("Vm")}
-        return found["VmRSS"], found["VmHWM"]
+        return resident(self.process.pid)
+
+
+def peak_from_here(pid: int) -> None:
+    """Begin to measure a process's highest resident memory."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def resident(pid: int) -> tuple[int, int]:
+    """A process's resident memory now and at its highest, in bytes."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    found = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.startswith("Vm")}
+    return found["VmRSS"], found["VmHWM"]
+
+
+def listening(pid: int) -> set[int]:
+    """TCP ports that a process listens on."""
+    links = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # Closed meanwhile.
+            links.append(str(link.readlink()))
+    own = {link.removeprefix("socket:[").removesuffix("]") for link in links if link.startswith("socket:")}
+    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    return {int(row[1].split(":")[1], 16) for row in rows if row[3] == "0A" and row[9] in own}
 
 
 Bootstrap = dict[str, Any]

@@ -1,7 +1,7 @@
 """The application behind the proxy: it keeps every byte that reaches it, and answers as the request's path asks.
 
 `/early…` is answered before its body is read, `/switch…` with 101 and an echo, `/hang…` never, `/surplus…` with bytes
-behind the answer; everything else with 200 and what was asked for.
+behind the answer, `/large…` with more than buffers hold; everything else with 200 and what was asked for.
 """
 
 from __future__ import annotations
@@ -14,6 +14,10 @@ from dataclasses import dataclass, field, replace
 from harness import h1
 
 Fields = list[tuple[str, str]]
+
+LARGE = 64 << 20
+"""Bytes of a large answer."""
+PIECE = bytes(1 << 16)
 
 
 @dataclass(slots=True)
@@ -50,6 +54,8 @@ class Application:
     """Servers that all do the same, in one thread of their own."""
 
     recording: Recording = field(default_factory=Recording)
+    cut: set[str] = field(default_factory=set)
+    """Paths of large answers of which the proxy did not take all."""
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
     _thread: threading.Thread | None = None
     _servers: list[asyncio.Server] = field(default_factory=list)
@@ -136,11 +142,23 @@ class Application:
             return False
         await h1.read_body(reader, head, until_close=False)  # type: ignore[arg-type]
         asked.body, asked.trailers, asked.complete = head.body, head.trailers, True
-        if not path.startswith("/early"):
+        if path.startswith("/large"):
+            await self._answer_at_length(writer, path)
+        elif not path.startswith("/early"):
             await _answer(writer, f"{method} {path}\n", method)
         if path.startswith("/surplus"):
             await _answer(writer, "surplus\n")
         return True
+
+    async def _answer_at_length(self, writer: asyncio.StreamWriter, path: str) -> None:
+        writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: {LARGE}\r\n\r\n".encode())
+        try:
+            for _ in range(LARGE // len(PIECE)):
+                writer.write(PIECE)
+                await writer.drain()
+        except ConnectionError:
+            self.cut.add(path)
+            raise
 
 
 async def _answer(writer: asyncio.StreamWriter, text: str, method: str = "GET") -> None:

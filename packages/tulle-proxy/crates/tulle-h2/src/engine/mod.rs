@@ -10,7 +10,7 @@ use std::task::Waker;
 
 use crate::fields::Fields;
 use crate::flood::Flood;
-use crate::frame::{self, MAX_WINDOW, PREFACE};
+use crate::frame::{self, Header, MAX_WINDOW, PREFACE, kind};
 use crate::hpack::{Decoder, Encoder};
 use crate::reason::Reason;
 use crate::settings::{Announced, Settings};
@@ -228,6 +228,12 @@ impl<F: Fields> Engine<F> {
     /// Streams that somebody still holds.
     pub fn held(&self) -> usize {
         self.store.held()
+    }
+
+    /// The stream of the head whose beginning has come and whose end has not.
+    pub fn head_begun(&self) -> Option<u32> {
+        let partial = self.carry.first_chunk().map(Header::read).filter(|header| header.kind == kind::HEADERS);
+        self.block.as_ref().map(|block| block.stream).or(partial.map(|header| header.stream))
     }
 
     /// Nothing more will happen once the output has been sent: the socket may be closed.

@@ -147,6 +147,11 @@ impl Link {
         self.state().engine.has_streams()
     }
 
+    /// See [`Engine::head_begun`].
+    pub fn head_begun(&self) -> Option<u32> {
+        self.state().engine.head_begun()
+    }
+
     /// Whether nothing more will happen but that the last bytes are sent.
     pub fn is_done(&self) -> bool {
         self.state().engine.is_done()

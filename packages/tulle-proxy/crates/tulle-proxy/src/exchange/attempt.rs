@@ -266,6 +266,7 @@ async fn heads(
     let passed = x.hcm.proxy_100_continue && x.heads.request.version != Version::Http10;
     let expect = Expect { limits: &limits, to, interim: if passed { Interim::Pass } else { Interim::Drop } };
     let mut idle = Quiet::new(plan.idle, x.worker.clock.instant());
+    let overdue = if upload.read_all() { None } else { overdue(x) };
     let mut sending = true;
     let mut told = Told { passed: 0, queued: down.has_queued() };
     let waited = std::future::poll_fn(|cx| {
@@ -287,7 +288,8 @@ async fn heads(
         if plan.deadline.is_none() && upload.read_all() {
             plan.deadline = plan.timeouts.request.map(|limit| x.worker.clock.instant() + limit);
         }
-        let due = earlier(earlier(plan.due(), per_try), idle.due);
+        let overdue = overdue.filter(|_| !upload.read_all());
+        let due = earlier(earlier(plan.due(), per_try), earlier(idle.due, overdue));
         if x.alarm.poll(cx, due).is_ready() {
             return Poll::Ready(Err(if plan.has_ended() { Wrong::Ended } else { Wrong::Time }));
         }
@@ -305,6 +307,10 @@ async fn heads(
         }
         Err(Wrong::Upstream(no_head)) => Ok(Some(Reset { sent: true, ..Reset::unsent(no_head_reason(&no_head)) })),
         Err(Wrong::Time) if idle.is_due() => Err(stream_idle(x, upload)),
+        Err(Wrong::Time) if !upload.read_all() && overdue.is_some_and(|at| at <= Instant::now()) => {
+            x.record.request_bytes = upload.bytes;
+            Err(Reply::request_overdue().into())
+        }
         Err(Wrong::Time) => Ok(Some(Reset { sent: true, ..Reset::unsent(timed_out(plan.deadline)) })),
         Err(Wrong::Client(broken)) => Err(client_broke(x, down, broken)),
         Err(Wrong::Ended) => Err(Reply::stream_ended(upload.read_all()).into()),
@@ -359,6 +365,12 @@ enum Wrong {
     Time,
     /// The stream took longer than it may.
     Ended,
+}
+
+/// When the whole request must have been received, counted from its head: the manager's `request_timeout`.
+pub fn overdue(x: &Exchange<'_>) -> Option<Instant> {
+    let passed = x.worker.now() - x.record.start;
+    x.hcm.timeouts.request.map(|limit| Instant::now() + limit.saturating_sub(passed))
 }
 
 /// When a stream on which nothing moves is given up.

@@ -5,8 +5,10 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tulle_config::Authorizer;
 use tulle_config::authorizer::{AuthorizerService, HttpAuthorizer, OnFailure};
 use tulle_core::headers::RequestView;
@@ -17,11 +19,13 @@ use tulle_policy::{FilterOverride, StringMatcher};
 use tulle_token::locate::without_param;
 use tulle_xds::authz::{self, Allowed, Answer, Question, Refused};
 
+use super::attempt::{self, Quiet};
 use super::filters::{self, Edits, Step};
 use super::mirror::{self, Answered, Missed};
 use super::reply::Reply;
 use super::upload::{Keep, Upload};
 use super::{Exchange, Failed, grpc};
+use crate::worker::alarm::earlier;
 
 /// Where the filter leaves what an authorizer wants later filters and logs to know.
 const METADATA: &str = "envoy.filters.http.ext_authz";
@@ -151,19 +155,27 @@ async fn collect(x: &mut Exchange<'_>, down: &mut Side, shown: BodyShown) -> Res
         conn.queue_raw(b"HTTP/1.1 100 Continue\r\n\r\n");
         x.heads.request.expect_continue = false;
     }
+    let overdue = attempt::overdue(x);
+    let mut idle = Quiet::new(x.hcm.timeouts.stream_idle, Instant::now());
     let read = std::future::poll_fn(|cx| {
-        if let std::task::Poll::Ready(Err(broken)) = down.poll_flush(cx) {
-            return std::task::Poll::Ready(Err(broken));
+        if let Poll::Ready(Err(broken)) = down.poll_flush(cx) {
+            return Poll::Ready(Some(Err(broken)));
         }
-        upload.poll_collect(cx, down, shown.max_bytes)
+        if let Poll::Ready(read) = upload.poll_collect(cx, down, shown.max_bytes) {
+            return Poll::Ready(Some(read));
+        }
+        idle.note(upload.bytes);
+        x.alarm.poll(cx, earlier(overdue, idle.due)).map(|()| None)
     })
     .await;
     x.record.request_bytes = upload.bytes;
     let fits = upload.read_all() && upload.bytes as usize <= shown.max_bytes;
     x.upload = Some(upload);
     match read {
-        Ok(()) => Ok(fits || shown.partial),
-        Err(broken) => Err(super::attempt::client_broke(x, down, broken)),
+        Some(Ok(())) => Ok(fits || shown.partial),
+        Some(Err(broken)) => Err(attempt::client_broke(x, down, broken)),
+        None if idle.is_due() => Err(Reply::stream_idle().into()),
+        None => Err(Reply::request_overdue().into()),
     }
 }
 

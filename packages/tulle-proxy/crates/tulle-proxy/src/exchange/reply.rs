@@ -137,6 +137,11 @@ impl Reply {
         Reply::new(503, "envoy overloaded", "overload", ResponseFlags::NONE)
     }
 
+    /// The client took too long to send its whole request.
+    pub fn request_overdue() -> Reply {
+        Reply::new(408, "request timeout", "request_overall_timeout", ResponseFlags::NONE).closing()
+    }
+
     pub fn upgrade_refused() -> Reply {
         Reply::new(403, "", "upgrade_failed", ResponseFlags::NONE)
     }

@@ -20,7 +20,7 @@ use crate::worker::Worker;
 use crate::worker::alarm::{Alarm, earlier};
 
 /// How long an idle connection of a draining worker may still send a request that is already on its way.
-const LAST_CALL: std::time::Duration = std::time::Duration::from_millis(500);
+pub(super) const LAST_CALL: std::time::Duration = std::time::Duration::from_millis(500);
 
 pub async fn serve(worker: &Rc<Worker>, client: &Client, hcm: &Arc<Hcm>, mut conn: Connection) {
     if hcm.http1.header_case == HeaderCase::Proper {

@@ -165,6 +165,9 @@ struct Life {
     /// Set when the goodbye has been said: when to look whether it was taken.
     leaving: Option<Instant>,
     pulse: Option<Pulse>,
+    /// How long a head may take; the stream of the one that is on its way, and when it must have come whole.
+    head_limit: Option<Duration>,
+    head: Option<(u32, Instant)>,
 }
 
 impl Life {
@@ -179,6 +182,8 @@ impl Life {
             oldest: hcm.timeouts.max_connection_duration.map(|limit| now + limit),
             leaving: None,
             pulse: hcm.http2.keepalive.map(|k| Pulse::new(Rhythm { interval: k.interval, timeout: k.timeout }, seed)),
+            head_limit: hcm.timeouts.request_headers,
+            head: None,
         }
     }
 
@@ -202,10 +207,16 @@ impl Life {
             if self.leaving.is_some() {
                 return self.poll_left(cx, link);
             }
-            let due = earlier(self.idle.map(|limit| self.quiet_since + limit), self.oldest);
+            let head = self.head_due(link);
+            let due = earlier(earlier(self.idle.map(|limit| self.quiet_since + limit), self.oldest), head);
             let drained = hall.client.present.poll_draining(cx).is_ready();
             if !drained && self.alarm.poll(cx, due).is_pending() {
                 return Poll::Pending;
+            }
+            if head.is_some_and(|at| at <= Instant::now()) {
+                // Nothing can be read behind a head that does not end.
+                link.abandon(Reason::ENHANCE_YOUR_CALM);
+                continue;
             }
             let old = self.oldest.is_some_and(|at| at <= Instant::now());
             if !drained && !old && link.has_streams() {
@@ -216,6 +227,16 @@ impl Life {
             // Two GOAWAYs with a round trip between them: streams already on their way are still served.
             link.shutdown();
         }
+    }
+
+    /// When the head whose beginning has come must have come whole.
+    fn head_due(&mut self, link: &Link) -> Option<Instant> {
+        let limit = self.head_limit?;
+        self.head = link.head_begun().map(|id| match self.head {
+            Some((begun, due)) if begun == id => (id, due),
+            _ => (id, Instant::now() + limit),
+        });
+        self.head.map(|(_, due)| due)
     }
 
     /// A peer that does not answer the goodbye, or does not even read it, is left alone when its streams have ended.

@@ -10,7 +10,10 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tulle_config::hcm::Codec;
 use tulle_config::{FilterChain, Hcm, Listener, NetworkFilter};
 use tulle_connect::Ends;
@@ -22,6 +25,7 @@ use tulle_telemetry::envoy::HttpStats;
 use tulle_telemetry::istio::PeerRef;
 
 use crate::worker::Worker;
+use crate::worker::alarm::{Alarm, earlier};
 use crate::worker::drain::Present;
 use crate::worker::overload::Entered;
 use crate::worker::peers::Connected;
@@ -268,32 +272,64 @@ impl Ready {
             }
             NetworkFilter::Http(hcm) => {
                 let mut conn = Connection::with_input(self.stream, &self.seen);
-                if is_h2(&hcm, &client, &self.protocols, &mut conn).await {
-                    let (stream, seen) = conn.into_stream();
-                    h2::serve(&worker, Rc::new(client), hcm, stream, seen).await;
-                } else {
-                    h1::serve(&worker, &client, &hcm, conn).await;
+                match spoken(&hcm, &client, &self.protocols, &mut conn).await {
+                    Some(Spoken::Http1) => h1::serve(&worker, &client, &hcm, conn).await,
+                    Some(Spoken::Http2) => {
+                        let (stream, seen) = conn.into_stream();
+                        h2::serve(&worker, Rc::new(client), hcm, stream, seen).await;
+                    }
+                    None => {}
                 }
             }
         }
     }
 }
 
-/// By configuration, ALPN, inspection, or the preface itself.
-async fn is_h2(hcm: &Hcm, client: &Client, found: &[Vec<u8>], conn: &mut Connection) -> bool {
+/// The HTTP that a client speaks.
+enum Spoken {
+    Http1,
+    Http2,
+}
+
+/// By configuration, ALPN, inspection, or the preface itself. `None` when the client does not say in time.
+async fn spoken(hcm: &Hcm, client: &Client, found: &[Vec<u8>], conn: &mut Connection) -> Option<Spoken> {
     match hcm.codec {
-        Codec::Http1 => return false,
-        Codec::Http2 => return true,
+        Codec::Http1 => return Some(Spoken::Http1),
+        Codec::Http2 => return Some(Spoken::Http2),
         Codec::Auto => {}
     }
     match client.tls.as_ref().and_then(|tls| tls.alpn.as_deref()) {
-        Some(b"h2") => return true,
-        Some(b"http/1.1") => return false,
+        Some(b"h2") => return Some(Spoken::Http2),
+        Some(b"http/1.1") => return Some(Spoken::Http1),
         _ => {}
     }
     if found.iter().any(|protocol| protocol == b"h2c") {
-        return true;
+        return Some(Spoken::Http2);
     }
-    // Most requests differ from the preface in their first byte, so this waits only for bytes that are coming anyway.
-    std::future::poll_fn(|cx| conn.poll_starts_with(cx, PREFACE)).await
+    by_preface(hcm, client, conn).await
+}
+
+/// Most requests differ from the preface in their first byte. Until that comes the connection counts as idle; the rest of
+/// a preface may take as long as a head.
+async fn by_preface(hcm: &Hcm, client: &Client, conn: &mut Connection) -> Option<Spoken> {
+    let limits = &hcm.timeouts;
+    let mut alarm = Alarm::default();
+    let after = |limit: Duration| Instant::now() + limit;
+    let mut due = earlier(limits.idle.map(after), limits.max_connection_duration.map(after));
+    let (mut begun, mut told) = (false, false);
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(h2) = conn.poll_starts_with(cx, PREFACE) {
+            return Poll::Ready(Some(if h2 { Spoken::Http2 } else { Spoken::Http1 }));
+        }
+        if !begun && conn.has_input() {
+            begun = true;
+            due = earlier(due, limits.request_headers.map(after));
+        }
+        if !told && client.present.poll_draining(cx).is_ready() {
+            told = true;
+            due = earlier(due, Some(after(h1::LAST_CALL)));
+        }
+        alarm.poll(cx, due).map(|()| None)
+    })
+    .await
 }
