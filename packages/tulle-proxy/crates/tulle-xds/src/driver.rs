@@ -18,8 +18,8 @@ use crate::demands::Demands;
 /// Between attempts: quick at first, so that a restarted control plane is found at once, and spread by jitter so that
 /// a thousand proxies do not find it in the same instant.
 const BACKOFF: Backoff = Backoff { base: Duration::from_millis(200), max: Duration::from_secs(5) };
-/// The largest response taken: a mesh of tens of thousands of endpoints fits.
-const MAX_MESSAGE: usize = 256 << 20;
+/// The largest response taken: a mesh of hundreds of thousands of endpoints fits. It is held once while it is decoded.
+const MAX_MESSAGE: usize = 128 << 20;
 /// A stream that lived this long counts as success: the next failure starts the back-off anew.
 const STABLE: Duration = Duration::from_secs(10);
 

@@ -331,6 +331,9 @@ fn odd_responses_are_refused_by_name() {
     misnamed.0 = "other".to_owned();
     let handled = bench.receive(Kind::Route, vec![misnamed], &[]);
     assert!(handled.refused[0].contains("calls itself \"r\""), "{handled:?}");
+    let huge = Any { value: vec![0; (16 << 20) + 1], ..route("r", 200).1 };
+    let handled = bench.receive(Kind::Route, vec![("r".to_owned(), huge)], &[]);
+    assert_eq!(handled.refused, ["r: 16777217 bytes, and at most 16777216 are taken"]);
     let response = DeltaDiscoveryResponse { type_url: "x/y.Z".to_owned(), nonce: "q".to_owned(), ..Default::default() };
     bench.client.receive(response, bench.now);
     assert!(bench.requests().contains(&"Z NACK q".to_owned()));

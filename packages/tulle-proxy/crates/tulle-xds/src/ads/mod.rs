@@ -16,6 +16,10 @@ use crate::decode::{self, Finding, Kind, Resource};
 use cache::{Cache, Entry};
 use session::Session;
 
+/// The largest resource taken, in bytes: a service of a hundred thousand endpoints fits. What is larger is refused by name
+/// before it is decoded, so that it costs no more than its transfer.
+const LARGEST: usize = 16 << 20;
+
 /// What happened to one response, for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handled {
@@ -94,19 +98,22 @@ impl Client {
             handled.accepted += 1;
             return;
         }
-        let decoded =
-            decode::resource(kind, &body).map_err(|findings| join(&findings)).and_then(|(value, warnings)| {
-                if &**value.name() != name.as_str() {
-                    return Err(format!("the resource calls itself {:?}", value.name()));
-                }
-                self.cache.check(kind, &name)?;
-                match &value {
-                    Resource::Scope(scope) => self.cache.check_scope(scope)?,
-                    Resource::Extension(name, extension) => self.cache.check_extension(name, extension)?,
-                    _ => {}
-                }
-                Ok((value, warnings))
-            });
+        let read = match body.value.len() {
+            ..=LARGEST => decode::resource(kind, &body).map_err(|findings| join(&findings)),
+            size => Err(format!("{size} bytes, and at most {LARGEST} are taken")),
+        };
+        let decoded = read.and_then(|(value, warnings)| {
+            if &**value.name() != name.as_str() {
+                return Err(format!("the resource calls itself {:?}", value.name()));
+            }
+            self.cache.check(kind, &name)?;
+            match &value {
+                Resource::Scope(scope) => self.cache.check_scope(scope)?,
+                Resource::Extension(name, extension) => self.cache.check_extension(name, extension)?,
+                _ => {}
+            }
+            Ok((value, warnings))
+        });
         match decoded {
             Ok((value, warnings)) => {
                 handled.warnings.extend(warnings.iter().map(|warning| format!("{name}: {warning}")));
