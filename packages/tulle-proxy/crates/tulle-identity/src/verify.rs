@@ -314,6 +314,9 @@ pub fn anchors(roots: &[CertificateDer<'static>]) -> Vec<TrustAnchor<'static>> {
 }
 
 #[cfg(test)]
+mod chains;
+
+#[cfg(test)]
 mod tests {
     use tulle_policy::StringMatcher;
 
