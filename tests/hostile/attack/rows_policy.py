@@ -64,6 +64,9 @@ def paths() -> Iterator[Attack]:
         b"/x%252fadmin", b"/%ff",
     ):  # fmt: skip
         yield Attack(32, slug(path.decode()), (get(path),), Either([unchanged(path), Refused()]))
+    for path in (b"/%%32e%%32e/admin", b"/%2%65%2%65/admin", b"/%2%65%%32e/admin"):
+        outcome = Either([Passed("/%252e%252e/admin"), KEPT_OUT, Refused()])
+        yield Attack(32, slug(path.decode()), (get(path),), outcome)
     for path in (b"/x#f", b"/#/../admin", b"/\xc0\xae\xc0\xae/admin", b"/\x80", b"/x\x7f"):
         yield Attack(32, slug(path.decode("latin-1")), (get(path),), Refused())
     yield Attack(32, "NUL then dots", (get(b"/x%00/../admin"),), KEPT_OUT)

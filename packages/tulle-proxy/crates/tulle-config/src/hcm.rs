@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tulle_core::{Cidr, Str};
 use tulle_route::RouteConfig;
+pub use tulle_route::canonical::{EscapedSlashes, PathHandling};
 use tulle_route::scopes::{ScopeKeyBuilder, Scopes};
 
 use crate::access_log::AccessLog;
@@ -116,23 +117,6 @@ pub enum ForwardClientCertMode {
     AppendForward,
     SanitizeSet,
     AlwaysForwardOnly,
-}
-
-/// How the path is rewritten before anything matches on it (RFC 3986 §6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PathHandling {
-    pub normalize: bool,
-    pub merge_slashes: bool,
-    pub escaped_slashes: EscapedSlashes,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EscapedSlashes {
-    #[default]
-    KeepUnchanged,
-    Reject,
-    UnescapeAndRedirect,
-    UnescapeAndForward,
 }
 
 /// `None` means no limit.

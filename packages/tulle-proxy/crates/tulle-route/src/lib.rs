@@ -1,6 +1,7 @@
 //! Which route a request takes and what happens to its head on the way: pure functions over a compiled route table.
 
 pub mod action;
+pub mod canonical;
 pub mod config;
 pub mod hashing;
 pub mod hosts;

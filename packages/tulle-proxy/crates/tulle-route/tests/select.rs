@@ -293,6 +293,48 @@ proptest! {
         let expected = path.split(['?', '#']).next().unwrap().starts_with('/') && value.contains('é');
         prop_assert_eq!(select(&config, &request, 7).is_some(), expected);
     }
+
+    /// Path matchers against their definitions, on paths that are nearly alike.
+    #[test]
+    fn paths_match_as_they_are_defined(text in "(/[abA]{0,2}){1,3}", path in "(/[abA]{0,2}){0,4}", query in "([?#][ab/]{0,3})?", fold: bool) {
+        let request = get("h", &format!("{path}{query}"));
+        let matches = |by: PathMatch| RouteMatch { case_sensitive: !fold, ..RouteMatch::path(by) }.matches(&request, 0);
+        let case = |text: &str| if fold { text.to_ascii_lowercase() } else { text.to_owned() };
+        let (wanted, found) = (case(&text), case(&path));
+        let there = !path.is_empty();
+        prop_assert_eq!(matches(PathMatch::Exact((&*text).into())), there && found == wanted);
+        prop_assert_eq!(matches(PathMatch::Prefix((&*text).into())), there && found.starts_with(&wanted));
+        let below = found == wanted || found.starts_with(&format!("{wanted}/"));
+        prop_assert_eq!(matches(PathMatch::SeparatedPrefix((&*text).into())), there && below);
+    }
+
+    /// Templates against a matcher that goes segment by segment.
+    #[test]
+    fn templates_match_segment_by_segment(template in "(/(a|b|\\*|\\{x\\})){1,3}(/\\*\\*)?", path in "(/[ab]{0,2}){1,5}") {
+        let Ok(made) = PathTemplate::parse(&template) else { return Ok(()) };
+        let wanted: Vec<&str> = template[1..].split('/').collect();
+        let found: Vec<&str> = path[1..].split('/').collect();
+        let open = wanted.last() == Some(&"**");
+        let fixed = wanted.len() - usize::from(open);
+        let lengths = if open { found.len() > fixed } else { found.len() == fixed };
+        let each = wanted.iter().zip(&found).take(fixed).all(|(wanted, found)| match *wanted {
+            "*" | "{x}" => !found.is_empty(),
+            literal => literal == *found,
+        });
+        prop_assert_eq!(made.matches(&path), lengths && each, "{} {}", template, path);
+    }
+
+    /// The first route that matches is taken, wherever it stands.
+    #[test]
+    fn the_first_route_that_matches_is_taken(prefixes in prop::collection::vec("/[ab]{0,2}", 1..8), path in "/[ab]{0,3}") {
+        let routes = prefixes.iter().enumerate().map(|(at, prefix)| {
+            route(&at.to_string(), RouteMatch::path(PathMatch::Prefix((&**prefix).into())))
+        });
+        let config = config(vec![host("h", &["*"], routes.collect())]);
+        let expected = prefixes.iter().position(|prefix| path.starts_with(prefix.as_str())).map(|at| at.to_string());
+        let found = select(&config, &get("h", &path), 0).map(|selected| selected.route.name.to_string());
+        prop_assert_eq!(found, expected);
+    }
 }
 
 #[test]

@@ -2,11 +2,12 @@
 //! by which id the request goes, as Envoy's connection manager does it.
 
 use tulle_config::Hcm;
-use tulle_config::hcm::{EscapedSlashes, ForwardClientCertMode, Forwarding, HostHandling, StripPort};
+use tulle_config::hcm::{ForwardClientCertMode, Forwarding, HostHandling, StripPort};
 use tulle_core::Rng;
 use tulle_core::address::split_authority;
 use tulle_http::headers::Classes;
 use tulle_http::{Known, RequestHead, Tunnel};
+use tulle_route::canonical::{self, Canonical};
 
 use super::reply::Reply;
 use crate::serve::Client;
@@ -121,141 +122,15 @@ fn host(handling: HostHandling, client: &Client, head: &mut RequestHead) {
 
 /// Normalizes; what comes out is authorized, routed and forwarded as it is.
 pub fn path(hcm: &Hcm, head: &mut RequestHead) -> Result<(), Reply> {
-    let full = head.path();
-    if full == b"*" || full.is_empty() {
-        return Ok(());
-    }
-    let end = full.iter().position(|b| *b == b'?').unwrap_or(full.len());
-    let (path, query) = full.split_at(end);
-    if is_plain(path) {
-        return Ok(());
-    }
-    let mut made = path.to_vec();
-    match hcm.path.escaped_slashes {
-        EscapedSlashes::KeepUnchanged => {}
-        EscapedSlashes::Reject if has_escaped_slash(&made) => {
-            return Err(Reply::bad_request("path_normalization_failed"));
+    match canonical::path(hcm.path, head.path()) {
+        Canonical::Same => {}
+        Canonical::Changed(path) => head.set_path(&path),
+        Canonical::Elsewhere(path) => {
+            return Err(Reply::redirect(307, String::from_utf8_lossy(&path).into_owned()));
         }
-        EscapedSlashes::Reject => {}
-        EscapedSlashes::UnescapeAndRedirect if has_escaped_slash(&made) => {
-            let location = [&normalized(hcm, unescape_slashes(&made))?, query].concat();
-            return Err(Reply::redirect(307, String::from_utf8_lossy(&location).into_owned()));
-        }
-        EscapedSlashes::UnescapeAndRedirect => {}
-        EscapedSlashes::UnescapeAndForward => made = unescape_slashes(&made),
-    }
-    let made = normalized(hcm, made)?;
-    if made != path {
-        let full = [&made, query].concat();
-        head.set_path(&full);
+        Canonical::Refused => return Err(Reply::bad_request("path_normalization_failed")),
     }
     Ok(())
-}
-
-/// Nothing in it that normalization, merging or unescaping could change: nearly every path.
-fn is_plain(path: &[u8]) -> bool {
-    let mut after_slash = false;
-    for byte in path {
-        if matches!(byte, b'%' | b'\\') || (after_slash && matches!(byte, b'/' | b'.')) {
-            return false;
-        }
-        after_slash = *byte == b'/';
-    }
-    true
-}
-
-fn normalized(hcm: &Hcm, path: Vec<u8>) -> Result<Vec<u8>, Reply> {
-    let mut path = path;
-    if hcm.path.normalize {
-        path = decode_unreserved(&path);
-        if path.contains(&b'\\') {
-            path.iter_mut().filter(|b| **b == b'\\').for_each(|b| *b = b'/');
-        }
-        path = remove_dots(&path);
-    }
-    if hcm.path.merge_slashes {
-        path.dedup_by(|b, a| *a == b'/' && *b == b'/');
-    }
-    Ok(path)
-}
-
-fn has_escaped_slash(path: &[u8]) -> bool {
-    path.windows(3).any(is_escaped_slash)
-}
-
-fn is_escaped_slash(w: &[u8]) -> bool {
-    w.eq_ignore_ascii_case(b"%2f") || w.eq_ignore_ascii_case(b"%5c")
-}
-
-fn unescape_slashes(path: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(path.len());
-    let mut at = 0;
-    while at < path.len() {
-        match path.get(at..at + 3) {
-            Some(w) if is_escaped_slash(w) => {
-                out.push(if w[1] == b'2' { b'/' } else { b'\\' });
-                at += 3;
-            }
-            _ => {
-                out.push(path[at]);
-                at += 1;
-            }
-        }
-    }
-    out
-}
-
-/// Decodes percent-encoded unreserved characters (RFC 3986 §6.2.2.2): `%2e%2e` is `..`.
-fn decode_unreserved(path: &[u8]) -> Vec<u8> {
-    let hex = |b: u8| (b as char).to_digit(16).map(|d| d as u8);
-    let mut out = Vec::with_capacity(path.len());
-    let mut at = 0;
-    while at < path.len() {
-        let decoded = match path.get(at..at + 3) {
-            Some(&[b'%', high, low]) => hex(high).zip(hex(low)).map(|(h, l)| h << 4 | l),
-            _ => None,
-        };
-        match decoded {
-            Some(b) if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~') => {
-                out.push(b);
-                at += 3;
-            }
-            _ => {
-                out.push(path[at]);
-                at += 1;
-            }
-        }
-    }
-    out
-}
-
-/// Removes dot segments (RFC 3986 §5.2.4).
-fn remove_dots(path: &[u8]) -> Vec<u8> {
-    if !path.windows(2).any(|w| w == b"/.") {
-        return path.to_vec();
-    }
-    let mut out: Vec<&[u8]> = Vec::new();
-    let segments: Vec<&[u8]> = path.split(|b| *b == b'/').skip(1).collect();
-    let last = segments.len() - 1;
-    for (at, segment) in segments.iter().enumerate() {
-        match *segment {
-            b"." | b".." => {
-                if *segment == b".." {
-                    out.pop();
-                }
-                if at == last {
-                    out.push(b"");
-                }
-            }
-            other => out.push(other),
-        }
-    }
-    let mut made = Vec::with_capacity(path.len());
-    for segment in &out {
-        made.push(b'/');
-        made.extend_from_slice(segment);
-    }
-    if made.is_empty() { b"/".to_vec() } else { made }
 }
 
 /// How far a caller is trusted.
@@ -395,25 +270,6 @@ fn uuid(rng: &mut Rng) -> [u8; 36] {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dot_segments_go_and_normalizing_twice_changes_nothing() {
-        for (path, expected) in [
-            ("/a/../b", "/b"),
-            ("/a/./b", "/a/b"),
-            ("/..", "/"),
-            ("/a/..", "/"),
-            ("/a/.", "/a/"),
-            ("/%2e%2e/x", "/x"),
-            ("/a/%2E%2e/%41", "/A"),
-            ("/a%2fb", "/a%2fb"),
-            ("/.hidden/..x", "/.hidden/..x"),
-        ] {
-            let once = remove_dots(&decode_unreserved(path.as_bytes()));
-            assert_eq!(String::from_utf8_lossy(&once), expected);
-            assert_eq!(remove_dots(&decode_unreserved(&once)), once);
-        }
-    }
 
     #[test]
     fn ids_are_version_4() {
