@@ -250,4 +250,60 @@ proptest! {
             prop_assert!(count.abs_diff(weight * 100) <= slack, "{counts:?} for {weights:?}");
         }
     }
+
+    /// Through any sequence of endpoint sets, whatever the policy: who is picked is in the set, and healthy unless too few are;
+    /// nobody is picked only where nobody is there; hosts that stay keep their identity.
+    #[test]
+    fn picks_are_hosts_of_the_latest_set(policy in any_policy(), sets in prop::collection::vec(endpoints(), 1..6), seed: u64) {
+        let config = LbConfig { panic_threshold: 0.0, policy, ..LbConfig::default() };
+        let mut balancer = Balancer::new(Arc::new(config), &EndpointSet::flat(vec![]), Nanos::ZERO, seed);
+        let mut rng = Rng::seeded(seed);
+        let mut known: HashMap<u16, HostId> = HashMap::new();
+        for (step, set) in sets.iter().enumerate() {
+            let now = Nanos::from_secs(step as u64);
+            balancer.update(&EndpointSet::flat(set.clone()), now);
+            let port = |host: &Host| host.endpoint.address.port().unwrap();
+            let current: HashMap<u16, HostId> = balancer.hosts().iter().map(|host| (port(host), host.id)).collect();
+            prop_assert_eq!(current.len(), set.len());
+            for (port, id) in &current {
+                prop_assert!(known.get(port).is_none_or(|before| before == id), "a host that stays is another");
+            }
+            known = current;
+            let healthy: Vec<u16> =
+                set.iter().filter(|each| each.health == Health::Healthy).map(|each| each.address.port().unwrap()).collect();
+            for attempt in 0..20u64 {
+                let context = PickContext { hash: (attempt % 2 == 0).then_some(seed ^ attempt), ..PickContext::default() };
+                match balancer.pick(&context, &mut rng, now) {
+                    Ok(host) => prop_assert!(healthy.contains(&port(&host)), "{} of {healthy:?}", port(&host)),
+                    Err(_) => prop_assert!(healthy.is_empty(), "nobody of {healthy:?}"),
+                }
+            }
+        }
+    }
+}
+
+fn any_policy() -> impl Strategy<Value = LbPolicy> {
+    let small_ring = LbPolicy::RingHash { minimum_ring_size: 64, maximum_ring_size: 256, use_hostname: false };
+    prop::sample::select(vec![
+        LbPolicy::RoundRobin,
+        LbPolicy::DEFAULT_LEAST_REQUEST,
+        LbPolicy::Random,
+        small_ring,
+        LbPolicy::Maglev { table_size: 251, use_hostname: false },
+        LbPolicy::PeakEwma(PeakEwma::default()),
+    ])
+}
+
+/// Up to seven endpoints of ten, of any weight, some of them unhealthy.
+fn endpoints() -> impl Strategy<Value = Vec<Endpoint>> {
+    let one = (1u16..11, 1u32..50, any::<bool>());
+    prop::collection::vec(one, 0..8).prop_map(|found| {
+        let by_port: std::collections::BTreeMap<u16, (u32, bool)> =
+            found.into_iter().map(|(port, weight, well)| (port, (weight, well))).collect();
+        let made = by_port.into_iter().map(|(port, (weight, well))| Endpoint {
+            health: if well { Health::Healthy } else { Health::Unhealthy },
+            ..endpoint(port, weight)
+        });
+        made.collect()
+    })
 }
