@@ -71,6 +71,12 @@ def compile_files(files: Sequence[Path]) -> Compilation:
     return _compile(base, own)
 
 
+def compile_text(text: str) -> Compilation:
+    """A configuration within the common mesh."""
+    base = _read(MESH, 0)
+    return _compile(base, read_yaml(text, "in.yaml", len(base[0])))
+
+
 def compile_beside(case: Path, more: str) -> Compilation:
     """The case with further objects that it has nothing to do with."""
     base = _read(MESH, 0)
