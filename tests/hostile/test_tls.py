@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from collections.abc import Callable
 
@@ -63,24 +64,49 @@ def test_nobodys_name(edge: Arena, name: str | None) -> None:
     assert not list(good_request(edge))
 
 
-def test_no_protocol_agreed_on(edge: Arena) -> None:
+@pytest.fixture(params=["gateway", "inbound"])
+def terminating(request: pytest.FixtureRequest, plane: DataPlane, arenas: Arenas) -> Arena:
+    """A position that ends TLS, with a new recording."""
+    found = arenas(request.param, plane)
+    found.application.forget()
+    return found
+
+
+def _agreed(arena: Arena, *protocols: str) -> Line:
+    """A connection with these protocols on offer."""
+    if arena.position == "gateway":
+        return arena.secure(_context(arena, *protocols), gateway.HOST)
+    context = arena.identities.client("default", "attacker")
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
+    return arena.upgraded(context)
+
+
+def test_no_protocol_agreed_on(terminating: Arena) -> None:
     """Row 47: without ALPN it is HTTP/1.1."""
-    with edge.secure(_context(edge), gateway.HOST) as line:
-        assert _get(line, gateway.HOST) == [200]
+    with _agreed(terminating) as line:
+        assert _get(line, terminating.host) == [200]
 
 
-def test_one_protocol_agreed_on_and_the_other_spoken(edge: Arena) -> None:
+def test_no_protocol_in_common(terminating: Arena) -> None:
+    """Row 47: protocols that nobody here speaks are refused, or it is HTTP/1.1 that is spoken."""
+    with contextlib.suppress(OSError), _agreed(terminating, "spdy/3") as line:
+        assert _get(line, terminating.host) in ([], [200])
+    assert not list(good_request(terminating))
+
+
+def test_one_protocol_agreed_on_and_the_other_spoken(terminating: Arena) -> None:
     """Row 47: what was agreed on decides, not the first bytes."""
-    with edge.secure(_context(edge, "http/1.1"), gateway.HOST) as line:
+    with _agreed(terminating, "http/1.1") as line:
         line.send(PREFACE + setting())
         assert line.drain() in {CLOSED, RESET}
         assert not line.kept.startswith(b"\0\0")
-    with edge.secure(_context(edge, "h2"), gateway.HOST) as line:
-        line.send(f"GET /x HTTP/1.1\r\nHost: {gateway.HOST}\r\n\r\n".encode())
+    with _agreed(terminating, "h2") as line:
+        line.send(f"GET /x HTTP/1.1\r\nHost: {terminating.host}\r\n\r\n".encode())
         assert line.drain() in {CLOSED, RESET}
         assert b"HTTP/1.1 200" not in line.kept
-    assert not edge.application.snapshot().requests
-    assert not list(good_request(edge))
+    assert not terminating.application.snapshot().requests
+    assert not list(good_request(terminating))
 
 
 def test_old_versions_are_refused(edge: Arena) -> None:
