@@ -198,7 +198,8 @@ mod tests {
 
     #[test]
     fn dot_segments_and_what_hides_them_go() {
-        let plain = PathHandling { normalize: true, merge_slashes: false, escaped_slashes: EscapedSlashes::KeepUnchanged };
+        let plain =
+            PathHandling { normalize: true, merge_slashes: false, escaped_slashes: EscapedSlashes::KeepUnchanged };
         for (path, expected) in [
             ("/a/../b", "/b"),
             ("/a/./b", "/a/b"),
@@ -252,7 +253,8 @@ mod tests {
 
     fn paths() -> impl Strategy<Value = String> {
         let pieces = vec![
-            "/", "//", "\\", ".", "..", "%", "%2e", "%2E", "%2f", "%5C", "%25", "2", "e", "f", "%32", "%65", "%66", "a", ";", "?",
+            "/", "//", "\\", ".", "..", "%", "%2e", "%2E", "%2f", "%5C", "%25", "2", "e", "f", "%32", "%65", "%66",
+            "a", ";", "?",
         ];
         prop::collection::vec(prop::sample::select(pieces), 0..12).prop_map(|pieces| format!("/{}", pieces.concat()))
     }
