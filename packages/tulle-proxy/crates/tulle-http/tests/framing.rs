@@ -247,6 +247,17 @@ fn trailers_that_route_or_authenticate_are_dropped() {
     assert_eq!(trailers.get(b"grpc-status"), Some(&b"0"[..]));
 }
 
+#[test]
+fn what_is_behind_a_chunked_body_is_the_next_messages() {
+    for behind in [b"GE\nGET /".to_vec(), vec![b'x'; 10_000], b"\n".to_vec()] {
+        let mut decoder = Decoder::new(Framing::Delimited);
+        let mut buf = BytesMut::from(&[&b"0\r\nT: v\r\n\r\n"[..], &behind].concat()[..]);
+        let mut trailers = Headers::default();
+        assert!(matches!(decoder.decode(&mut buf, &mut trailers), Ok(Decoded::End)));
+        assert_eq!((&buf[..], trailers.len()), (&behind[..], 1));
+    }
+}
+
 proptest! {
     #[test]
     fn chunked_bodies_survive_any_cut(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..40), 0..6),

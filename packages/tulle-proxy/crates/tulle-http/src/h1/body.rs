@@ -182,28 +182,35 @@ impl Decoder {
 }
 
 /// Reads a trailer section with its empty line; framing, routing and credential fields in it are dropped
-/// (RFC 9110 §6.5.1).
+/// (RFC 9110 §6.5.1). What is behind the section is the next message's, and not looked at.
 fn trailer_section(buf: &[u8], into: &mut Headers) -> Result<Option<usize>, Refused> {
     let mut room = [httparse::EMPTY_HEADER; 32];
-    if buf.len() > MAX_TRAILERS {
-        return Err(Refused::Chunk);
-    }
-    for (at, _) in buf.iter().enumerate().filter(|(_, b)| **b == b'\n') {
-        if at == 0 || buf[at - 1] != b'\r' {
-            return Err(Refused::Chunk);
-        }
-    }
-    match httparse::parse_headers(buf, &mut room) {
-        Ok(httparse::Status::Partial) => Ok(None),
-        Err(_) => Err(Refused::Chunk),
-        Ok(httparse::Status::Complete((used, fields))) => {
+    let Some(end) = section_end(buf)? else { return Ok(None) };
+    match httparse::parse_headers(&buf[..end], &mut room) {
+        Ok(httparse::Status::Complete((used, fields))) if used == end => {
             into.clear();
             for field in fields.iter().filter(|f| trailer_allowed(f.name.as_bytes())) {
                 into.push(field.name.as_bytes(), field.value);
             }
             Ok(Some(used))
         }
+        _ => Err(Refused::Chunk),
     }
+}
+
+/// Where the section's empty line ends; every line must end in CRLF.
+fn section_end(buf: &[u8]) -> Result<Option<usize>, Refused> {
+    let mut line = 0;
+    for (at, _) in buf.iter().enumerate().take(MAX_TRAILERS).filter(|(_, b)| **b == b'\n') {
+        if at == 0 || buf[at - 1] != b'\r' {
+            return Err(Refused::Chunk);
+        }
+        if at == line + 1 {
+            return Ok(Some(at + 1));
+        }
+        line = at + 1;
+    }
+    if buf.len() > MAX_TRAILERS { Err(Refused::Chunk) } else { Ok(None) }
 }
 
 /// Whether a field may come in trailers: nothing that frames, routes, authenticates or describes the content.
