@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from concurrent import futures
 from dataclasses import dataclass, field
@@ -174,6 +176,15 @@ class Field:
         finally:
             line.close()
 
+    def comes_to_say(self, said: str, which: int = 0) -> bool:
+        """Whether the listener answers so before long: what was acknowledged is about to be in force."""
+        deadline = time.monotonic() + WAIT_S
+        while time.monotonic() < deadline:
+            with contextlib.suppress(ConnectionRefusedError):
+                if self.says(which) == said:
+                    return True
+        return False
+
 
 @pytest.fixture
 def mesh(plane: DataPlane, tmp_path: Path) -> Iterator[Field]:
@@ -217,12 +228,13 @@ def test_one_bad_listener_among_good_ones(mesh: Field) -> None:
     # Envoy stops at the field of the whole update that is malformed, and takes what it has read of it.
     if mesh.plane.name == "tulle":
         assert "third: filter_chains[0].filters[0]" in reason
-        assert (mesh.says(), mesh.says(1)) == ("renewed", "good too")
+        assert mesh.comes_to_say("renewed")
+        assert mesh.comes_to_say("good too", 1)
     with pytest.raises(OSError):
         mesh.says(2)
     mesh.control.push("3", third=listener("third", third, "mended"))
     assert mesh.control.answered("3") == ""
-    assert mesh.says(2) == "mended"
+    assert mesh.comes_to_say("mended", 2)
 
 
 def test_a_nonce_that_comes_again(mesh: Field) -> None:
@@ -234,7 +246,7 @@ def test_a_nonce_that_comes_again(mesh: Field) -> None:
     assert mesh.says() == "good"
     mesh.control.push("2", first=listener("first", mesh.ports[0], "renewed"))
     assert mesh.control.answered("2") == ""
-    assert mesh.says() == "renewed"
+    assert mesh.comes_to_say("renewed")
 
 
 def test_a_huge_resource(mesh: Field) -> None:
@@ -255,4 +267,4 @@ def test_a_huge_resource(mesh: Field) -> None:
     assert peak - before < MEMORY
     mesh.control.push("4", first=listener("first", mesh.ports[0], "renewed"))
     assert mesh.control.answered("4") == ""
-    assert mesh.says() == "renewed"
+    assert mesh.comes_to_say("renewed")
