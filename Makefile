@@ -20,7 +20,7 @@ SAMPLE_LOCKS := $(wildcard samples/*/package-lock.json samples/*/*/package-lock.
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build python protos proxy samples dev test test-python test-rust check golden bench lock clean
+.PHONY: help demo build python protos proxy samples dev test test-python test-rust check fuzz golden bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ check: dev ## linters, types, import and dependency directions, file sizes
 	$(BIN)/python tools/check_crates.py $(PROXY)/Cargo.toml
 	$(CARGO) fmt --manifest-path $(PROXY)/Cargo.toml --all --check
 	$(CARGO) clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+
+fuzz: ## fuzz every parser with coverage guidance, SECONDS (60) each; TARGETS chooses
+	$(PROXY)/fuzz/run $(or $(SECONDS),60) $(TARGETS)
 
 golden: dev ## rewrite tests/cases/**/*.out.* from the code, deleting orphans
 	$(BIN)/python -m pytest -q tests/cases --golden
