@@ -6,6 +6,17 @@ use std::sync::Arc;
 /// A shared immutable string; cloning it never copies the text.
 pub type Str = Arc<str>;
 
+/// The text that bytes are, where they are UTF-8. The texts of requests are short and ASCII, which is found out eight bytes
+/// at a time here and byte by byte by the standard library.
+#[inline]
+pub fn utf8(bytes: &[u8]) -> Option<&str> {
+    if bytes.is_ascii() {
+        // SAFETY: ASCII is UTF-8.
+        return Some(unsafe { std::str::from_utf8_unchecked(bytes) });
+    }
+    std::str::from_utf8(bytes).ok()
+}
+
 /// Hands out one `Str` per distinct text, so that equal names in one configuration share their memory.
 #[derive(Default, Debug)]
 pub struct Interner {
@@ -45,6 +56,13 @@ impl Interner {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_text_exactly_where_they_are_utf_8() {
+        for bytes in [&b""[..], b"/api/items/42", "gr\u{fc}n".as_bytes(), b"\xff", b"eight by\xc3", &[b'a'; 40]] {
+            assert_eq!(utf8(bytes), std::str::from_utf8(bytes).ok());
+        }
+    }
 
     #[test]
     fn equal_texts_share_memory_and_unused_ones_are_swept() {

@@ -269,17 +269,16 @@ impl Headers {
 
     /// The first value of a lower-case name.
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
-        match Known::of(name) {
-            known if !self.seen.contains(known) => return None,
-            Known::Other | Known::Internal => {}
-            known => return self.known(known),
+        let known = Known::of(name);
+        if !matches!(known, Known::Other | Known::Internal) {
+            return self.known(known);
         }
-        self.live().find(|e| self.text(e.name) == name).map(|e| self.text(e.value))
+        self.of_class(known).find(|e| self.text(e.name) == name).map(|e| self.text(e.value))
     }
 
     /// Every value of a lower-case name, in order.
     pub fn values<'s, 'n>(&'s self, name: &'n [u8]) -> impl Iterator<Item = &'s [u8]> + use<'s, 'n> {
-        self.live().filter(move |e| self.text(e.name) == name).map(|e| self.text(e.value))
+        self.of_class(Known::of(name)).filter(move |e| self.text(e.name) == name).map(|e| self.text(e.value))
     }
 
     /// The first value of a known name.
@@ -317,9 +316,13 @@ impl Headers {
 
     /// Removes every header of a lower-case name; says whether there was one.
     pub fn remove(&mut self, name: &[u8]) -> bool {
+        let known = Known::of(name);
+        if !self.seen.contains(known) {
+            return false;
+        }
         let text = &self.text;
         let mut found = false;
-        for e in self.entries.iter_mut().filter(|e| e.live && &text[e.name.range()] == name) {
+        for e in self.entries.iter_mut().filter(|e| e.known == known && e.live && &text[e.name.range()] == name) {
             e.live = false;
             found = true;
         }
@@ -353,7 +356,10 @@ impl Headers {
             return self.push(name, value);
         }
         let text = &self.text;
-        let mut same = self.entries.iter_mut().filter(|e| e.live && text[e.name.range()].eq_ignore_ascii_case(name));
+        // A name with capital letters has no class of its own.
+        let may_be = |e: &Entry| e.live && (e.known == known || known == Known::Other);
+        let is = |e: &Entry| may_be(e) && text[e.name.range()].eq_ignore_ascii_case(name);
+        let mut same = self.entries.iter_mut().filter(|e| is(e));
         let Some(first) = same.next() else { return self.push(name, value) };
         same.for_each(|e| e.live = false);
         (first.value, first.lined) = (Span { at: text.len() as u32, len: value.len() as u32 }, false);

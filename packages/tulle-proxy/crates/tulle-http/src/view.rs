@@ -56,7 +56,7 @@ by_headers!(ResponseHead);
 
 /// Text that was checked to be ASCII when it was parsed.
 fn ascii(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap_or_default()
+    tulle_core::text::utf8(bytes).unwrap_or_default()
 }
 
 impl RequestView for RequestHead {

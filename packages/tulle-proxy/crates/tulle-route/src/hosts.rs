@@ -67,6 +67,9 @@ impl HostIndex {
 
     /// The position of the virtual host for `authority`; allocation-free for authorities up to 255 bytes.
     pub fn find(&self, authority: &str, ignore_port: bool) -> Option<u32> {
+        if self.exact.is_empty() && self.suffixes.by_text.is_empty() && self.prefixes.by_text.is_empty() {
+            return self.any;
+        }
         let host = if ignore_port { split_authority(authority).0 } else { authority };
         let mut buffer = [0u8; 255];
         let lowered;
@@ -94,7 +97,7 @@ fn lower_into<'a>(host: &str, buffer: &'a mut [u8; 255]) -> Option<&'a str> {
     let target = buffer.get_mut(..host.len())?;
     target.copy_from_slice(host.as_bytes());
     target.make_ascii_lowercase();
-    std::str::from_utf8(target).ok()
+    tulle_core::text::utf8(target)
 }
 
 impl Wildcards {

@@ -1,12 +1,11 @@
 //! Envoy's `%OPERATOR(argument):max%` formats as operations that render into a buffer without allocating.
 
-use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tulle_core::Str;
 
 use crate::strftime::TimeFormat;
+use crate::text;
 use crate::view::{Field, HeadPart, LogView, TimePoint, Value};
 
 /// Istio's default access-log line (`pilot/pkg/networking/util`, `EnvoyTextLogFormat`).
@@ -275,7 +274,7 @@ impl Shown<'_> {
     fn write_text<V: LogView + ?Sized>(&self, max: Option<usize>, view: &V, out: &mut Vec<u8>) {
         match self {
             Shown::Value(Value::None) => out.push(b'-'),
-            Shown::Value(Value::Bytes(bytes)) => escape_line(clip(bytes, max), out),
+            Shown::Value(Value::Bytes(bytes)) => text::escaped(clip(bytes, max), out),
             other => other.write_own(max, view, out),
         }
     }
@@ -307,89 +306,11 @@ fn write_list(items: impl Iterator<Item = &'static str>, out: &mut Vec<u8>) {
 fn write_value(value: &Value<'_>, out: &mut Vec<u8>) {
     match value {
         Value::None => out.push(b'-'),
-        Value::Bytes(bytes) => escape_line(bytes, out),
-        Value::Number(number) => write_number(*number, out),
-        Value::Socket(socket) => write_socket(socket, out),
-        Value::Ip(ip) => write_ip(ip, out),
+        Value::Bytes(bytes) => text::escaped(bytes, out),
+        Value::Number(number) => text::number(*number, out),
+        Value::Socket(socket) => text::socket(socket, out),
+        Value::Ip(ip) => text::ip(ip, out),
         Value::Flags(flags) if flags.is_empty() => out.push(b'-'),
         Value::Flags(flags) => write_list(flags.codes(), out),
-    }
-}
-
-/// Decimal digits, without the formatting machinery.
-pub(crate) fn write_number(mut number: u64, out: &mut Vec<u8>) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
-}
-
-fn write_ip(ip: &IpAddr, out: &mut Vec<u8>) {
-    match ip {
-        IpAddr::V4(v4) => {
-            for (position, octet) in v4.octets().into_iter().enumerate() {
-                if position > 0 {
-                    out.push(b'.');
-                }
-                write_number(u64::from(octet), out);
-            }
-        }
-        // Writing into a Vec cannot fail.
-        IpAddr::V6(v6) => write!(out, "{v6}").expect("writing to memory"),
-    }
-}
-
-fn write_socket(socket: &SocketAddr, out: &mut Vec<u8>) {
-    match socket {
-        SocketAddr::V4(v4) => {
-            write_ip(&IpAddr::V4(*v4.ip()), out);
-            out.push(b':');
-            write_number(u64::from(v4.port()), out);
-        }
-        SocketAddr::V6(v6) => write!(out, "{v6}").expect("writing to memory"),
-    }
-}
-
-/// Whether text may stand in a line as it is: printable ASCII without quotes and backslashes, as nearly every value is.
-pub(crate) fn is_plain(bytes: &[u8]) -> bool {
-    // Without an early end, so that the compiler looks at many bytes at once.
-    let odd = |byte: u8| u8::from(!(0x20..0x7f).contains(&byte)) | u8::from(byte == b'"') | u8::from(byte == b'\\');
-    bytes.iter().fold(0, |found, byte| found | odd(*byte)) == 0
-}
-
-/// Outside bytes in a text line: control characters, quotes, backslashes and what is not UTF-8 become `\xHH`.
-fn escape_line(bytes: &[u8], out: &mut Vec<u8>) {
-    if is_plain(bytes) {
-        out.extend_from_slice(bytes);
-    } else {
-        escape_odd(bytes, out);
-    }
-}
-
-#[cold]
-fn escape_odd(bytes: &[u8], out: &mut Vec<u8>) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let hex = |byte: u8, out: &mut Vec<u8>| {
-        out.extend_from_slice(&[b'\\', b'x', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-    };
-    for chunk in bytes.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            let mut buffer = [0u8; 4];
-            let encoded = character.encode_utf8(&mut buffer).as_bytes();
-            // U+0085, U+2028 and U+2029 end lines too, for some readers.
-            if character.is_control() || matches!(character, '"' | '\\' | '\u{2028}' | '\u{2029}') {
-                encoded.iter().for_each(|byte| hex(*byte, out));
-            } else {
-                out.extend_from_slice(encoded);
-            }
-        }
-        chunk.invalid().iter().for_each(|byte| hex(*byte, out));
     }
 }

@@ -2,7 +2,8 @@
 
 use tulle_core::Str;
 
-use crate::format::{FormatError, Op, Shown, TextFormat, clip, is_plain};
+use crate::format::{FormatError, Op, Shown, TextFormat, clip};
+use crate::text::{self, is_plain};
 use crate::view::{LogView, Value};
 
 /// A `json_format` before compilation, as decoded from a protobuf `Struct`.
@@ -133,7 +134,7 @@ fn write_typed<V: LogView + ?Sized>(op: &Op, view: &V, out: &mut Vec<u8>) {
     let Op::Operator { source, max } = op else { return };
     match source.show(view) {
         Shown::Value(Value::None) => out.extend_from_slice(b"null"),
-        Shown::Value(Value::Number(number)) => crate::format::write_number(number, out),
+        Shown::Value(Value::Number(number)) => text::number(number, out),
         shown => {
             out.push(b'"');
             write_part(&shown, *max, view, out);

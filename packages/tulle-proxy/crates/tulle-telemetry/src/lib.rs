@@ -10,6 +10,7 @@ mod labels;
 pub mod prometheus;
 pub mod registry;
 pub mod strftime;
+mod text;
 pub mod trace;
 pub mod view;
 

@@ -1,5 +1,7 @@
 //! Wall-clock times in `strftime` formats, in UTC, without a time library.
 
+use std::cell::Cell;
+
 use tulle_core::{Str, UnixNanos};
 
 use crate::format::FormatError;
@@ -144,11 +146,11 @@ impl TimeFormat {
 
     /// Appends `time`.
     pub fn write(&self, time: UnixNanos, out: &mut Vec<u8>) {
-        let civil = Civil::from_unix(time);
         let pieces = match self {
-            TimeFormat::Rfc3339 => return rfc3339(&civil, time, out),
+            TimeFormat::Rfc3339 => return rfc3339(time, out),
             TimeFormat::Pieces(pieces) => pieces,
         };
+        let civil = Civil::from_unix(time);
         for piece in pieces {
             match piece {
                 Piece::Literal(text) => out.extend_from_slice(text.as_bytes()),
@@ -165,9 +167,27 @@ impl TimeFormat {
     }
 }
 
-fn rfc3339(civil: &Civil, time: UnixNanos, out: &mut Vec<u8>) {
+thread_local! {
+    /// The second that was written last, and its text: most lines are of the same second as the one before.
+    static LAST: Cell<(u64, [u8; 24])> = const { Cell::new((u64::MAX, [0; 24])) };
+}
+
+fn rfc3339(time: UnixNanos, out: &mut Vec<u8>) {
+    let (second, mut text) = LAST.get();
+    if second != time.secs() {
+        text = rfc3339_second(&Civil::from_unix(time));
+        LAST.set((time.secs(), text));
+    }
+    let milliseconds = time.subsec_nanos() / 1_000_000;
+    for (at, value) in [(20, milliseconds / 100), (21, milliseconds / 10 % 10), (22, milliseconds % 10)] {
+        text[at] = b'0' + value as u8;
+    }
+    out.extend_from_slice(&text);
+}
+
+/// A second with zero milliseconds.
+fn rfc3339_second(civil: &Civil) -> [u8; 24] {
     let mut text = *b"0000-00-00T00:00:00.000Z";
-    let milliseconds = u64::from(time.subsec_nanos()) / 1_000_000;
     for (at, value) in [
         (0, civil.year / 100 % 100),
         (2, civil.year % 100),
@@ -176,13 +196,11 @@ fn rfc3339(civil: &Civil, time: UnixNanos, out: &mut Vec<u8>) {
         (11, civil.hour),
         (14, civil.minute),
         (17, civil.second),
-        (21, milliseconds % 100),
     ] {
         text[at] = b'0' + (value / 10) as u8;
         text[at + 1] = b'0' + (value % 10) as u8;
     }
-    text[20] = b'0' + (milliseconds / 100) as u8;
-    out.extend_from_slice(&text);
+    text
 }
 
 fn name(full: &str, short: bool, out: &mut Vec<u8>) {
@@ -257,7 +275,7 @@ impl Part {
 fn pad_number(number: u64, width: usize, pad: u8, out: &mut Vec<u8>) {
     let digits = number.checked_ilog10().unwrap_or(0) as usize + 1;
     out.extend(std::iter::repeat_n(pad, width.saturating_sub(digits)));
-    crate::format::write_number(number, out);
+    crate::text::number(number, out);
 }
 
 #[cfg(test)]
@@ -275,8 +293,13 @@ mod tests {
         // 2024-02-29T12:34:56.007 was a Thursday, day 60.
         let leap = 1_709_210_096_007_000_000;
         let mut out = Vec::new();
-        TimeFormat::default().write(UnixNanos(leap), &mut out);
-        assert_eq!(out, b"2024-02-29T12:34:56.007Z");
+        for (later, expected) in
+            [(0, "2024-02-29T12:34:56.007Z"), (992, "2024-02-29T12:34:56.999Z"), (993, "2024-02-29T12:34:57.000Z")]
+        {
+            out.clear();
+            TimeFormat::default().write(UnixNanos(leap + later * 1_000_000), &mut out);
+            assert_eq!(out, expected.as_bytes());
+        }
         assert_eq!(show("%Y-%m-%dT%H:%M:%S.%3fZ", leap), "2024-02-29T12:34:56.007Z");
         assert_eq!(show("%d/%b/%Y:%T %z %j %a", leap), "29/Feb/2024:12:34:56 +0000 060 Thu");
         assert_eq!(show("%s.%3f|%6f|%f", leap), "1709210096.007|007000|007000000");

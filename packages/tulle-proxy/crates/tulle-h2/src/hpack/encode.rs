@@ -18,7 +18,9 @@ const LARGEST: usize = 4096;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Policy {
     Index,
-    /// A literal, whose name alone is indexed.
+    /// Nothing more is added for now; what is in the table is still used.
+    Restless,
+    /// A literal, whose name alone is indexed: every value is expected to be new.
     Literal,
     /// A literal that no one on the way may index: secrets (RFC 7541 §7.1.3).
     Never,
@@ -72,10 +74,35 @@ impl Encoder {
 
     fn field(&mut self, out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
         let by_name = hash(name, 0);
-        let by_field = hash(value, by_name);
         let slot = &mut self.names[place(by_name)];
-        let found = self.fields[place(by_field)];
-        if found != 0
+        let last = newest(&self.table, slot, name);
+        if let Some((back, known)) = last
+            && known == value
+        {
+            slot.news = 0;
+            integer(out, 0x80, 7, 62 + back);
+            return;
+        }
+        let last = last.map_or(0, |(back, _)| 62 + back);
+        self.changed(out, (by_name, last), name, value);
+    }
+
+    /// Writes a field whose value is not its name's last one, which is at `last` (0: nowhere).
+    fn changed(&mut self, out: &mut Vec<u8>, (by_name, last): (u64, usize), name: &[u8], value: &[u8]) {
+        let slot = &mut self.names[place(by_name)];
+        let mut index = if slot.fixed != 0 && STATIC[usize::from(slot.fixed) - 1].0 == name {
+            usize::from(slot.fixed)
+        } else {
+            last
+        };
+        if index == 0 {
+            let fixed = name_index(name);
+            *slot = NameSlot { entry: 0, fixed, policy: policy(name), news: 0 };
+            index = usize::from(fixed);
+        }
+        let by_field = hash(value, by_name);
+        if matches!(slot.policy, Policy::Index | Policy::Restless)
+            && let found @ 1.. = self.fields[place(by_field)]
             && let Some(back) = self.table.back(u64::from(found) - 1)
             && self.table.recent(back).is_some_and(|(n, v, ())| n == name && v == value)
         {
@@ -83,50 +110,36 @@ impl Encoder {
             integer(out, 0x80, 7, 62 + back);
             return;
         }
-        let mut index = indexed_name(&self.table, slot, name);
-        if index == 0 {
-            let fixed = name_index(name);
-            *slot = NameSlot { entry: 0, fixed, policy: policy(name), news: 0 };
-            index = usize::from(fixed);
-        }
         let large = name.len() + value.len() + OVERHEAD > self.table.max() / 4;
         let add = match slot.policy {
             _ if large => false,
             Policy::Index => true,
             // Once, so that there is an entry with its name.
-            Policy::Literal => index == 0,
+            Policy::Restless | Policy::Literal => index == 0,
             Policy::Never => false,
         };
-        if add {
-            literal(out, (0x40, 6), index, name, value);
-            self.table.add(name, value, ());
-            // Serial numbers wrap after four thousand million entries: then slots are merely found stale.
-            let serial = self.table.next() as u32;
-            slot.entry = serial;
-            self.fields[place(by_field)] = serial;
-            slot.news = slot.news.saturating_add(1);
-            if slot.news > RESTLESS && slot.policy == Policy::Index {
-                slot.policy = Policy::Literal;
-            }
-        } else {
+        if !add {
             let first = if slot.policy == Policy::Never { 0x10 } else { 0 };
-            literal(out, (first, 4), index, name, value);
+            return literal(out, (first, 4), index, name, value);
+        }
+        literal(out, (0x40, 6), index, name, value);
+        self.table.add(name, value, ());
+        // Serial numbers wrap after four thousand million entries: then slots are merely found stale.
+        let serial = self.table.next() as u32;
+        slot.entry = serial;
+        self.fields[place(by_field)] = serial;
+        slot.news = slot.news.saturating_add(1);
+        if slot.news > RESTLESS && slot.policy == Policy::Index {
+            slot.policy = Policy::Restless;
         }
     }
 }
 
-/// The index of an entry with this name, if the slot knows one.
-fn indexed_name(table: &Table<()>, slot: &NameSlot, name: &[u8]) -> usize {
-    if slot.fixed != 0 && STATIC[usize::from(slot.fixed) - 1].0 == name {
-        return usize::from(slot.fixed);
-    }
-    if slot.entry != 0
-        && let Some(back) = table.back(u64::from(slot.entry) - 1)
-        && table.recent(back).is_some_and(|(known, _, ())| known == name)
-    {
-        return 62 + back;
-    }
-    0
+/// How many places before the newest entry the last one with this name is, and its value, if the slot knows one.
+fn newest<'t>(table: &'t Table<()>, slot: &NameSlot, name: &[u8]) -> Option<(usize, &'t [u8])> {
+    let back = table.back(u64::from(slot.entry.checked_sub(1)?))?;
+    let (known, value, ()) = table.recent(back)?;
+    (known == name).then_some((back, value))
 }
 
 fn policy(name: &[u8]) -> Policy {

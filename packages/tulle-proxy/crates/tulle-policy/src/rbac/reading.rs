@@ -6,8 +6,7 @@ use std::borrow::Cow;
 /// Another reading of `path` (without query), or `None` when all servers agree on it. Nothing is allocated for a path in
 /// which there is nothing to disagree about, which is nearly every one.
 pub fn lenient(path: &str) -> Option<String> {
-    let doubtful = path.bytes().any(|b| matches!(b, b';' | b'%' | b'\\')) || path.contains("//") || path.contains("/.");
-    if !doubtful {
+    if !is_doubtful(path.as_bytes()) {
         return None;
     }
     let decoded = decode(path);
@@ -31,6 +30,15 @@ pub fn lenient(path: &str) -> Option<String> {
         read.push('/');
     }
     (read != path).then_some(read)
+}
+
+fn is_doubtful(path: &[u8]) -> bool {
+    let mut after_slash = false;
+    path.iter().any(|byte| {
+        let doubtful = matches!(byte, b';' | b'%' | b'\\') || (after_slash && matches!(byte, b'/' | b'.'));
+        after_slash = *byte == b'/';
+        doubtful
+    })
 }
 
 /// Decodes what stands for a slash, a backslash or a dot, and makes slashes of backslashes.
