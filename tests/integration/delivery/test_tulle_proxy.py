@@ -176,8 +176,12 @@ async def test_what_is_kept_is_refused_when_it_is_not_whole_and_its_own(tmp_path
         async with sidecar(plane, tmp_path / "a") as proxy:
             plane.source.set(saying(proxy.port, "older"))
             older = await until_kept(proxy)
+            key = proxy.kept.with_name("configuration.key")
+            before = key.read_bytes()
             plane.source.set(saying(proxy.port, "newer"))
             await until_kept(proxy, older)
+            # The number below which nothing is accepted is written last.
+            await plane.until(lambda: key.read_bytes() != before)
     for damage, said in DAMAGES.items():
         directory = tmp_path / damage.__name__
         shutil.copytree(tmp_path / "a", directory)
