@@ -75,6 +75,8 @@ pub enum Event {
     Issued(Validity),
     /// Tried again after the duration given.
     Failed(JoinError, Duration),
+    /// The alarm: renewal is due and fails, and the certificate held ends in so many seconds, or has ended.
+    Ending(i64),
     /// The identity works but could not be kept on disk.
     NotKept(StateError),
     /// The authority pushed other roots or revocations.
@@ -93,12 +95,30 @@ impl fmt::Display for Event {
             Event::Issued(validity) => write!(out, "a certificate was issued (life {} min)", minutes(validity)),
             Event::Failed(error, Duration::ZERO) => write!(out, "what is kept on disk is not used: {error}"),
             Event::Failed(error, pause) => write!(out, "{error}; again in {pause:.1?}"),
+            Event::Ending(left @ 1..) => {
+                write!(out, "the certificate held ends in {left} s: new connections are refused then")
+            }
+            Event::Ending(left) => {
+                write!(out, "the certificate held has ended {} s ago: new connections are refused", -left)
+            }
             Event::NotKept(error) => write!(out, "the certificate could not be kept on disk: {error}"),
             Event::Trust => write!(out, "the authority's roots or revocations changed"),
             Event::TrustUnknown(error, pause) => {
                 write!(out, "roots and revocations as before: {error}; again in {pause:.1?}")
             }
         }
+    }
+}
+
+impl Event {
+    /// Whether somebody must look after it before it is too late.
+    pub fn is_alarm(&self) -> bool {
+        matches!(self, Event::Ending(_))
+    }
+
+    /// Whether it went as it should.
+    pub fn is_good(&self) -> bool {
+        matches!(self, Event::Restored(_) | Event::Issued(_) | Event::Trust)
     }
 }
 
@@ -138,6 +158,9 @@ pub async fn keep_identity(config: JoinConfig, cell: Arc<IdentityCell>, seed: u6
                 let pause = retry_pause(failures, &mut rng).min(longest_pause(current.as_ref()));
                 failures += 1;
                 report(Event::Failed(error, pause));
+                if let Some((_, validity)) = &current {
+                    report(Event::Ending(validity.until - now()));
+                }
                 tokio::time::sleep(pause).await;
             }
         }
@@ -315,6 +338,15 @@ mod tests {
             assert!((4_500..=5_500).contains(&wait), "{wait}");
         }
         assert_eq!(until_renewal(validity, 9_000, &mut Rng::seeded(1)), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_alarm_says_how_long_there_is() {
+        let ahead = Event::Ending(90);
+        assert!(ahead.is_alarm() && !ahead.is_good());
+        assert!(ahead.to_string().contains("ends in 90 s"), "{ahead}");
+        let late = Event::Ending(-5).to_string();
+        assert!(late.contains("ended 5 s ago"), "{late}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! * [`material`] resolves configured certificates, keys and trust from files, inline data, secrets and the own identity.
 //! * [`contexts`] makes and caches rustls configurations per TLS setting, remade when material rotates.
 //! * [`join`] keeps the own identity alive on the control thread: key, CSR, join token, renewal; [`ca`] asks the
-//!   authority and [`state`] remembers the identity on disk.
+//!   authority and [`state`] remembers the identity on disk; [`sealed`] is how other things are kept beside it.
 //! * [`attest`] gets a join token where the kernel vouches for this process; [`clock`] forgives a clock that jumps.
 //! * [`trust`] is the stream on which the authority pushes what to trust, [`bundle`] what it pushes.
 
@@ -17,6 +17,7 @@ pub mod details;
 pub mod join;
 pub mod material;
 pub mod peer;
+pub mod sealed;
 pub mod state;
 pub mod trust;
 pub mod verify;

@@ -14,6 +14,8 @@ use tulle_config::tls::{
 use tulle_core::Str;
 
 use crate::bundle::Revocations;
+use crate::clock::CLOCK;
+use crate::details::details;
 
 /// This process's identity at one moment. `Debug` shows no key.
 pub struct Identity {
@@ -25,6 +27,20 @@ pub struct Identity {
     /// Other trust domains with theirs.
     pub federated: Vec<(Str, Vec<CertificateDer<'static>>)>,
     pub revoked: Arc<Revocations>,
+}
+
+impl Identity {
+    /// When the leaf ends to be valid, in seconds since 1970; `None` when it cannot be read.
+    pub fn expires(&self) -> Option<i64> {
+        Some(details(self.chain.first()?).ok()?.not_after)
+    }
+
+    /// Whether nobody takes it any more. A clock that has just jumped is forgiven, as peers forgive theirs.
+    pub fn has_expired(&self) -> bool {
+        let (system, before) = CLOCK.now();
+        let now = before.map_or(system, |before| before.min(system));
+        self.expires().is_none_or(|end| end <= i64::try_from(now).unwrap_or(i64::MAX))
+    }
 }
 
 impl std::fmt::Debug for Identity {

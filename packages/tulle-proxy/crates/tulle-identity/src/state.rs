@@ -39,7 +39,7 @@ impl std::fmt::Debug for Credential {
 pub enum StateError {
     #[error("{0}: {1}")]
     Io(PathBuf, io::Error),
-    #[error("{0} is open to others (mode {1:o}); it holds a private key and must be 0600")]
+    #[error("{0} is open to others (mode {1:o}); it holds what is secret and must be 0600")]
     Exposed(PathBuf, u32),
     #[error("the identity is damaged: no {0} in it")]
     Damaged(&'static str),
@@ -52,17 +52,21 @@ const FILE: &str = "identity.json";
 /// # Errors
 /// When it cannot be read, or others could have read the key.
 pub fn load(directory: &Path) -> Result<Option<Credential>, StateError> {
-    let file = directory.join(FILE);
-    let mode = match fs::metadata(&file) {
+    let Some(text) = read_private(&directory.join(FILE))? else { return Ok(None) };
+    serde_json::from_slice(&text).map(Some).map_err(|_| StateError::Damaged("readable content"))
+}
+
+/// Reads a file that only its owner may read; `None` when there is none.
+pub(crate) fn read_private(file: &Path) -> Result<Option<Vec<u8>>, StateError> {
+    let mode = match fs::metadata(file) {
         Ok(metadata) => metadata.permissions().mode() & 0o777,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(StateError::Io(file, error)),
+        Err(error) => return Err(StateError::Io(file.to_owned(), error)),
     };
     if mode & 0o077 != 0 {
-        return Err(StateError::Exposed(file, mode));
+        return Err(StateError::Exposed(file.to_owned(), mode));
     }
-    let text = fs::read(&file).map_err(|error| StateError::Io(file, error))?;
-    serde_json::from_slice(&text).map(Some).map_err(|_| StateError::Damaged("readable content"))
+    fs::read(file).map(Some).map_err(|error| StateError::Io(file.to_owned(), error))
 }
 
 /// Keeps `credential` in `directory` (made with mode 0700). All of it is one file, replaced atomically: a crash leaves
@@ -71,13 +75,19 @@ pub fn load(directory: &Path) -> Result<Option<Credential>, StateError> {
 /// # Errors
 /// Those of the file system.
 pub fn save(directory: &Path, credential: &Credential) -> Result<(), StateError> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
-    made.map_err(|error| StateError::Io(directory.to_owned(), error))?;
-    let text = serde_json::to_string(credential).map_err(|error| StateError::Io(directory.join(FILE), error.into()))?;
+    make_private(directory)?;
+    let text = serde_json::to_vec(credential).map_err(|error| StateError::Io(directory.join(FILE), error.into()))?;
     write(directory, FILE, &text)
 }
 
-fn write(directory: &Path, name: &str, text: &str) -> Result<(), StateError> {
+/// Makes a directory (mode 0700) unless it is there.
+pub(crate) fn make_private(directory: &Path) -> Result<(), StateError> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(|error| StateError::Io(directory.to_owned(), error))
+}
+
+/// Replaces a file (mode 0600) atomically.
+pub(crate) fn write(directory: &Path, name: &str, content: &[u8]) -> Result<(), StateError> {
     let (path, fresh) = (directory.join(name), directory.join(format!(".{name}.new")));
     // What a crash left is not written into: its mode would be kept.
     drop(fs::remove_file(&fresh));
@@ -86,7 +96,7 @@ fn write(directory: &Path, name: &str, text: &str) -> Result<(), StateError> {
         .create_new(true)
         .mode(0o600)
         .open(&fresh)
-        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+        .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
         .and_then(|()| fs::rename(&fresh, &path));
     written.map_err(|error| StateError::Io(path, error))
 }

@@ -21,6 +21,10 @@ struct Arguments {
     /// Where this process gets its identity: join address, token file, trust anchor.
     #[arg(long)]
     identity: Option<PathBuf>,
+    /// Where the last accepted configuration is kept (encrypted) for a start without a control plane; by default beside
+    /// the identity.
+    #[arg(long)]
+    state: Option<PathBuf>,
     /// Worker threads.
     #[arg(long, default_value_t = 1)]
     concurrency: usize,
@@ -57,9 +61,11 @@ fn start(arguments: &Arguments) -> Result<ExitCode, String> {
         None => None,
         Some(path) => Some(IdentityFile::parse(&read(path)?).map_err(|e| format!("{}: {e}", path.display()))?),
     };
+    let state = arguments.state.clone().or_else(|| identity.as_ref().map(|file| file.state_dir.clone()));
     let options = Options {
         loaded,
         identity,
+        state,
         concurrency: arguments.concurrency.max(1),
         drain: Duration::from_secs(arguments.drain_time_s),
         log: Log::new(arguments.log_level),

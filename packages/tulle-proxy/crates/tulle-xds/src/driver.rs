@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use tokio::sync::mpsc;
+use tonic::Code;
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
 use tonic::transport::Channel;
 use tulle_config::ConfigStore;
@@ -14,6 +15,7 @@ use tulle_policy::Backoff;
 
 use crate::ads::{Client, Handled};
 use crate::demands::Demands;
+use crate::keeping::Keeping;
 
 /// Between attempts: quick at first, so that a restarted control plane is found at once, and spread by jitter so that
 /// a thousand proxies do not find it in the same instant.
@@ -33,12 +35,25 @@ pub enum Event {
         retry_in: Duration,
     },
     Response(Handled),
+    /// The configuration is on disk.
+    Saved {
+        size: usize,
+    },
+    NotSaved(String),
+    /// The configuration that an earlier process kept is in force.
+    Restored {
+        resources: usize,
+    },
+    NotRestored(String),
 }
 
 /// Makes channels to the control plane. Each attempt asks for a new one, so that it uses the current certificate.
 pub trait Connect {
     /// Opens a connection, or says why not.
     fn connect(&self) -> impl Future<Output = Result<Channel, String>>;
+
+    /// Whether there is an identity to serve with: a configuration from disk is of no use without.
+    fn identified(&self) -> bool;
 }
 
 /// The client as shared by the driver and the admin endpoint.
@@ -57,20 +72,40 @@ pub struct Driver<C> {
     /// Seeds the back-off's jitter.
     pub seed: u64,
     pub report: Arc<dyn Fn(Event) + Send + Sync>,
+    /// `None`: nothing is kept on disk.
+    pub keeping: Option<Keeping>,
 }
 
 impl<C: Connect> Driver<C> {
     /// Publishes what is known already (static resources), then keeps a stream open for ever.
     pub async fn run(self) {
         self.publish();
+        if self.keeping.is_some() {
+            self.client().keep();
+        }
+        tokio::join!(self.discover(), self.keep());
+    }
+
+    async fn discover(&self) {
         let mut rng = Rng::seeded(self.seed);
         let mut failures = 0;
         loop {
             let opened = Instant::now();
-            let reason = match self.stream().await {
-                Ok(()) => "the control plane closed the stream".to_owned(),
-                Err(reason) => reason,
+            self.heard();
+            let ended = tokio::select! {
+                ended = self.stream() => ended,
+                () = self.impatience() => Err(End::Away("the control plane says nothing".to_owned())),
+                () = self.lost() => Err(End::Away("everything is to be sent again".to_owned())),
             };
+            let reason = match ended {
+                Ok(()) => "the control plane closed the stream".to_owned(),
+                Err(End::Away(reason)) => reason,
+                Err(End::Refused(reason)) => {
+                    self.turned_away();
+                    reason
+                }
+            };
+            self.fall_back();
             failures = if opened.elapsed() > STABLE { 1 } else { failures + 1 };
             let retry_in = BACKOFF.wait(failures, &mut rng);
             (self.report)(Event::Disconnected { reason, retry_in });
@@ -90,8 +125,8 @@ impl<C: Connect> Driver<C> {
         }
     }
 
-    async fn stream(&self) -> Result<(), String> {
-        let channel = self.connect.connect().await?;
+    async fn stream(&self) -> Result<(), End> {
+        let channel = self.connect.connect().await.map_err(End::Away)?;
         let mut service = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
         let (sender, receiver) = mpsc::unbounded_channel();
         // The first requests go out with the call itself: some servers answer its headers only after a message.
@@ -99,16 +134,17 @@ impl<C: Connect> Driver<C> {
         self.send_pending(&sender)?;
         let mut request = tonic::Request::new(Requests(receiver));
         for (key, value) in &self.initial_metadata {
-            let key = AsciiMetadataKey::from_bytes(key.as_bytes()).map_err(|error| error.to_string())?;
-            let value = AsciiMetadataValue::try_from(&**value).map_err(|error| error.to_string())?;
+            let key = AsciiMetadataKey::from_bytes(key.as_bytes()).map_err(|error| End::Away(error.to_string()))?;
+            let value = AsciiMetadataValue::try_from(&**value).map_err(|error| End::Away(error.to_string()))?;
             request.metadata_mut().insert(key, value);
         }
         let mut responses = self.opened(service.delta_aggregated_resources(request), &sender).await?.into_inner();
         (self.report)(Event::Connected);
         loop {
             tokio::select! {
-                response = responses.message() => match response.map_err(|status| describe(&status))? {
+                response = responses.message() => match response.map_err(|status| end(&status))? {
                     Some(response) => {
+                        self.heard();
                         let handled = self.client().receive(response, self.now());
                         self.publish();
                         (self.report)(Event::Response(handled));
@@ -128,11 +164,11 @@ impl<C: Connect> Driver<C> {
         &self,
         call: impl Future<Output = Result<T, tonic::Status>>,
         sender: &mpsc::UnboundedSender<DeltaDiscoveryRequest>,
-    ) -> Result<T, String> {
+    ) -> Result<T, End> {
         let mut call = std::pin::pin!(call);
         loop {
             tokio::select! {
-                opened = &mut call => return opened.map_err(|status| describe(&status)),
+                opened = &mut call => return opened.map_err(|status| end(&status)),
                 () = self.deadline() => self.tick(),
                 () = self.demands.asked() => self.ask(),
             }
@@ -140,10 +176,10 @@ impl<C: Connect> Driver<C> {
         }
     }
 
-    fn send_pending(&self, sender: &mpsc::UnboundedSender<DeltaDiscoveryRequest>) -> Result<(), String> {
+    fn send_pending(&self, sender: &mpsc::UnboundedSender<DeltaDiscoveryRequest>) -> Result<(), End> {
         let mut client = self.client();
         while let Some(request) = client.next_request() {
-            sender.send(request).map_err(|_| "the stream is closed".to_owned())?;
+            sender.send(request).map_err(|_| End::Away("the stream is closed".to_owned()))?;
         }
         Ok(())
     }
@@ -167,24 +203,47 @@ impl<C: Connect> Driver<C> {
         self.publish();
     }
 
-    fn publish(&self) {
+    fn heard(&self) {
+        if let Some(keeping) = &self.keeping {
+            keeping.heard();
+        }
+    }
+
+    pub(crate) fn publish(&self) {
         let update = self.client().take_update();
         if let Some(config) = update {
             self.store.publish(config);
         }
+        if let Some(keeping) = &self.keeping {
+            keeping.poke();
+        }
     }
 
-    fn now(&self) -> Nanos {
+    pub(crate) fn now(&self) -> Nanos {
         Nanos(u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 
-    fn client(&self) -> std::sync::MutexGuard<'_, Client> {
+    pub(crate) fn client(&self) -> std::sync::MutexGuard<'_, Client> {
         self.client.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn describe(status: &tonic::Status) -> String {
-    format!("{:?}: {}", status.code(), status.message())
+/// Why a stream ended.
+enum End {
+    /// The control plane cannot be reached, or cannot answer now.
+    Away(String),
+    /// It is there and wants nothing to do with this proxy.
+    Refused(String),
+}
+
+fn end(status: &tonic::Status) -> End {
+    let text = format!("{:?}: {}", status.code(), status.message());
+    match status.code() {
+        Code::PermissionDenied | Code::Unauthenticated | Code::InvalidArgument | Code::Unimplemented => {
+            End::Refused(text)
+        }
+        _ => End::Away(text),
+    }
 }
 
 /// The outgoing half of the stream.

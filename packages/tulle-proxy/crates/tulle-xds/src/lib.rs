@@ -3,7 +3,7 @@
 //! - [`json`]: Envoy's YAML and JSON to messages and back (bootstrap files, `/config_dump`).
 //! - [`decode`]: messages to `tulle-config`, collecting every error with its field's path.
 //! - [`ads`]: the delta protocol as a state machine without I/O, and the cache that warms and publishes.
-//! - [`driver`]: the thin gRPC client under it.
+//! - [`driver`]: the thin gRPC client under it; [`keeping`]: what of it outlives the process.
 //! - [`authz`], [`limits`]: what authorizers and rate-limit services are asked and answer.
 //! - [`bootstrap`]: a bootstrap file to what the process starts with.
 
@@ -15,5 +15,6 @@ pub mod demands;
 pub mod driver;
 mod grpc;
 pub mod json;
+pub mod keeping;
 pub mod limits;
 mod overload;

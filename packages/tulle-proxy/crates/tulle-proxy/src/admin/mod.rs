@@ -191,8 +191,12 @@ impl Admin {
     fn ready(&self) -> Answer {
         let state = self.state();
         let mut body = format!("{}\n", state.name());
-        if state == State::Live {
+        let expired = self.identity.get().is_some_and(|identity| identity.has_expired());
+        if state == State::Live && !expired {
             return Answer::text(body);
+        }
+        if expired {
+            body.push_str("the certificate of this proxy has expired\n");
         }
         for failure in self.hooks.failures() {
             body.push_str(&failure);

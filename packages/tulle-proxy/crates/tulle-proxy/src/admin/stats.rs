@@ -7,10 +7,15 @@ use tulle_telemetry::prometheus;
 
 use super::{Admin, Answer, Query, TEXT, breakers};
 
+const EXPIRY: &str = "tulle_identity_expiry_timestamp_seconds";
+
 pub fn prometheus(admin: &Admin) -> Answer {
     let mut body = String::new();
     prometheus::render(&admin.registry, &mut body);
     breakers::render(&admin.config(), &admin.breakers, &mut body);
+    if let Some(expires) = admin.identity.get().and_then(|identity| identity.expires()) {
+        let _ = write!(body, "# TYPE {EXPIRY} gauge\n{EXPIRY} {expires}\n");
+    }
     Answer { status: StatusCode::OK, content_type: prometheus::CONTENT_TYPE, body }
 }
 

@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use http::{Method, StatusCode};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tulle_config::{ConfigStore, Readiness};
 use tulle_connect::Breakers;
 use tulle_core::{Str, UnixNanos};
-use tulle_identity::IdentityCell;
+use tulle_identity::{Identity, IdentityCell};
 use tulle_telemetry::Registry;
 use tulle_xds::ads::Client;
 
@@ -115,6 +117,39 @@ fn get(admin: &Admin, path: &str) -> (StatusCode, String) {
 
 fn json(admin: &Admin, path: &str) -> serde_json::Value {
     serde_json::from_str(&get(admin, path).1).unwrap()
+}
+
+/// Ended on 9 September 2001 at 01:46:40 UTC.
+const EXPIRED: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIBIDCBx6ADAgECAgEBMAoGCCqGSM49BAMCMAAwHhcNMDEwMTAxMDAwMDAwWhcN\n\
+MDEwOTA5MDE0NjQwWjAAMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE9wa4JvC8\n\
+yAmRbfXqUpspqyVp7fM3MeysHpSo7IiMLmTLMqzINm/IDsXUrOjSXlYaSsAwJvhQ\n\
+y9sAhuqpNTyNsKMyMDAwLgYDVR0RAQH/BCQwIoYgc3BpZmZlOi8vY2x1c3Rlci5s\n\
+b2NhbC9ucy9hL3NhL2IwCgYIKoZIzj0EAwIDSAAwRQIhAKl3HX8gkIaUd8plodMs\n\
+uYnw0RhJZDJV/TtzlUDjJTj7AiApu/NpkNJZPgXAnM7ACx3KASoDTZ16xHdk5bx0\n\
+SyqB/A==\n\
+-----END CERTIFICATE-----\n\
+";
+
+#[test]
+fn a_proxy_whose_certificate_has_expired_is_not_ready_and_says_when_it_did() {
+    let (admin, hooks) = admin();
+    hooks.applied.store(true, Ordering::Relaxed);
+    assert_eq!(get(&admin, "/ready").0, StatusCode::OK);
+    assert!(!get(&admin, "/stats").1.contains("tulle_identity"));
+    let leaf = CertificateDer::from_pem_slice(EXPIRED.as_bytes()).unwrap();
+    admin.identity.set(Identity {
+        chain: vec![leaf],
+        key: PrivatePkcs8KeyDer::from(Vec::new()).into(),
+        roots: Vec::new(),
+        federated: Vec::new(),
+        revoked: Arc::default(),
+    });
+    let (status, body) = get(&admin, "/ready");
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(body.contains("has expired"), "{body}");
+    assert!(get(&admin, "/stats").1.contains("tulle_identity_expiry_timestamp_seconds: 1000000000\n"));
 }
 
 #[test]

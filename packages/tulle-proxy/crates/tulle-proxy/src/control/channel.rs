@@ -1,6 +1,7 @@
 //! The gRPC channel to the control plane: one of the bootstrap's clusters, with this process's own identity.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
@@ -20,6 +21,7 @@ use crate::worker::tls::server_name;
 /// A half-open connection is noticed within this and the next one.
 const PING: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
+const _: () = assert!(PING.as_secs() + PING_TIMEOUT.as_secs() < 15, "a half-open connection must be noticed in 15 s");
 
 pub struct ControlPlane {
     pub cluster: Str,
@@ -27,6 +29,8 @@ pub struct ControlPlane {
     pub contexts: Arc<TlsContexts>,
     /// `Some`: nothing is asked for before there is an identity.
     pub identity: Option<Arc<IdentityCell>>,
+    /// Counts the attempts: each goes to the next replica.
+    pub attempts: AtomicUsize,
 }
 
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -41,7 +45,8 @@ impl Connect for ControlPlane {
         }
         let config = self.store.load();
         let cluster = config.clusters.get(&self.cluster).ok_or_else(|| format!("no cluster {}", self.cluster))?.clone();
-        let target = first_endpoint(&cluster).ok_or_else(|| format!("cluster {} has no endpoint", self.cluster))?;
+        let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
+        let target = endpoint(&cluster, attempt).ok_or_else(|| format!("cluster {} has no endpoint", self.cluster))?;
         if cluster.transport.proxied().is_some() {
             return Err(format!("cluster {}: no control plane is told of clients (PROXY protocol)", self.cluster));
         }
@@ -76,17 +81,26 @@ impl Connect for ControlPlane {
             .keep_alive_while_idle(true);
         endpoint.connect_with_connector(dial).await.map_err(|e| chain(&e))
     }
+
+    fn identified(&self) -> bool {
+        self.identity.as_ref().is_none_or(|identity| identity.get().is_some())
+    }
 }
 
-fn first_endpoint(cluster: &Cluster) -> Option<Target> {
-    match &cluster.discovery {
-        Discovery::Static(set) => set.localities.iter().flat_map(|locality| locality.endpoints.iter()).next().cloned(),
-        Discovery::StrictDns(names) | Discovery::LogicalDns(names) => {
-            let first = names.endpoints.first()?;
-            Some(Target { hostname: Some(first.hostname.clone()), ..Target::new(first.address.clone()) })
+/// The replica for this attempt, one after the other.
+fn endpoint(cluster: &Cluster, attempt: usize) -> Option<Target> {
+    let all: Vec<Target> = match &cluster.discovery {
+        Discovery::Static(set) => {
+            set.localities.iter().flat_map(|locality| locality.endpoints.iter().cloned()).collect()
         }
-        Discovery::Eds(_) | Discovery::OriginalDst | Discovery::Dynamic => None,
-    }
+        Discovery::StrictDns(names) | Discovery::LogicalDns(names) => names
+            .endpoints
+            .iter()
+            .map(|named| Target { hostname: Some(named.hostname.clone()), ..Target::new(named.address.clone()) })
+            .collect(),
+        Discovery::Eds(_) | Discovery::OriginalDst | Discovery::Dynamic => Vec::new(),
+    };
+    all.get(attempt.checked_rem(all.len())?).cloned()
 }
 
 /// An error with its causes.
@@ -99,4 +113,29 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::endpoint;
+
+    #[test]
+    fn each_attempt_goes_to_the_next_replica() {
+        let replica =
+            |port| format!("{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}}}}}");
+        let of = |kind: &str, replicas: &str| {
+            let text = format!(
+                "static_resources: {{clusters: [{{name: xds, type: {kind}, load_assignment: {{cluster_name: xds, \
+                 endpoints: [{{lb_endpoints: [{replicas}]}}]}}}}]}}"
+            );
+            tulle_xds::bootstrap::load(&text).unwrap().bootstrap.resources.clusters[0].clone()
+        };
+        for kind in ["STATIC", "STRICT_DNS"] {
+            let cluster = of(kind, &[replica(1), replica(2)].join(", "));
+            let tried: Vec<String> =
+                (0..3).map(|attempt| endpoint(&cluster, attempt).unwrap().address.to_string()).collect();
+            assert_eq!(tried, ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:1"], "{kind}");
+        }
+        assert!(endpoint(&of("STATIC", ""), 0).is_none());
+    }
 }

@@ -3,13 +3,16 @@
 pub mod channel;
 pub mod console;
 pub mod identity_file;
+mod kept;
 pub mod keys;
 pub mod load;
 pub mod log;
 pub mod upstreams;
 
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -25,6 +28,7 @@ use tulle_telemetry::Registry;
 use tulle_xds::ads::Client;
 use tulle_xds::bootstrap::Loaded;
 use tulle_xds::driver::{Driver, Event, SharedClient};
+use tulle_xds::keeping::Keeping;
 
 use crate::worker::overload::Overload;
 use crate::worker::{Launch, Status, Workers};
@@ -40,6 +44,8 @@ const STARTED: [u64; 2] = [0, 5];
 pub struct Options {
     pub loaded: Loaded,
     pub identity: Option<IdentityFile>,
+    /// Where the last accepted configuration is kept; `None`: nowhere.
+    pub state: Option<PathBuf>,
     pub concurrency: usize,
     pub drain: Duration,
     pub log: Log,
@@ -167,7 +173,14 @@ impl Control {
         let config: Option<JoinConfig> = self.options.identity.as_ref().and_then(IdentityFile::join_config);
         let Some(config) = config else { return std::future::pending().await };
         let log = self.options.log.clone();
-        let report = move |event| log.say(Level::Info, || format!("identity: {event}"));
+        let report = move |event: tulle_identity::join::Event| {
+            let level = match (event.is_good(), event.is_alarm()) {
+                (true, _) => Level::Info,
+                (false, false) => Level::Warn,
+                (false, true) => Level::Error,
+            };
+            log.say(level, || format!("identity: {event}"));
+        };
         keep_identity(config, self.identity.clone(), self.launch.seed, report).await;
     }
 
@@ -183,11 +196,13 @@ impl Control {
                 store: self.launch.store.clone(),
                 contexts: self.launch.contexts.clone(),
                 identity: self.options.identity.is_some().then(|| self.identity.clone()),
+                attempts: AtomicUsize::new(0),
             },
             initial_metadata: ads.initial_metadata.clone(),
             epoch: self.launch.started,
             seed: self.launch.seed,
             report: Arc::new(move |event| tell(&log, &event)),
+            keeping: self.options.state.as_deref().map(|folder| Keeping::new(kept::disk(folder, &self.launch.node))),
         };
         driver.run().await;
     }
@@ -216,6 +231,14 @@ fn tell(log: &Log, event: &Event) {
         Event::Connected => log.say(Level::Info, || "control plane: connected".to_owned()),
         Event::Disconnected { reason, retry_in } => {
             log.say(Level::Warn, || format!("control plane: {reason}; again in {retry_in:?}"));
+        }
+        Event::Saved { size } => log.say(Level::Debug, || format!("configuration: kept on disk, {size} bytes")),
+        Event::NotSaved(reason) => log.say(Level::Warn, || format!("configuration: not kept on disk: {reason}")),
+        Event::Restored { resources } => log.say(Level::Warn, || {
+            format!("configuration: the one kept on disk is in force ({resources} resources), without a control plane")
+        }),
+        Event::NotRestored(reason) => {
+            log.say(Level::Error, || format!("configuration: what is kept on disk is not used: {reason}"));
         }
         Event::Response(handled) => {
             for refused in &handled.refused {

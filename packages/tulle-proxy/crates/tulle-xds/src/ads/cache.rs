@@ -13,6 +13,7 @@ use tulle_core::{Nanos, Str};
 use tulle_route::scopes::{Scope, Scopes};
 
 use super::references::{self, Reference};
+use super::saved::{Recorder, Unsaved};
 use crate::bootstrap::Packed;
 use crate::decode::{Kind, Resource};
 
@@ -32,9 +33,9 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub fn new(version: String, hash: u64, body: Any, now: Nanos) -> Self {
+    pub fn new(version: String, hash: u64, body: &Any, now: Nanos) -> Self {
         let keep = !matches!(Kind::from_type_url(&body.type_url), Some(Kind::Endpoints | Kind::Secret));
-        let packed = keep.then(|| Packed { type_url: body.type_url.into(), bytes: body.value.into() });
+        let packed = keep.then(|| Packed { type_url: Str::from(&*body.type_url), bytes: Arc::from(&*body.value) });
         Entry { version, updated: now, packed, hash }
     }
 }
@@ -80,6 +81,7 @@ pub struct Cache {
     /// Wildcard types whose first response has not come, with when the first stream opened.
     unanswered: HashMap<Kind, Option<Nanos>>,
     fetch_timeout: Option<Duration>,
+    recorder: Recorder,
 }
 
 impl Cache {
@@ -104,6 +106,7 @@ impl Cache {
             scoped: false,
             unanswered: wildcards.into_iter().map(|kind| (kind, None)).collect(),
             fetch_timeout,
+            recorder: Recorder::default(),
         };
         let listeners = cache.warming_listeners.keys().map(|name| (Kind::Listener, name.clone()));
         let clusters = cache.warming_clusters.keys().map(|name| (Kind::Cluster, name.clone()));
@@ -129,6 +132,40 @@ impl Cache {
     /// Whether this very content is held already.
     pub fn holds(&self, kind: Kind, name: &str, hash: u64) -> bool {
         self.entries.get(&(kind, Str::from(name))).is_some_and(|entry| entry.hash == hash)
+    }
+
+    /// What is recorded for the disk.
+    pub fn recorder(&mut self) -> &mut Recorder {
+        &mut self.recorder
+    }
+
+    /// The content that is held already has come again, in this version.
+    pub fn confirm(&mut self, kind: Kind, name: &str, version: String, body: Any) {
+        let reference = (kind, Str::from(name));
+        if let Some(entry) = self.entries.get_mut(&reference) {
+            entry.version = version;
+        }
+        self.recorder.record(reference, body);
+    }
+
+    /// What is to be kept on disk, once after each change. `None` too while anything is still waited for: what is kept
+    /// must be complete.
+    pub fn unsaved(&mut self) -> Option<Unsaved> {
+        let warm = self.warming_listeners.is_empty() && self.warming_clusters.is_empty();
+        if !warm || self.config.readiness == Readiness::Initializing {
+            return None;
+        }
+        self.recorder.take(self.entries.iter().map(|(name, entry)| (name, &*entry.version, entry.hash)))
+    }
+
+    /// Whether something refers to this resource, or it needs nobody to.
+    pub fn takes(&self, kind: Kind, name: &Str) -> bool {
+        match kind {
+            Kind::Listener | Kind::Cluster | Kind::Scope => true,
+            Kind::Route | Kind::Endpoints | Kind::Extension | Kind::Secret => {
+                self.wanted.contains(&(kind, name.clone()))
+            }
+        }
     }
 
     /// Refuses what the bootstrap owns.
@@ -158,7 +195,7 @@ impl Cache {
             }
             // Nobody refers to it any more: the unsubscription crossed with the response.
             Resource::Route(_) | Resource::Endpoints(..) | Resource::Extension(..) | Resource::Secret(..)
-                if !self.wanted.contains(&reference) =>
+                if !self.takes(kind, &reference.1) =>
             {
                 return;
             }
@@ -180,6 +217,7 @@ impl Cache {
             return;
         }
         self.refusals.remove(&reference);
+        self.recorder.touch();
         match kind {
             Kind::Listener => {
                 self.warming_listeners.remove(name);
@@ -363,8 +401,12 @@ impl Cache {
         self.changed |= retain(&mut self.config.extensions, |name| keep(Kind::Extension, name));
         self.changed |= retain(&mut self.config.secrets, secrets);
         let by_reference = |kind: &Kind| matches!(kind, Kind::Route | Kind::Endpoints | Kind::Extension | Kind::Secret);
+        let before = self.entries.len();
         self.entries.retain(|reference, _| !by_reference(&reference.0) || wanted.contains(reference));
         self.refusals.retain(|reference, _| !by_reference(&reference.0) || wanted.contains(reference));
+        if self.entries.len() != before {
+            self.recorder.touch();
+        }
     }
 
     fn settle_readiness(&mut self) {
@@ -374,6 +416,10 @@ impl Cache {
             self.config.readiness = Readiness::Complete;
             self.changed = true;
         }
+    }
+
+    pub fn readiness(&self) -> Readiness {
+        self.config.readiness
     }
 
     /// The names of a kind that something refers to.

@@ -1,19 +1,22 @@
 //! The delta discovery protocol without I/O: responses in, requests and configuration out, time as a parameter.
 //!
 //! [`session`] keeps one stream's subscriptions, nonces and versions; [`cache`] keeps what was accepted and decides when
-//! it is warm; [`Client`] joins them. The last accepted state of every resource stays in force whatever the control
-//! plane sends or fails to send, and across streams.
+//! it is warm; [`Client`] joins them; [`saved`] is what outlives the process. The last accepted state of every resource
+//! stays in force whatever the control plane sends or fails to send, and across streams.
 
 pub mod cache;
 mod references;
+pub mod saved;
 pub mod session;
 
 use envoy_types::pb::envoy::service::discovery::v3 as ads_pb;
-use tulle_config::{AdsConfig, Bootstrap, Config};
+use envoy_types::pb::google::protobuf::Any;
+use tulle_config::{AdsConfig, Bootstrap, Config, Readiness};
 use tulle_core::{Nanos, Str};
 
 use crate::decode::{self, Finding, Kind, Resource};
 use cache::{Cache, Entry};
+use saved::Unsaved;
 use session::Session;
 
 /// The largest resource taken, in bytes: a service of a hundred thousand endpoints fits. What is larger is refused by name
@@ -92,34 +95,20 @@ impl Client {
         let name = resource.name;
         // A resource without a body only prolongs a time-to-live, and there is none here.
         let Some(body) = resource.resource else { return };
-        let hash = tulle_core::xxh64(&body.value, 0);
+        let hash = saved::hash(&body);
         if self.cache.holds(kind, &name, hash) {
-            self.session.accept(kind, &name, resource.version);
+            self.session.accept(kind, &name, resource.version.clone());
+            self.cache.confirm(kind, &name, resource.version, body);
             handled.accepted += 1;
             return;
         }
-        let read = match body.value.len() {
-            ..=LARGEST => decode::resource(kind, &body).map_err(|findings| join(&findings)),
-            size => Err(format!("{size} bytes, and at most {LARGEST} are taken")),
-        };
-        let decoded = read.and_then(|(value, warnings)| {
-            if &**value.name() != name.as_str() {
-                return Err(format!("the resource calls itself {:?}", value.name()));
-            }
-            self.cache.check(kind, &name)?;
-            match &value {
-                Resource::Scope(scope) => self.cache.check_scope(scope)?,
-                Resource::Extension(name, extension) => self.cache.check_extension(name, extension)?,
-                _ => {}
-            }
-            Ok((value, warnings))
-        });
-        match decoded {
+        match self.decode(kind, &name, &body) {
             Ok((value, warnings)) => {
                 handled.warnings.extend(warnings.iter().map(|warning| format!("{name}: {warning}")));
                 handled.accepted += 1;
                 self.session.accept(kind, &name, resource.version.clone());
-                self.cache.insert(kind, value, Entry::new(resource.version, hash, body, now));
+                self.cache.insert(kind, value, Entry::new(resource.version, hash, &body, now));
+                self.cache.recorder().record((kind, name.into()), body);
             }
             Err(reason) => {
                 let text = format!("{name}: {reason}");
@@ -127,6 +116,82 @@ impl Client {
                 handled.refused.push(text);
             }
         }
+    }
+
+    fn decode(&self, kind: Kind, name: &str, body: &Any) -> Result<(Resource, Vec<Finding>), String> {
+        if body.value.len() > LARGEST {
+            return Err(format!("{} bytes, and at most {LARGEST} are taken", body.value.len()));
+        }
+        let (value, warnings) = decode::resource(kind, body).map_err(|findings| join(&findings))?;
+        if &**value.name() != name {
+            return Err(format!("the resource calls itself {:?}", value.name()));
+        }
+        self.cache.check(kind, name)?;
+        match &value {
+            Resource::Scope(scope) => self.cache.check_scope(scope)?,
+            Resource::Extension(name, extension) => self.cache.check_extension(name, extension)?,
+            _ => {}
+        }
+        Ok((value, warnings))
+    }
+
+    /// From here on, [`Client::unsaved`] tells what is to be kept on disk.
+    pub fn keep(&mut self) {
+        self.cache.recorder().start();
+    }
+
+    /// What is to be kept on disk, once after each change.
+    pub fn unsaved(&mut self) -> Option<Unsaved> {
+        self.cache.unsaved()
+    }
+
+    /// Takes back what could not be written; it is told again.
+    pub fn put_back(&mut self, unsaved: Unsaved) {
+        self.cache.recorder().put_back(unsaved);
+    }
+
+    /// Has the next stream claim to hold everything in no version, so that all of it is sent again, and what went
+    /// meanwhile is told.
+    pub fn ask_again(&mut self) {
+        self.session.doubt();
+    }
+
+    /// Puts in force what an earlier process kept, all of it or nothing, and becomes complete with that; returns how
+    /// many resources it is.
+    ///
+    /// # Errors
+    /// Why a resource in it is refused; nothing has changed then.
+    pub fn restore(&mut self, bytes: &[u8], now: Nanos) -> Result<usize, String> {
+        let mut waiting = Vec::new();
+        for (kind, name, version, body) in saved::decode(bytes)? {
+            let (value, _) = self.decode(kind, &name, &body).map_err(|reason| format!("{name}: {reason}"))?;
+            waiting.push((kind, value, Entry::new(version, saved::hash(&body), &body, now)));
+        }
+        let kept = waiting.len();
+        loop {
+            // What refers to others comes before them.
+            self.cache.settle(now);
+            let (wanted, later): (Vec<_>, Vec<_>) =
+                waiting.into_iter().partition(|(kind, value, _)| self.cache.takes(*kind, value.name()));
+            waiting = later;
+            if wanted.is_empty() {
+                break;
+            }
+            for (kind, value, entry) in wanted {
+                self.session.accept(kind, value.name(), entry.version.clone());
+                self.cache.insert(kind, value, entry);
+            }
+        }
+        for kind in Kind::ALL {
+            self.cache.answered(kind);
+        }
+        self.settle(now);
+        Ok(kept - waiting.len())
+    }
+
+    /// Whether the first configuration is complete.
+    pub fn complete(&self) -> bool {
+        self.cache.readiness() == Readiness::Complete
     }
 
     /// Lets time pass: a listener or cluster that waited too long for what it refers to goes live without.

@@ -84,6 +84,13 @@ impl Session {
         self.types[kind as usize].versions.insert(name.to_owned(), version);
     }
 
+    /// Everything held is claimed in no version on the next stream.
+    pub fn doubt(&mut self) {
+        for version in self.types.iter_mut().flat_map(|state| state.versions.values_mut()) {
+            version.clear();
+        }
+    }
+
     /// The control plane no longer has this resource.
     pub fn forget(&mut self, kind: Kind, name: &str) {
         self.types[kind as usize].versions.remove(name);

@@ -1,5 +1,7 @@
 //! The delta protocol as transcripts: what is sent when, what goes live when, what stays when something is refused.
 
+mod kept;
+
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
@@ -68,13 +70,22 @@ struct Bench {
 }
 
 impl Bench {
-    fn connected() -> Bench {
+    fn new() -> Bench {
         let bootstrap = tulle_xds::bootstrap::load(BOOTSTRAP).unwrap().bootstrap;
-        let mut bench =
-            Bench { client: Client::new(&bootstrap), now: Nanos::ZERO, config: Config::default(), nonce: 0 };
+        Bench { client: Client::new(&bootstrap), now: Nanos::ZERO, config: Config::default(), nonce: 0 }
+    }
+
+    fn connected() -> Bench {
+        let mut bench = Bench::new();
+        bench.client.keep();
         bench.client.connected(bench.now);
         bench.refresh();
         bench
+    }
+
+    /// What is to be written to disk now, where `before` is.
+    fn written(&mut self, before: Option<&[u8]>) -> Vec<u8> {
+        self.client.unsaved().unwrap().encode(before).unwrap()
     }
 
     fn refresh(&mut self) -> bool {
