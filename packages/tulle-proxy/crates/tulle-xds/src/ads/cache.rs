@@ -33,8 +33,8 @@ pub struct Entry {
 
 impl Entry {
     pub fn new(version: String, hash: u64, body: Any, now: Nanos) -> Self {
-        let keep = !matches!(Kind::from_type_url(&body.type_url), Some(Kind::Endpoints | Kind::Secret));
-        let packed = keep.then(|| Packed { type_url: body.type_url.into(), bytes: body.value.into() });
+        let kept = Kind::from_type_url(&body.type_url).filter(|kind| !matches!(kind, Kind::Endpoints | Kind::Secret));
+        let packed = kept.map(|kind| Packed { type_url: kind.type_url().into(), bytes: body.value.into() });
         Entry { version, updated: now, packed, hash }
     }
 }
