@@ -1,9 +1,10 @@
-//! Valgrind's callgrind as a counter: the instructions of a child process's busiest thread between two moments.
+//! Valgrind's callgrind as a counter: the instructions of a child process, all its threads, between two moments.
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Callgrind's requests (`valgrind/callgrind.h`).
 const DUMP: u64 = 0x4354_0000;
@@ -36,6 +37,9 @@ pub fn obey() {
     }
 }
 
+/// Tells the folders of this process's children apart.
+static STARTED: AtomicU32 = AtomicU32::new(0);
+
 /// A child under callgrind. It ends with its parent's handle.
 pub struct Counted {
     child: Child,
@@ -57,10 +61,11 @@ impl Counted {
     pub fn spawn(name: &str, variable: (&str, &str)) -> Option<Counted> {
         let version = Command::new("valgrind").arg("--version").output();
         version.ok().filter(|output| output.status.success())?;
-        let folder = std::env::temp_dir().join(format!("tulle-{}-{}", name.replace("::", "-"), std::process::id()));
+        let (process, number) = (std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
+        let folder = std::env::temp_dir().join(format!("tulle-callgrind-{process}-{number}"));
         std::fs::create_dir_all(&folder).unwrap();
         let mut child = Command::new("valgrind")
-            .args(["--tool=callgrind", "--instr-atstart=no", "--separate-threads=yes", "--quiet"])
+            .args(["--tool=callgrind", "--instr-atstart=no", "--quiet"])
             .arg(format!("--callgrind-out-file={}/out", folder.display()))
             .arg(std::env::current_exe().unwrap())
             .args(["--ignored", "--exact", "--nocapture", name])
@@ -90,19 +95,20 @@ impl Counted {
         self.told("done");
     }
 
-    /// What the busiest thread executes while `work` runs.
+    /// What the child executes while `work` runs.
     pub fn count(&mut self, work: impl FnOnce()) -> u64 {
         self.say("zero");
         work();
         self.say("dump");
-        let mut most = 0;
+        let mut total = 0;
         for entry in std::fs::read_dir(&self.folder).unwrap() {
             let path = entry.unwrap().path();
             let text = std::fs::read_to_string(&path).unwrap();
-            let total = text.lines().find_map(|line| line.strip_prefix("totals: ")?.trim().parse().ok());
-            most = most.max(total.unwrap_or(0));
+            let of_part = text.lines().find_map(|line| line.strip_prefix("totals: ")?.trim().parse::<u64>().ok());
+            total += of_part.unwrap_or(0);
             std::fs::remove_file(&path).unwrap();
         }
-        most
+        assert_ne!(total, 0, "callgrind wrote nothing to {}", self.folder.display());
+        total
     }
 }
