@@ -10,10 +10,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Resident and proportional set size in KiB."""
+    """Resident and proportional set size in KiB, and what of it is the process's own and in no file."""
 
     rss: int
     pss: int
+    anonymous: int
 
 
 def family(pid: int) -> list[int]:
@@ -39,12 +40,11 @@ def cpu_ns(pids: Iterable[int]) -> int:
 
 def memory(pids: Iterable[int]) -> Memory:
     """The memory of the families of `pids` together."""
-    rss = pss = 0
+    total = dict.fromkeys(("Rss:", "Pss:", "Anonymous:"), 0)
     for pid in pids:
         for each in family(pid):
             for line in Path(f"/proc/{each}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Rss:"):
-                    rss += int(line.split()[1])
-                elif line.startswith("Pss:"):
-                    pss += int(line.split()[1])
-    return Memory(rss, pss)
+                name, _, rest = line.partition(" ")
+                if name in total:
+                    total[name] += int(rest.split()[0])
+    return Memory(*total.values())

@@ -21,7 +21,7 @@ from bench.processes import free_ports, started
 SIZES = (100, 1000, 5000)
 ENDPOINTS = 10
 """Of each cluster, where endpoints are measured."""
-SETTLE_S = 1.0
+SETTLE_S = 3.0
 """After listening; freed memory is given back when start-up is over."""
 BUDGET_CLUSTER, BUDGET_ENDPOINT = 1024, 150
 Json = dict[str, Any]
@@ -29,22 +29,26 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Resident KiB without clusters, with `clusters` of them, with their endpoints too; bytes each of one."""
+    """Memory without clusters, with `clusters` of them, with their endpoints too; bytes each of one.
+
+    Shares are of anonymous memory: pages of the program come and go with what runs, megabytes that no cluster causes.
+    """
 
     clusters: int
-    base: int
-    with_clusters: int
-    with_endpoints: int
+    base: accounting.Memory
+    with_clusters: accounting.Memory
+    with_endpoints: accounting.Memory
 
     @property
     def per_cluster(self) -> float:
         """Bytes."""
-        return (self.with_clusters - self.base) * 1024 / self.clusters
+        return (self.with_clusters.anonymous - self.base.anonymous) * 1024 / self.clusters
 
     @property
     def per_endpoint(self) -> float:
         """Bytes."""
-        return (self.with_endpoints - self.with_clusters) * 1024 / (self.clusters * ENDPOINTS)
+        taken = self.with_endpoints.anonymous - self.with_clusters.anonymous
+        return taken * 1024 / (self.clusters * ENDPOINTS)
 
 
 def bootstrap(port: int, clusters: int, endpoints: int) -> Json:
@@ -103,20 +107,18 @@ def _sidecar(folder: Path, clusters: int, endpoints: int) -> Iterator[int]:
         yield pid
 
 
-def resident(folder: Path, clusters: int, endpoints: int) -> int:
-    """KiB of a sidecar with that configuration."""
+def taken(folder: Path, clusters: int, endpoints: int) -> accounting.Memory:
+    """What a sidecar with that configuration takes."""
     with _sidecar(folder, clusters, endpoints) as pid:
-        return accounting.memory([pid]).rss
+        return accounting.memory([pid])
 
 
 def measure() -> list[Row]:
     """A row for each size."""
     with tempfile.TemporaryDirectory(prefix="tulle-memory-") as scratch:
         folder = Path(scratch)
-        base = resident(folder, 0, 0)
-        return [
-            Row(size, base, resident(folder, size, 0), resident(folder, size, ENDPOINTS)) for size in SIZES
-        ]
+        base = taken(folder, 0, 0)
+        return [Row(size, base, taken(folder, size, 0), taken(folder, size, ENDPOINTS)) for size in SIZES]
 
 
 def markdown(rows: list[Row]) -> str:
@@ -127,14 +129,15 @@ def markdown(rows: list[Row]) -> str:
         "",
         f"{host['cpus']} CPUs ({host['model']}), Linux {host['kernel']}; one worker; resident memory"
         f" {SETTLE_S:g} s after it listens. A cluster's share is measured with clusters without endpoints, an"
-        f" endpoint's with {ENDPOINTS} of them in each cluster.",
+        f" endpoint's with {ENDPOINTS} of them in each cluster; of anonymous memory, since the program's own pages come"
+        " and go.",
         f"Budget: {BUDGET_CLUSTER} bytes a cluster, {BUDGET_ENDPOINT} bytes an endpoint.",
         "",
         "| clusters | none, MB | with them, MB | with endpoints, MB | bytes a cluster | bytes an endpoint |",
         "|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
-        sizes = (row.base, row.with_clusters, row.with_endpoints)
+        sizes = (row.base.rss, row.with_clusters.rss, row.with_endpoints.rss)
         lines.append(
             f"| {row.clusters} | "
             + " | ".join(f"{size / 1024:.1f}" for size in sizes)

@@ -1,6 +1,7 @@
 //! Clusters: a set of endpoints, how they are found, chosen, protected and spoken to.
 
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +15,34 @@ use crate::hcm::{Http1Options, Http2Options};
 use crate::own::Own;
 use crate::tls::UpstreamTls;
 
+/// A cluster. What its settings are is read from it directly.
 #[derive(Clone, Debug)]
 pub struct Cluster {
     pub name: Str,
     /// The name in statistics (`alt_stat_name`); the cluster's name when not given.
     pub stat_name: Str,
     pub discovery: Discovery,
+    /// Used when no entry of `transport_matches` fits the endpoint.
+    pub transport: UpstreamTransport,
+    pub transport_matches: Box<[TransportMatch]>,
+    pub metadata: Arc<Metadata>,
+    /// Of clusters with hosts outside the mesh: which addresses these must not have.
+    pub egress: Option<Arc<EgressGuard>>,
+    /// Shared by clusters that have the same, as most of a mesh have.
+    pub settings: Arc<ClusterSettings>,
+}
+
+impl Deref for Cluster {
+    type Target = ClusterSettings;
+
+    fn deref(&self) -> &ClusterSettings {
+        &self.settings
+    }
+}
+
+/// How a cluster's endpoints are chosen, protected and spoken to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClusterSettings {
     pub lb: LbConfig,
     /// Envoy's default is 5 s.
     pub connect_timeout: Duration,
@@ -28,10 +51,6 @@ pub struct Cluster {
     pub circuit_breakers: CircuitBreakers,
     pub outlier: Option<OutlierConfig>,
     pub health_checks: Vec<HealthCheck>,
-    /// Used when no entry of `transport_matches` fits the endpoint.
-    pub transport: UpstreamTransport,
-    pub transport_matches: Vec<TransportMatch>,
-    pub metadata: Arc<Metadata>,
     pub bind: Option<SocketAddr>,
     pub tcp_keepalive: Option<TcpKeepAlive>,
     /// Soft limit in bytes on buffers of one connection. Envoy's default is 1 MiB.
@@ -42,8 +61,6 @@ pub struct Cluster {
     pub ignore_health_on_host_removal: bool,
     /// What Tulle adds to Envoy; `None` where nothing is.
     pub own: Option<Box<Own>>,
-    /// Of clusters with hosts outside the mesh: which addresses these must not have.
-    pub egress: Option<Arc<EgressGuard>>,
 }
 
 /// Where endpoints come from.

@@ -2,7 +2,7 @@
 
 mod memory;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use clap::Parser;
 use tulle_proxy::control::identity_file::IdentityFile;
 use tulle_proxy::control::log::{Level, Log};
 use tulle_proxy::control::{Options, run};
+use tulle_xds::bootstrap::{self, Loaded};
 
 /// A service mesh sidecar, configured by Envoy's xDS v3.
 #[derive(Parser)]
@@ -48,11 +49,19 @@ fn main() -> ExitCode {
     }
 }
 
+fn read(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+fn load(path: &Path) -> Result<Loaded, String> {
+    let wrong = |e| format!("{}: {e}", path.display());
+    let apart = memory::Apart::begin();
+    let unchecked = apart.run(|| bootstrap::read(&read(path)?).map_err(wrong))?;
+    bootstrap::check(unchecked).map_err(wrong)
+}
+
 fn start(arguments: &Arguments) -> Result<ExitCode, String> {
-    let read = |path: &PathBuf| std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()));
-    let bootstrap = read(&arguments.config)?;
-    let loaded = tulle_xds::bootstrap::load(&bootstrap);
-    let loaded = loaded.map_err(|e| format!("{}: {e}", arguments.config.display()))?;
+    let loaded = load(&arguments.config)?;
     if let Some(calls) = &arguments.judge {
         print!("{}", tulle_proxy::judge::judge(&loaded, &read(calls)?)?);
         return Ok(ExitCode::SUCCESS);

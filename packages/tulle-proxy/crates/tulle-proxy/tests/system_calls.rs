@@ -1,11 +1,15 @@
-//! What one request costs a worker in system calls, counted and not timed.
+//! What one request costs a worker in system calls and in instructions, counted and not timed.
 //!
 //! A worker as it runs in the proxy, with metrics, access log and authorization on, takes one request after another over kept
 //! connections while its thread is traced. Timers that happen to fire cost more now and then, so most requests are looked at,
 //! not every one.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
+#[path = "common/callgrind.rs"]
+mod callgrind;
 mod common;
+#[path = "common/instructions.rs"]
+mod instructions;
 #[path = "common/steady.rs"]
 mod steady;
 #[path = "common/tracer.rs"]

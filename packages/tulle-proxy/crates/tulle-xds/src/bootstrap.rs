@@ -3,6 +3,7 @@
 // Deprecated fields are destructured like all others, so that none is skipped.
 #![allow(deprecated)]
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -40,7 +41,7 @@ pub struct Loaded {
 /// A serialized message and its type.
 #[derive(Clone, Debug)]
 pub struct Packed {
-    pub type_url: Str,
+    pub type_url: Cow<'static, str>,
     pub bytes: Arc<[u8]>,
 }
 
@@ -51,9 +52,21 @@ impl Packed {
     }
 }
 
+/// A bootstrap as it was written, not checked yet.
+pub struct Unchecked(boot_pb::Bootstrap);
+
 /// Reads and checks a bootstrap.
 pub fn load(text: &str) -> Result<Loaded, BootstrapError> {
-    let message: boot_pb::Bootstrap = Messages::load().parse(text)?;
+    check(read(text)?)
+}
+
+/// Reads a bootstrap's text. What that takes is many times what stays of it.
+pub fn read(text: &str) -> Result<Unchecked, BootstrapError> {
+    Ok(Unchecked(Messages::load().parse(text)?))
+}
+
+/// Checks a bootstrap and makes what stays of it.
+pub fn check(Unchecked(message): Unchecked) -> Result<Loaded, BootstrapError> {
     let packed = Packed::new(&message);
     let mut cx = Cx::new();
     let bootstrap = bootstrap(&mut cx, message);

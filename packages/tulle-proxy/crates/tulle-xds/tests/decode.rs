@@ -181,7 +181,7 @@ fn a_mesh_cluster() {
     assert!(matches!(cluster.lb.policy, LbPolicy::LeastRequest { choices: 2, .. }));
     assert_eq!((cluster.lb.panic_threshold, cluster.lb.locality), (0.0, LocalityMode::Weighted));
     assert!(matches!(cluster.protocol, HttpProtocol::Http2(_)));
-    let [mesh, plain] = cluster.transport_matches.as_slice() else { panic!("not two matches") };
+    let [mesh, plain] = &*cluster.transport_matches else { panic!("not two matches") };
     assert_eq!(mesh.criteria.get("tlsMode").map(|mode| &**mode), Some("istio"));
     assert!(matches!(mesh.transport, UpstreamTransport::Tls(_)));
     assert_eq!(plain.transport, UpstreamTransport::Plaintext);

@@ -34,8 +34,8 @@ pub struct Entry {
 
 impl Entry {
     pub fn new(version: String, hash: u64, body: &Any, now: Nanos) -> Self {
-        let keep = !matches!(Kind::from_type_url(&body.type_url), Some(Kind::Endpoints | Kind::Secret));
-        let packed = keep.then(|| Packed { type_url: Str::from(&*body.type_url), bytes: Arc::from(&*body.value) });
+        let kept = Kind::from_type_url(&body.type_url).filter(|kind| !matches!(kind, Kind::Endpoints | Kind::Secret));
+        let packed = kept.map(|kind| Packed { type_url: kind.type_url().into(), bytes: body.value.as_slice().into() });
         Entry { version, updated: now, packed, hash }
     }
 }

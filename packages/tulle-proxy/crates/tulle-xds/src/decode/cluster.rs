@@ -12,7 +12,9 @@ use envoy_types::pb::envoy::extensions::clusters::dynamic_forward_proxy::v3::clu
 use envoy_types::pb::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCacheConfig;
 use prost::Name as _;
 use tulle_balance::{EndpointSet, Labels};
-use tulle_config::cluster::{DnsDiscovery, DnsEndpoint, DnsFamily, TcpKeepAlive, TransportMatch, UpstreamTransport};
+use tulle_config::cluster::{
+    ClusterSettings, DnsDiscovery, DnsEndpoint, DnsFamily, TcpKeepAlive, TransportMatch, UpstreamTransport,
+};
 use tulle_config::egress::EgressGuard;
 use tulle_config::{Cluster, Discovery};
 use tulle_core::metadata::{Metadata, Value};
@@ -27,12 +29,17 @@ use super::lb::{Parts, lb_config};
 use super::outlier::{circuit_breakers, outlier_detection};
 use super::own::own;
 use super::protocol::{Protocol, protocol};
+use super::shared::Recent;
 use super::transport::transport;
 
 /// Envoy's defaults.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const BUFFER_LIMIT: u32 = 1 << 20;
 const DNS_REFRESH: Duration = Duration::from_secs(5);
+
+thread_local! {
+    static SETTINGS: Recent<ClusterSettings> = const { Recent::new() };
+}
 
 pub fn cluster(cx: &mut Cx, message: cluster_pb::Cluster) -> Option<Cluster> {
     let mut message = supported(cx, message);
@@ -69,10 +76,7 @@ pub fn cluster(cx: &mut Cx, message: cluster_pb::Cluster) -> Option<Cluster> {
         // Retries without a limit would multiply the load of a destination that fails: a budget is on by default.
         own.retry_rate.get_or_insert_default();
     }
-    Some(Cluster {
-        stat_name: if message.alt_stat_name.is_empty() { name.clone() } else { cx.intern(&message.alt_stat_name) },
-        name,
-        discovery: discovery?,
+    let settings = ClusterSettings {
         lb,
         connect_timeout: connect_timeout(cx, &message)?,
         protocol,
@@ -80,16 +84,22 @@ pub fn cluster(cx: &mut Cx, message: cluster_pb::Cluster) -> Option<Cluster> {
         circuit_breakers: breakers,
         outlier: outlier.map(|outlier| cx.field("outlier_detection", |cx| outlier_detection(cx, outlier))),
         health_checks,
-        transport: transport?,
-        transport_matches,
-        egress: egress(cx, &metadata),
-        metadata,
         bind: bind(cx, message.upstream_bind_config.take())?,
         tcp_keepalive: keepalive(cx, message.upstream_connection_options.take()),
         buffer_limit: uint(message.per_connection_buffer_limit_bytes).unwrap_or(BUFFER_LIMIT),
         close_connections_on_host_health_failure: message.close_connections_on_host_health_failure,
         ignore_health_on_host_removal: message.ignore_health_on_host_removal,
         own: (!own.is_empty()).then(|| Box::new(own)),
+    };
+    Some(Cluster {
+        stat_name: if message.alt_stat_name.is_empty() { name.clone() } else { cx.intern(&message.alt_stat_name) },
+        name,
+        discovery: discovery?,
+        transport: transport?,
+        transport_matches: transport_matches.into(),
+        egress: egress(cx, &metadata),
+        metadata,
+        settings: SETTINGS.with(|recent| recent.share(settings)),
     })
 }
 

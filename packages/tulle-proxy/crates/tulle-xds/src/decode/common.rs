@@ -1,6 +1,6 @@
 //! Small shared messages: metadata, structs, percentages, localities, data sources, wrapped numbers.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use envoy_types::pb::envoy::r#type::v3 as type_pb;
@@ -29,10 +29,13 @@ fn value_of(value: protobuf::Value) -> Value {
     }
 }
 
+/// Of everything that has no metadata.
+static NONE: LazyLock<Arc<Metadata>> = LazyLock::new(Arc::default);
+
 /// Metadata; typed metadata has no reader here and is left out with a warning.
 pub fn metadata(cx: &mut Cx, message: Option<core_pb::Metadata>) -> Arc<Metadata> {
     let Some(core_pb::Metadata { filter_metadata, typed_filter_metadata }) = message else {
-        return Arc::default();
+        return NONE.clone();
     };
     super::cx::without_effect!(cx; typed_filter_metadata);
     let filters = filter_metadata.into_iter().map(|(name, fields)| (Str::from(name), struct_to_map(fields)));

@@ -11,6 +11,7 @@ use tulle_core::{FractionalPercent, Str};
 use super::address::{Names, address};
 use super::common::{endpoint_metadata, fraction, locality, optional, uint};
 use super::cx::{Cx, refuse, without_effect};
+use super::shared::Recent;
 
 /// As many priorities as Envoy has.
 const MAX_PRIORITY: u32 = 128;
@@ -58,6 +59,11 @@ fn policy_of(cx: &mut Cx, message: endpoint_pb::cluster_load_assignment::Policy)
     (factor, drop.first().copied().unwrap_or(FractionalPercent::NEVER))
 }
 
+thread_local! {
+    static METADATA: Recent<EndpointMetadata> = const { Recent::new() };
+}
+
+/// What the endpoints of one assignment say about themselves.
 type Shared = std::cell::RefCell<HashMap<EndpointMetadata, Arc<EndpointMetadata>>>;
 
 fn group_of(
@@ -110,7 +116,7 @@ fn endpoint(cx: &mut Cx, message: endpoint_pb::LbEndpoint, names: Names, shared:
         None => None,
     };
     let metadata =
-        shared.borrow_mut().entry(metadata).or_insert_with_key(|metadata| Arc::new(metadata.clone())).clone();
+        shared.borrow_mut().entry(metadata).or_insert_with_key(|made| METADATA.with(|r| r.share(made.clone()))).clone();
     let weight = uint(load_balancing_weight).unwrap_or(1);
     if weight == 0 {
         cx.error_at("load_balancing_weight", "must be at least 1");
