@@ -147,3 +147,13 @@ async fn large_heads_are_431() {
     }
     assert_eq!(upstream.text(), "");
 }
+
+/// Every parser's fuzz target, over its corpus and over mutations that are the same each time.
+#[test]
+fn every_parser_keeps_its_promises() {
+    std::thread::scope(|scope| {
+        for target in tulle_fuzz::TARGETS {
+            scope.spawn(|| tulle_fuzz::replay(*target));
+        }
+    });
+}
