@@ -7,6 +7,7 @@ message's type, then its fields as JSON. So one service answers each call of a c
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from dataclasses import dataclass, field
 
@@ -131,6 +132,8 @@ class _Connection:
         body = b"" if entry.method == "HEAD" else f"{self.server.name} {entry.method} {entry.path}\n".encode()
         if stream.name == "asked":
             body = self.reply(entry.body)
+        if stream.name == "message":
+            body = base64.b64decode(self.server.spec.replies[stream.value])
         if stream.grpc:
             body = b"\x00" + len(body).to_bytes(4, "big") + body
         self.head(stream_id, code, grpc=stream.grpc)

@@ -53,6 +53,18 @@ pub struct HttpAuthorizer {
     pub to_client_on_success: Box<[StringMatcher]>,
 }
 
+/// An authorizer that is asked over gRPC about a connection (`envoy.extensions.filters.network.ext_authz.v3.ExtAuthz`).
+#[derive(Clone, Debug)]
+pub struct ConnectionAuthorizer {
+    pub service: GrpcService,
+    /// Connections pass when nobody can be asked.
+    pub fail_open: bool,
+    /// Only connections of which access rules found this out are asked about.
+    pub enabled_by: Option<MetadataMatcher>,
+    /// The server name of the client's TLS is shown.
+    pub tls_session: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFailure {
     /// Refused with this status.

@@ -29,7 +29,7 @@ pub use cluster::{Cluster, Discovery, HttpProtocol, UpstreamTransport};
 pub use filters::HttpFilter;
 pub use grpc::GrpcService;
 pub use hcm::{Hcm, RouteSource};
-pub use listener::{FilterChain, Listener, NetworkFilter};
+pub use listener::{ConnectionCheck, FilterChain, Listener, NetworkFilter};
 pub use overload::OverloadManager;
 pub use rate_limiter::RateLimiter;
 pub use store::{Change, Config, ConfigStore, Generation, Readiness};

@@ -8,6 +8,7 @@ use tulle_core::{Address, Cidr, Str};
 use tulle_policy::Rbac;
 
 use crate::access_log::AccessLog;
+use crate::authorizer::ConnectionAuthorizer;
 use crate::hcm::Hcm;
 use crate::tcp::TcpProxy;
 use crate::tls::DownstreamTls;
@@ -97,10 +98,17 @@ pub struct FilterChain {
     pub tls: Option<Arc<DownstreamTls>>,
     /// Limit on the TLS handshake.
     pub transport_connect_timeout: Option<Duration>,
-    /// Access rules; each is asked before anything is done with the connection.
-    pub access: Box<[Arc<Rbac>]>,
+    /// Who decides about the connection, each asked in turn before anything is done with it.
+    pub access: Box<[ConnectionCheck]>,
     pub filter: NetworkFilter,
     pub metadata: Arc<Metadata>,
+}
+
+/// What decides whether a connection is served.
+#[derive(Clone, Debug)]
+pub enum ConnectionCheck {
+    Rules(Arc<Rbac>),
+    Authorizer(Arc<ConnectionAuthorizer>),
 }
 
 /// Criteria of a chain; an empty list (or `None`) matches everything. Order of significance is Envoy's:

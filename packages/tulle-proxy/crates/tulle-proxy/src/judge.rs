@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::Deserialize;
-use tulle_config::{Config, FilterChain, HttpFilter, NetworkFilter};
+use tulle_config::{Config, ConnectionCheck, FilterChain, HttpFilter, NetworkFilter};
 use tulle_core::headers::Described;
 use tulle_core::metadata::{Metadata, Struct, Value};
 use tulle_core::{Headers, RequestView};
@@ -75,8 +75,10 @@ fn decide(chain: &FilterChain, call: &Call) -> (bool, bool) {
         metadata: metadata.as_ref(),
     };
     let mut found = (true, true);
-    for rules in &chain.access {
-        ask(rules, &facts, &NoRequest, &mut found);
+    for check in &chain.access {
+        if let ConnectionCheck::Rules(rules) = check {
+            ask(rules, &facts, &NoRequest, &mut found);
+        }
     }
     if let (Some(http), NetworkFilter::Http(hcm)) = (&call.http, &chain.filter) {
         let request = Described { request: http, metadata: metadata.as_ref() };

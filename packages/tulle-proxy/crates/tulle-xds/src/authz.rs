@@ -37,6 +37,16 @@ pub struct Question<'q> {
     pub metadata: Option<Metadata>,
 }
 
+/// What is asked about a connection.
+#[derive(Debug)]
+pub struct Ends<'q> {
+    pub source: SocketAddr,
+    pub source_principal: &'q str,
+    pub destination: SocketAddr,
+    pub destination_principal: &'q str,
+    pub server_name: Option<&'q str>,
+}
+
 /// What is answered.
 #[derive(Debug, PartialEq)]
 pub enum Answer {
@@ -81,11 +91,6 @@ pub const METHOD: &str = "/envoy.service.auth.v3.Authorization/Check";
 
 /// One length-prefixed gRPC message.
 pub fn ask(question: Question<'_>) -> Bytes {
-    let peer = |address: SocketAddr, principal: &str| auth_pb::attribute_context::Peer {
-        address: Some(socket_address(address)),
-        principal: principal.to_owned(),
-        ..Default::default()
-    };
     let (body, raw_body) = if question.body_as_bytes {
         (String::new(), question.body.to_vec())
     } else {
@@ -114,10 +119,33 @@ pub fn ask(question: Question<'_>) -> Bytes {
         request: Some(auth_pb::attribute_context::Request { time: Some(time), http: Some(http) }),
         context_extensions: question.context.into_iter().collect(),
         metadata_context: Some(question.metadata.map(metadata).unwrap_or_default()),
-        tls_session: question.server_name.map(|name| auth_pb::attribute_context::TlsSession { sni: name.to_owned() }),
+        tls_session: tls_session(question.server_name),
         ..Default::default()
     };
     framed(&auth_pb::CheckRequest { attributes: Some(attributes) })
+}
+
+/// The same about a connection, of which there is less to tell.
+pub fn ask_about(ends: &Ends<'_>) -> Bytes {
+    let attributes = auth_pb::AttributeContext {
+        source: Some(peer(ends.source, ends.source_principal)),
+        destination: Some(peer(ends.destination, ends.destination_principal)),
+        tls_session: tls_session(ends.server_name),
+        ..Default::default()
+    };
+    framed(&auth_pb::CheckRequest { attributes: Some(attributes) })
+}
+
+fn peer(address: SocketAddr, principal: &str) -> auth_pb::attribute_context::Peer {
+    auth_pb::attribute_context::Peer {
+        address: Some(socket_address(address)),
+        principal: principal.to_owned(),
+        ..Default::default()
+    }
+}
+
+fn tls_session(server_name: Option<&str>) -> Option<auth_pb::attribute_context::TlsSession> {
+    server_name.map(|name| auth_pb::attribute_context::TlsSession { sni: name.to_owned() })
 }
 
 /// Values of one name are joined by commas, as Envoy does.

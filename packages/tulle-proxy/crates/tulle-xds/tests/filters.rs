@@ -1,8 +1,10 @@
 //! HTTP and network filters as control planes send them, on chains and on routes, and what is wrong with them by path.
 
+use std::time::Duration;
+
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
-use tulle_config::{HttpFilter, NetworkFilter};
+use tulle_config::{ConnectionCheck, HttpFilter, NetworkFilter};
 use tulle_policy::FilterOverride;
 use tulle_policy::fault::{AbortWith, DelayLength};
 use tulle_policy::rbac::{Action, Facts, NoRequest, Peer};
@@ -23,6 +25,12 @@ filter_chains:
       rules:
         action: DENY
         policies: {far: {permissions: [{any: true}], principals: [{not_id: {source_ip: {address_prefix: 127.0.0.0, prefix_len: 8}}}]}}
+  - name: authorizer
+    typed_config:
+      "@type": type.googleapis.com/envoy.extensions.filters.network.ext_authz.v3.ExtAuthz
+      stat_prefix: tcp
+      transport_api_version: V3
+      grpc_service: {envoy_grpc: {cluster_name: judge}}
   - name: hcm
     typed_config:
       "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
@@ -112,7 +120,12 @@ fn filters_of_a_chain_are_decoded_in_order() {
     assert!(warnings.is_empty(), "{warnings:?}");
     let Resource::Listener(listener) = decoded else { panic!("not a listener") };
     let chain = &listener.chains[0];
-    let connections = chain.access[0].enforced.as_ref().unwrap();
+    let [ConnectionCheck::Rules(connections), ConnectionCheck::Authorizer(asked)] = &chain.access[..] else {
+        panic!("not rules and an authorizer")
+    };
+    let connections = connections.enforced.as_ref().unwrap();
+    let limit = Some(Duration::from_millis(200));
+    assert_eq!((&*asked.service.cluster, asked.service.timeout, asked.fail_open), ("judge", limit, false));
     assert_eq!(connections.action(), Action::Deny);
     assert!(connections.decide(&facts("10.0.0.1", Peer::Anonymous), &NoRequest).is_denied());
     assert!(!connections.decide(&facts("127.0.0.1", Peer::Anonymous), &NoRequest).is_denied());

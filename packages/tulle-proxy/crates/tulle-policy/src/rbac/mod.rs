@@ -106,10 +106,12 @@ pub struct Rbac {
 
 /// Where the HTTP filter leaves its shadow verdict.
 pub const METADATA: &str = "envoy.filters.http.rbac";
+/// Where the network filter does.
+pub const NETWORK_METADATA: &str = "envoy.filters.network.rbac";
 
 impl Rbac {
-    /// The shadow verdict as metadata, for later filters and for logs.
-    pub fn shadow_metadata(&self, verdict: Verdict<'_>) -> Metadata {
+    /// The shadow verdict as metadata of the filter `of`, for later filters and for logs.
+    pub fn shadow_metadata(&self, verdict: Verdict<'_>, of: &str) -> Metadata {
         let (Verdict::Allowed(policy) | Verdict::Denied(policy)) = verdict;
         let key = |name: &str| Str::from(format!("{}{name}", self.shadow_prefix));
         let result = if verdict.is_denied() { "denied" } else { "allowed" };
@@ -117,6 +119,6 @@ impl Rbac {
         if let Some(policy) = policy {
             fields.insert(key("shadow_effective_policy_id"), Value::String(policy.clone()));
         }
-        Metadata { filters: [(METADATA.into(), fields)].into() }
+        Metadata { filters: [(of.into(), fields)].into() }
     }
 }

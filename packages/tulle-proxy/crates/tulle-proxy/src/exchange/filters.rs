@@ -19,7 +19,7 @@ use tulle_policy::cors::CorsRequest;
 use tulle_policy::descriptors::{Slots, Source};
 use tulle_policy::fault::{Aborted, Active};
 use tulle_policy::local_rate_limit::{Allowance, GrpcRefusal, Quota, Report, RetryAfter};
-use tulle_policy::rbac::Facts;
+use tulle_policy::rbac::{Facts, METADATA};
 use tulle_policy::{CorsPolicy, Fault, FilterOverride, LocalRateLimit, Rbac};
 use tulle_route::{RouteAction, Selected};
 use tulle_token::RemoteKeys;
@@ -215,7 +215,7 @@ fn rbac(x: &mut Exchange<'_>, settings: &Rbac) -> Option<Step> {
     if let Some(rules) = &settings.shadow {
         let verdict = rules.decide(&facts, &x.heads.request);
         sheet.inc(if verdict.is_denied() { stats.rbac_shadow_denied } else { stats.rbac_shadow_allowed });
-        shadow = Some(Arc::new(settings.shadow_metadata(verdict)));
+        shadow = Some(Arc::new(settings.shadow_metadata(verdict, METADATA)));
     }
     let verdict = settings.enforced.as_ref().map(|rules| rules.decide(&facts, &x.heads.request));
     if let Some(shadow) = shadow {

@@ -13,7 +13,8 @@ use super::reply::Reply;
 use crate::serve::Client;
 
 /// Fields that only a trusted neighbour may set.
-const INTERNAL: [&[u8]; 13] = [
+const INTERNAL: [&[u8]; 14] = [
+    b"x-envoy-internal",
     b"x-envoy-retriable-status-codes",
     b"x-envoy-retriable-header-names",
     b"x-envoy-retry-on",

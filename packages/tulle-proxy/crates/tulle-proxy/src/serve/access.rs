@@ -1,12 +1,25 @@
-//! Access rules of a connection, asked when its chain and its peer are known and before anything is done with it.
+//! Who decides about a connection: access rules and authorizers, asked when its chain and its peer are known and before
+//! anything is done with it. (Envoy asks at the client's first bytes; a server that speaks first is heard before that.)
 
-use std::sync::Arc;
+use std::rc::Rc;
 
+use tulle_config::ConnectionCheck;
+use tulle_config::authorizer::ConnectionAuthorizer;
+use tulle_core::{Metadata, ResponseFlags};
 use tulle_policy::Rbac;
-use tulle_policy::rbac::{Facts, NoRequest, Peer};
+use tulle_policy::rbac::{Facts, NETWORK_METADATA, NoRequest, Peer};
+use tulle_xds::authz::{self, Answer, Ends};
 
 use super::Client;
+use crate::exchange::grpc;
+use crate::exchange::mirror::Missed;
 use crate::worker::Worker;
+
+/// Why a connection is closed, for its log line.
+pub struct Denial {
+    pub details: String,
+    pub flags: ResponseFlags,
+}
 
 /// What rules may know of a connection.
 pub fn facts(client: &Client) -> Facts<'_> {
@@ -24,29 +37,82 @@ pub fn facts(client: &Client) -> Facts<'_> {
     }
 }
 
-/// Asks every rule set; `server_name` is what inspection saw, for TLS that is not terminated here.
+/// Asks everybody who decides, in order.
 ///
 /// # Errors
-/// The connection is to be closed; the words are its termination details.
-pub fn ask(worker: &Worker, client: &Client, rules: &[Arc<Rbac>], server_name: Option<&str>) -> Result<(), String> {
-    if rules.is_empty() {
-        return Ok(());
-    }
-    let (sheet, stats) = (&worker.metrics.sheet, &client.http);
-    let known = facts(client);
-    let facts = Facts { server_name: known.server_name.or(server_name), ..known };
-    for rbac in rules {
-        if let Some(shadow) = &rbac.shadow {
-            let denied = shadow.decide(&facts, &NoRequest).is_denied();
-            sheet.inc(if denied { stats.rbac_shadow_denied } else { stats.rbac_shadow_allowed });
+/// The connection is to be closed.
+pub async fn ask(worker: &Rc<Worker>, client: &Client, checks: &[ConnectionCheck]) -> Result<(), Denial> {
+    let mut known = Metadata::default();
+    for check in checks {
+        match check {
+            ConnectionCheck::Rules(rules) => judge(worker, client, rules, &mut known)?,
+            ConnectionCheck::Authorizer(authorizer) => {
+                if authorizer.enabled_by.as_ref().is_none_or(|matcher| matcher.matches(Some(&known))) {
+                    Box::pin(authorize(worker, client, authorizer)).await?;
+                }
+            }
         }
-        let Some(enforced) = &rbac.enforced else { continue };
-        let verdict = enforced.decide(&facts, &NoRequest);
-        if verdict.is_denied() {
-            sheet.inc(stats.rbac_denied);
-            return Err(verdict.details());
-        }
-        sheet.inc(stats.rbac_allowed);
     }
     Ok(())
+}
+
+/// By rules; what shadow rules find out goes into `known`.
+fn judge(worker: &Worker, client: &Client, rbac: &Rbac, known: &mut Metadata) -> Result<(), Denial> {
+    let (sheet, stats) = (&worker.metrics.sheet, &client.http);
+    let own = facts(client);
+    // Of TLS that is not terminated here, inspection saw the name.
+    let facts = Facts { server_name: own.server_name.or(client.server_name.as_deref()), ..own };
+    if let Some(shadow) = &rbac.shadow {
+        let verdict = shadow.decide(&facts, &NoRequest);
+        sheet.inc(if verdict.is_denied() { stats.rbac_shadow_denied } else { stats.rbac_shadow_allowed });
+        for (filter, fields) in rbac.shadow_metadata(verdict, NETWORK_METADATA).filters {
+            known.filters.entry(filter).or_default().extend(fields);
+        }
+    }
+    let Some(enforced) = &rbac.enforced else { return Ok(()) };
+    let verdict = enforced.decide(&facts, &NoRequest);
+    if verdict.is_denied() {
+        sheet.inc(stats.rbac_denied);
+        return Err(Denial { details: verdict.details(), flags: ResponseFlags::NONE });
+    }
+    sheet.inc(stats.rbac_allowed);
+    Ok(())
+}
+
+/// By an authorizer: without its answer nobody passes, unless configuration lets them.
+async fn authorize(worker: &Rc<Worker>, client: &Client, authorizer: &ConnectionAuthorizer) -> Result<(), Denial> {
+    let tls = client.tls.as_ref();
+    let ends = Ends {
+        source: client.peer,
+        source_principal: tls.filter(|tls| tls.peer_verified).and_then(|tls| tls.uri_san.as_deref()).unwrap_or(""),
+        destination: client.local,
+        destination_principal: tls.and_then(|tls| tls.own_uri.as_deref()).unwrap_or(""),
+        server_name: client.server_name.as_deref().filter(|_| authorizer.tls_session),
+    };
+    let (sheet, stats) = (&worker.metrics.sheet, &client.http);
+    let answered = grpc::call(worker, &authorizer.service, authz::METHOD, authz::ask_about(&ends)).await;
+    if let Err(Missed::Late) = answered {
+        sheet.inc(stats.ext_authz_timeout);
+    }
+    let denied = |details: &str| {
+        Err(Denial { details: details.to_owned(), flags: ResponseFlags::UNAUTHORIZED_EXTERNAL_SERVICE })
+    };
+    match answered.ok().and_then(|bytes| authz::answered(&bytes)) {
+        Some(Answer::Allowed(_)) => {
+            sheet.inc(stats.ext_authz_ok);
+            Ok(())
+        }
+        Some(Answer::Refused(_)) => {
+            sheet.inc(stats.ext_authz_denied);
+            denied("ext_authz_denied")
+        }
+        None => {
+            sheet.inc(stats.ext_authz_error);
+            if !authorizer.fail_open {
+                return denied("ext_authz_error");
+            }
+            sheet.inc(stats.ext_authz_failure_mode_allowed);
+            Ok(())
+        }
+    }
 }

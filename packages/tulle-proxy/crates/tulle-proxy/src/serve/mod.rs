@@ -225,9 +225,9 @@ impl Arrival {
             present: self.present,
             checked: Cell::new((0, false)),
         };
-        if let Err(details) = access::ask(&worker, &client, &chain.access, inspected.server_name.as_deref()) {
+        if let Err(denial) = access::ask(&worker, &client, &chain.access).await {
             if let NetworkFilter::Tcp(proxy) = &chain.filter {
-                tcp::denied(&worker, &client, proxy, details);
+                tcp::denied(&worker, &client, proxy, denial);
             }
             h1::close(Side::H1(Box::new(Connection::with_input(stream, &left)))).await;
             return None;

@@ -19,6 +19,7 @@ use tulle_telemetry::TimePoint;
 use tulle_telemetry::istio::{ConnectionKey, Reporter, Security};
 
 use super::Client;
+use super::access::Denial;
 use crate::exchange::attempt::Quiet;
 use crate::exchange::record::{Record, View};
 use crate::worker::alarm::{Alarm, earlier};
@@ -47,10 +48,11 @@ pub async fn serve(worker: &Rc<Worker>, client: &Client, proxy: &TcpProxy, mut c
     log(worker, client, proxy, &record);
 }
 
-/// Logs a connection that access rules denied.
-pub fn denied(worker: &Worker, client: &Client, proxy: &TcpProxy, details: String) {
+/// Logs a connection that was denied.
+pub fn denied(worker: &Worker, client: &Client, proxy: &TcpProxy, denial: Denial) {
     let mut record = Record::new(worker.now(), worker.clock.wall());
-    record.details = details.into();
+    record.flags = denial.flags;
+    record.details = denial.details.into();
     record.mark(TimePoint::Complete, worker.now());
     log(worker, client, proxy, &record);
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use envoy_types::pb::envoy::config::listener::v3 as listener_pb;
+use envoy_types::pb::envoy::extensions::filters::network::ext_authz::v3::ExtAuthz as NetworkExtAuthz;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac as NetworkRbac;
 use envoy_types::pb::envoy::extensions::filters::network::sni_dynamic_forward_proxy::v3::FilterConfig as SniForward;
@@ -14,14 +15,13 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::DownstreamTl
 use envoy_types::pb::google::protobuf::Any;
 use prost::Name as _;
 use tulle_config::listener::{ChainMatch, SourceMatch, SourceType, TransportProtocol};
-use tulle_config::{DownstreamTls, FilterChain, NetworkFilter};
-use tulle_policy::Rbac;
+use tulle_config::{ConnectionCheck, DownstreamTls, FilterChain, NetworkFilter};
 
 use super::address::{cidr, lower_case};
 use super::cluster::dns_cache;
 use super::common::{metadata, truth, uint};
 use super::cx::{Cx, refuse, type_name};
-use super::filters::network_rbac;
+use super::filters::{connection_authorizer, network_rbac};
 use super::hcm::hcm;
 use super::tcp_proxy::tcp_proxy;
 use super::tls::downstream;
@@ -142,7 +142,10 @@ fn transport(cx: &mut Cx, message: core_pb::TransportSocket) -> Option<Option<Ar
 }
 
 /// Access rules and what names the host, if any, and then the filter that speaks the protocol.
-fn network_filters(cx: &mut Cx, mut filters: Vec<listener_pb::Filter>) -> Option<(Vec<Arc<Rbac>>, NetworkFilter)> {
+fn network_filters(
+    cx: &mut Cx,
+    mut filters: Vec<listener_pb::Filter>,
+) -> Option<(Vec<ConnectionCheck>, NetworkFilter)> {
     let Some(last) = filters.pop() else {
         cx.error_at("filters", "is required");
         return None;
@@ -157,7 +160,7 @@ fn network_filters(cx: &mut Cx, mut filters: Vec<listener_pb::Filter>) -> Option
     let mut access = Vec::new();
     for (index, each) in first.into_iter().enumerate() {
         match (each, &mut filter) {
-            (First::Access(rbac), _) => access.push(rbac),
+            (First::Check(check), _) => access.push(check),
             (First::SniPort(port), NetworkFilter::Tcp(proxy)) => Arc::make_mut(proxy).sni_port = Some(port),
             (First::SniPort(_), NetworkFilter::Http(_)) => {
                 cx.error_at(&format!("filters[{index}]"), "goes with the TCP proxy only");
@@ -170,7 +173,7 @@ fn network_filters(cx: &mut Cx, mut filters: Vec<listener_pb::Filter>) -> Option
 
 /// What may stand before the last filter.
 enum First {
-    Access(Arc<Rbac>),
+    Check(ConnectionCheck),
     /// The host is the one that the client's server name says.
     SniPort(u16),
 }
@@ -181,7 +184,11 @@ fn first_filter(cx: &mut Cx, message: listener_pb::Filter) -> Option<First> {
     cx.field("typed_config", |cx| {
         if typed == NetworkRbac::full_name() {
             let message = cx.unpack::<NetworkRbac>(&any)?;
-            network_rbac(cx, message).map(|rbac| First::Access(Arc::new(rbac)))
+            network_rbac(cx, message).map(|rbac| First::Check(ConnectionCheck::Rules(Arc::new(rbac))))
+        } else if typed == NetworkExtAuthz::full_name() {
+            let message = cx.unpack::<NetworkExtAuthz>(&any)?;
+            let authorizer = connection_authorizer(cx, message)?;
+            Some(First::Check(ConnectionCheck::Authorizer(Arc::new(authorizer))))
         } else if typed == SniForward::full_name() {
             let SniForward { dns_cache_config, save_upstream_address: _, port_specifier } =
                 cx.unpack::<SniForward>(&any)?;

@@ -16,6 +16,8 @@ from tulle.xds.filters import rbac
 from tulle.xds.wire import duration, extension
 
 NAME = "envoy.filters.http.ext_authz"
+NETWORK_NAME = "envoy.filters.network.ext_authz"
+_NETWORK_TYPE = "envoy.extensions.filters.network.ext_authz.v3.ExtAuthz"
 _TYPE = "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz"
 
 
@@ -39,19 +41,63 @@ def http_filters(guard: Guard, port: int) -> Iterator[dict[str, Any]]:
             yield _filter(authorizer, prefix)
 
 
+def network_filters(guard: Guard, port: int, stat_prefix: str) -> Iterator[dict[str, Any]]:
+    """The same for a connection. Authorizers over HTTP are shown requests, and one that is not there nothing: what is
+    for those to decide is refused.
+    """
+    asked: dict[Authorizer, list[AccessPolicy]] = {}
+    unaskable = []
+    for policy in guard.access:
+        if policy.action is AccessAction.CUSTOM and not policy.dry_run:
+            if policy.authorizer is None or policy.authorizer.http is not None:
+                unaskable.append(policy)
+            else:
+                asked.setdefault(policy.authorizer, []).append(policy)
+    refused = rbac.selecting_connections(unaskable, port)
+    if refused:
+        yield rbac.refuse_connections(refused, stat_prefix)
+    for index, (authorizer, policies) in enumerate(asked.items()):
+        rules = rbac.selecting_connections(policies, port)
+        if rules:
+            prefix = names.authorizer_metadata(index)
+            shadow = {"action": "DENY", "policies": rules}
+            about = {"shadow_rules": shadow, "shadow_rules_stat_prefix": prefix, "stat_prefix": f"{stat_prefix}."}
+            yield extension(rbac.NETWORK_NAME, rbac.NETWORK, **about)
+            yield _network_filter(authorizer, prefix, stat_prefix)
+
+
+def _network_filter(authorizer: Authorizer, prefix: str, stat_prefix: str) -> dict[str, Any]:
+    return extension(
+        NETWORK_NAME,
+        _NETWORK_TYPE,
+        stat_prefix=f"{stat_prefix}.",
+        transport_api_version="V3",
+        failure_mode_allow=authorizer.fail_open,
+        filter_enabled_metadata=_selected(rbac.NETWORK_NAME, prefix),
+        grpc_service=_grpc(authorizer),
+    )
+
+
+def _selected(by: str, prefix: str) -> dict[str, Any]:
+    path = [{"key": f"{prefix}shadow_effective_policy_id"}]
+    return {"filter": by, "path": path, "value": {"present_match": True}}
+
+
+def _grpc(authorizer: Authorizer) -> dict[str, Any]:
+    assert authorizer.host is not None
+    cluster = names.outbound_cluster(authorizer.host, authorizer.port)
+    target = {"cluster_name": cluster, "authority": f"{authorizer.host}:{authorizer.port}"}
+    return {"envoy_grpc": target, "timeout": duration(authorizer.timeout)}
+
+
 def _filter(authorizer: Authorizer, prefix: str) -> dict[str, Any]:
     assert authorizer.host is not None
-    selected = {
-        "filter": rbac.NAME,
-        "path": [{"key": f"{prefix}shadow_effective_policy_id"}],
-        "value": {"present_match": True},
-    }
     fields: dict[str, Any] = {
         "transport_api_version": "V3",
         "failure_mode_allow": authorizer.fail_open,
         "status_on_error": {"code": authorizer.status},
         "clear_route_cache": authorizer.clear_route_cache,
-        "filter_enabled_metadata": selected,
+        "filter_enabled_metadata": _selected(rbac.NAME, prefix),
     }
     if authorizer.body is not None:
         fields["with_request_body"] = {
@@ -63,8 +109,7 @@ def _filter(authorizer: Authorizer, prefix: str) -> dict[str, Any]:
     address = f"{authorizer.host}:{authorizer.port}"
     timeout = duration(authorizer.timeout)
     if authorizer.http is None:
-        target = {"cluster_name": cluster, "authority": address}
-        fields["grpc_service"] = {"envoy_grpc": target, "timeout": timeout}
+        fields["grpc_service"] = _grpc(authorizer)
     else:
         fields["http_service"] = {
             "server_uri": {"uri": f"http://{address}", "cluster": cluster, "timeout": timeout},

@@ -15,7 +15,7 @@ NAME = "envoy.filters.http.rbac"
 NETWORK_NAME = "envoy.filters.network.rbac"
 HTTP = "envoy.extensions.filters.http.rbac.v3.RBAC"
 _HTTP_RULES = "envoy.extensions.filters.http.rbac.v3.RBACPerRoute"
-_NETWORK = "envoy.extensions.filters.network.rbac.v3.RBAC"
+NETWORK = "envoy.extensions.filters.network.rbac.v3.RBAC"
 
 _SELECTING = AccessAction.DENY
 """What CUSTOM rules are read as: in doubt they select."""
@@ -46,25 +46,26 @@ def slot_rules(guard: Guard, port: int) -> dict[str, Any]:
 
 def network_filters(guard: Guard, port: int, stat_prefix: str) -> Iterator[dict[str, Any]]:
     """The same for a connection of which no request can be read."""
-    yield from _unaskable(guard, port, stat_prefix)
     for action in _WORDS:
         fields = _fields(guard.access, action, port, _without_http)
         if fields:
-            yield extension(NETWORK_NAME, _NETWORK, stat_prefix=f"{stat_prefix}.", **fields)
-
-
-def _unaskable(guard: Guard, port: int, stat_prefix: str) -> Iterator[dict[str, Any]]:
-    """Authorizers are shown requests: what CUSTOM policies select of mere connections is refused."""
-    custom = [each for each in guard.access if each.action is AccessAction.CUSTOM and not each.dry_run]
-    rules = dict(_rules(custom, port, _without_http))
-    if rules:
-        denied = {"action": "DENY", "policies": rules}
-        yield extension(NETWORK_NAME, _NETWORK, stat_prefix=f"{stat_prefix}.", rules=denied)
+            yield extension(NETWORK_NAME, NETWORK, stat_prefix=f"{stat_prefix}.", **fields)
 
 
 def selecting(policies: Iterable[AccessPolicy], port: int) -> dict[str, dict[str, Any]]:
     """The rules of CUSTOM policies."""
     return dict(_rules(policies, port, _whole))
+
+
+def selecting_connections(policies: Iterable[AccessPolicy], port: int) -> dict[str, dict[str, Any]]:
+    """The same for connections: in doubt they select."""
+    return dict(_rules(policies, port, _without_http))
+
+
+def refuse_connections(rules: dict[str, dict[str, Any]], stat_prefix: str) -> dict[str, Any]:
+    """A filter that denies the connections that rules select."""
+    denied = {"action": "DENY", "policies": rules}
+    return extension(NETWORK_NAME, NETWORK, stat_prefix=f"{stat_prefix}.", rules=denied)
 
 
 def refuse_everything(name: str) -> dict[str, Any]:

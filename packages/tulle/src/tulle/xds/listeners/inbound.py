@@ -11,7 +11,7 @@ from tulle.model.settings import MeshSettings
 from tulle.protos import message
 from tulle.xds import names, tls
 from tulle.xds.client import ClientKind
-from tulle.xds.filters import rbac, table
+from tulle.xds.filters import ext_authz, rbac, table
 from tulle.xds.listeners.http_manager import discovered, http_manager, tcp_proxy
 from tulle.xds.routes import OVERRIDES
 from tulle.xds.wire import extension, socket_address
@@ -111,7 +111,10 @@ def _plain(inbound: Inbound, http: list[Any], tcp: list[Any]) -> list[dict[str, 
 
 
 def _guarded(inbound: Inbound) -> list[dict[str, Any]]:
-    return list(rbac.network_filters(inbound.guard, inbound.app, names.inbound_listener(inbound.app)))
+    name = names.inbound_listener(inbound.app)
+    # in the same order as for requests
+    asked = ext_authz.network_filters(inbound.guard, inbound.app, name)
+    return [*asked, *rbac.network_filters(inbound.guard, inbound.app, name)]
 
 
 def _proxy(inbound: Inbound, settings: MeshSettings) -> dict[str, Any]:

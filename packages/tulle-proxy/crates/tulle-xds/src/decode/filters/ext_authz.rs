@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3 as authz_pb;
+use envoy_types::pb::envoy::extensions::filters::network::ext_authz::v3 as network_pb;
 use envoy_types::pb::envoy::r#type::matcher::v3 as matcher_pb;
 use tulle_config::Authorizer;
-use tulle_config::authorizer::{AuthorizerService, HttpAuthorizer, OnFailure};
+use tulle_config::authorizer::{AuthorizerService, ConnectionAuthorizer, HttpAuthorizer, OnFailure};
 use tulle_core::{FractionalPercent, Str};
 use tulle_policy::authorizer::{AuthorizerOverride, BodyShown};
 use tulle_policy::{FilterOverride, StringMatcher};
@@ -61,6 +62,39 @@ pub fn authorizer(cx: &mut Cx, message: authz_pb::ExtAuthz) -> Option<Authorizer
         disallowed_headers: disallowed.unwrap_or_default(),
         max_denied_body: (denied_body > 0).then_some(denied_body),
         tls_session: message.include_tls_session,
+    })
+}
+
+/// The network filter, which asks about a connection.
+pub fn connection_authorizer(cx: &mut Cx, message: network_pb::ExtAuthz) -> Option<ConnectionAuthorizer> {
+    let network_pb::ExtAuthz {
+        stat_prefix,
+        grpc_service,
+        failure_mode_allow,
+        include_peer_certificate,
+        transport_api_version,
+        filter_enabled_metadata,
+        bootstrap_metadata_labels_key,
+        include_tls_session,
+        send_tls_alert_on_denial,
+        metadata_context_namespaces,
+        typed_metadata_context_namespaces,
+        shadow_mode,
+    } = message;
+    refuse!(cx; include_peer_certificate, bootstrap_metadata_labels_key, send_tls_alert_on_denial,
+        metadata_context_namespaces, typed_metadata_context_namespaces, shadow_mode);
+    cx.name("stat_prefix", &stat_prefix)?;
+    version(cx, transport_api_version);
+    let enabled_by = match filter_enabled_metadata {
+        Some(matcher) => Some(cx.field("filter_enabled_metadata", |cx| metadata_matcher(cx, matcher))?),
+        None => None,
+    };
+    let service = cx.required("grpc_service", grpc_service)?;
+    Some(ConnectionAuthorizer {
+        service: cx.field("grpc_service", |cx| grpc::service(cx, service, TIMEOUT))?,
+        fail_open: failure_mode_allow,
+        enabled_by,
+        tls_session: include_tls_session,
     })
 }
 

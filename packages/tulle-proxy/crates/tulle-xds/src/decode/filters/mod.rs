@@ -45,6 +45,7 @@ use super::cx::{Cx, refuse, type_name, without_effect};
 
 pub use cors::CORS;
 pub use discovered::extension;
+pub use ext_authz::connection_authorizer;
 pub use overrides::{Level, overrides};
 pub use rate_slots::slot;
 pub use rbac::network_rbac;
