@@ -170,7 +170,7 @@ fn routes_say_otherwise_and_inherit_cross_origin_policies() {
 
 #[test]
 fn nonsense_is_refused_with_its_path() {
-    let rules = "filter_chains[0].filters[1].typed_config.http_filters[0].typed_config.rules";
+    let rules = "filter_chains[0].filters[2].typed_config.http_filters[0].typed_config.rules";
     let cases = [
         (
             Kind::Listener,
