@@ -89,9 +89,9 @@ fn odd(word: u64) -> u64 {
     }
     let low = word & !HIGH;
     let control = low.wrapping_sub(0x20 * ONES);
-    let delete = zero(low ^ 0x7f * ONES);
-    let quote = zero(low ^ 0x22 * ONES);
-    let backslash = zero(low ^ 0x5c * ONES);
+    let delete = zero(low ^ (0x7f * ONES));
+    let quote = zero(low ^ (0x22 * ONES));
+    let backslash = zero(low ^ (0x5c * ONES));
     (word | control | delete | quote | backslash) & HIGH
 }
 
