@@ -19,7 +19,7 @@ JWT = "envoy.filters.http.jwt_authn"
 
 
 def _names(guard: Guard) -> list[str]:
-    return [each["name"] for each in inbound(guard, 80)]
+    return [each["name"] for each in inbound(guard, 80, ClientKind.SIDECAR)]
 
 
 def test_tokens_are_checked_first() -> None:
@@ -30,7 +30,7 @@ def test_tokens_are_checked_first() -> None:
 def test_without_keys_everything_is_refused() -> None:
     guard = Guard(tokens=(TokenPolicy(policy_meta(0), (KEYS, NO_KEYS)),))
     assert JWT not in _names(guard)
-    filters = inbound(guard, 80)[:-1]
+    filters = inbound(guard, 80, ClientKind.SIDECAR)[:-1]
     assert not allows(filters, Call(80, "cluster.local/ns/a/sa/x", HttpRequest()))
 
 
@@ -38,13 +38,15 @@ def test_without_the_authorizer_everything_is_refused() -> None:
     policy = AccessPolicy(policy_meta(0), AccessAction.CUSTOM, (AccessRule(AT),), provider="gone")
     guard = Guard(access=(policy,))
     call = Call(80, "cluster.local/ns/a/sa/x", HttpRequest())
-    assert not allows(inbound(guard, 80)[:-1], call)
+    assert not allows(inbound(guard, 80, ClientKind.SIDECAR)[:-1], call)
     assert not decide(guard, call).allowed
 
 
 def test_an_authorizer_is_asked_before_a_deny_and_what_it_allows_is_still_denied() -> None:
     gate = Authorizer("gate", AT, "gate", 80, host="gate.a.svc.cluster.local")
-    custom = AccessPolicy(policy_meta(0), AccessAction.CUSTOM, (AccessRule(AT),), provider="gate", authorizer=gate)
+    custom = AccessPolicy(
+        policy_meta(0), AccessAction.CUSTOM, (AccessRule(AT),), provider="gate", authorizer=gate
+    )
     deny = AccessPolicy(policy_meta(1), AccessAction.DENY, (AccessRule(AT),))
     names = _names(Guard(access=(deny, custom)))
     rbac = "envoy.filters.http.rbac"
@@ -52,7 +54,10 @@ def test_an_authorizer_is_asked_before_a_deny_and_what_it_allows_is_still_denied
     call = Call(80, "cluster.local/ns/a/sa/x", HttpRequest())
     assert not decide(Guard(access=(deny, custom)), call).allowed
     decision = decide(Guard(access=(custom,)), call)
-    assert (decision.allowed, [str(each) for each in decision.asked]) == (True, ["AuthorizationPolicy a/p0, rule 0"])
+    assert (decision.allowed, [str(each) for each in decision.asked]) == (
+        True,
+        ["AuthorizationPolicy a/p0, rule 0"],
+    )
     assert "if gate allows it" in decision.why
     assert not decide(Guard(access=(custom,)), Call(80, "cluster.local/ns/a/sa/x")).allowed
 
