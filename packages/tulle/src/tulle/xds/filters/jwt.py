@@ -24,15 +24,7 @@ def token_filter(issuers: Sequence[Issuer]) -> dict[str, Any]:
     Every issuer must have keys.
     """
     providers = {names.token_provider(index): _provider(each) for index, each in enumerate(issuers)}
-    requirement = [{"provider_name": name} for name in providers]
-    requires = {"requires_any": {"requirements": [*requirement, {"allow_missing": {}}]}}
-    return extension(
-        METADATA,
-        "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
-        providers=providers,
-        rules=[{"match": {"prefix": "/"}, "requires": requires}],
-        bypass_cors_preflight=True,
-    )
+    return _any_of(providers, "allow_missing")
 
 
 def routing_filter(issuers: Sequence[Issuer]) -> dict[str, Any]:
@@ -46,15 +38,7 @@ def routing_filter(issuers: Sequence[Issuer]) -> dict[str, Any]:
         }
         for index, each in enumerate(issuers)
     }
-    requirement = [{"provider_name": name} for name in providers]
-    requires = {"requires_any": {"requirements": [*requirement, {"allow_missing_or_failed": {}}]}}
-    return extension(
-        METADATA,
-        "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
-        providers=providers,
-        rules=[{"match": {"prefix": "/"}, "requires": requires}],
-        bypass_cors_preflight=True,
-    )
+    return _any_of(providers, "allow_missing_or_failed")
 
 
 def claim(path: Sequence[str], wanted: dict[str, Any]) -> dict[str, Any]:
@@ -65,6 +49,19 @@ def claim(path: Sequence[str], wanted: dict[str, Any]) -> dict[str, Any]:
         "path": [{"key": key} for key in (PAYLOAD, *path)],
         "value": {"or_match": {"value_matchers": either}},
     }
+
+
+def _any_of(providers: dict[str, Any], otherwise: str) -> dict[str, Any]:
+    """The filter that wants a token of one of the providers, or else what a JwtRequirement's field says."""
+    requirement = [{"provider_name": name} for name in providers]
+    requires = {"requires_any": {"requirements": [*requirement, {otherwise: {}}]}}
+    return extension(
+        METADATA,
+        "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
+        providers=providers,
+        rules=[{"match": {"prefix": "/"}, "requires": requires}],
+        bypass_cors_preflight=True,
+    )
 
 
 def _provider(issuer: Issuer) -> dict[str, Any]:
