@@ -12,7 +12,7 @@ import pytest
 
 from harness.fleet import Client, Endpoint, Tally, fleet, load
 from harness.grpc_services import cluster, http_listener
-from harness.proxies import DATA_PLANES, DataPlane, PortHolder, Tulle, running
+from harness.proxies import DATA_PLANES, DataPlane, PortHolder, Tulle, proxied
 
 RETRIES = {
     "retry_on": "connect-failure,refused-stream,reset,5xx",
@@ -62,18 +62,6 @@ def bootstrap(port: int, made: dict[str, Any], **route: Any) -> dict[str, Any]:
     """A listener that routes everything to the cluster."""
     routes = [{"match": {"prefix": "/"}, "route": {"cluster": "fleet", "timeout": "10s", **route}}]
     return {"static_resources": {"listeners": [http_listener("main", port, routes, [])], "clusters": [made]}}
-
-
-@contextlib.asynccontextmanager
-async def proxied(plane: DataPlane, config: dict[str, Any], port: int, folder: Path) -> Any:
-    """The proxy while the block runs; it must live until its end."""
-    stack = contextlib.ExitStack()
-    process = await asyncio.to_thread(stack.enter_context, running(plane, config, [port], folder))
-    try:
-        yield process
-        assert process.poll() is None
-    finally:
-        await asyncio.to_thread(stack.close)
 
 
 @pytest.mark.integration

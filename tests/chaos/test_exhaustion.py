@@ -13,7 +13,7 @@ import pytest
 
 from harness.fleet import Client, Endpoint, Tally, fleet, load, until
 from harness.grpc_services import cluster, http_listener
-from harness.proxies import DATA_PLANES, DataPlane, PortHolder, Tulle, running
+from harness.proxies import DATA_PLANES, DataPlane, PortHolder, Tulle, proxied
 
 MONITORS = "type.googleapis.com/envoy.extensions.resource_monitors."
 DESCRIPTORS = 48
@@ -55,18 +55,6 @@ def bootstrap(port: int, app: Endpoint, overload: dict[str, Any] | None = None) 
         "static_resources": {"listeners": listeners, "clusters": [cluster("app", app.port)]}
     }
     return made | ({"overload_manager": overload} if overload else {})
-
-
-@contextlib.asynccontextmanager
-async def proxied(plane: DataPlane, config: dict[str, Any], port: int, folder: Path) -> Any:
-    """The proxy while the block runs; it must live until its end."""
-    stack = contextlib.ExitStack()
-    process = await asyncio.to_thread(stack.enter_context, running(plane, config, [port], folder))
-    try:
-        yield process
-        assert process.poll() is None
-    finally:
-        await asyncio.to_thread(stack.close)
 
 
 def cpu_ticks(pid: int) -> int:

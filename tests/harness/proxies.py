@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,6 +132,20 @@ def running(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+@contextlib.asynccontextmanager
+async def proxied(
+    plane: DataPlane, config: dict[str, Any], port: int, folder: Path
+) -> AsyncIterator[subprocess.Popen[bytes]]:
+    """The proxy while the block runs; it must live until its end."""
+    stack = contextlib.ExitStack()
+    process = await asyncio.to_thread(stack.enter_context, running(plane, config, [port], folder))
+    try:
+        yield process
+        assert process.poll() is None
+    finally:
+        await asyncio.to_thread(stack.close)
 
 
 def _wait_ready(process: subprocess.Popen[bytes], ports: Iterable[int], output: Path) -> None:
