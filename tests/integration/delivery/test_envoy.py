@@ -160,14 +160,27 @@ async def file_content(path: Path, started: asyncio.subprocess.Process, log: Pat
 
 
 async def listener_address(admin: str) -> str:
-    """The address of the listener `l`, as soon as Envoy has it."""
+    """The address of the listener `l`, as soon as a worker accepts there: Envoy names it some moments earlier."""
     async with httpx.AsyncClient(base_url=f"http://{admin}") as client:
         while True:
             found = (await client.get("/listeners", params={"format": "json"})).json()
             for status in found.get("listener_statuses", ()):
                 address = status["local_address"]["socket_address"]
+                await until_accepted(address["address"], address["port_value"])
                 return f"{address['address']}:{address['port_value']}"
             await asyncio.sleep(0.02)
+
+
+async def until_accepted(host: str, port: int) -> None:
+    while True:
+        try:
+            _, writer = await asyncio.open_connection(host, port)
+        except ConnectionRefusedError:
+            await asyncio.sleep(0.01)
+            continue
+        writer.close()
+        await writer.wait_closed()
+        return
 
 
 async def until_answer(client: httpx.AsyncClient, body: str) -> None:
