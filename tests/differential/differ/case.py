@@ -78,8 +78,9 @@ class H2Request(Strict):
 class Call(Strict):
     """One script on one connection (h1 and tcp: `steps`; h2: `streams`, all at once), or `repeat` of it.
 
-    `share` gives the expected share of each upstream; each proxy must be within what chance allows of it. `upstreams`
-    says how many requests are to be waited for at the upstreams after the last step (mirrors come late).
+    `share` gives the expected share of each upstream; each proxy must be within what chance allows of it. Repeated
+    calls share some connections, unless they are `apart`. `upstreams` says how many requests are to be waited for at
+    the upstreams after the last step (mirrors come late).
     """
 
     name: str
@@ -89,6 +90,7 @@ class Call(Strict):
     steps: tuple[Step, ...] = ()
     streams: tuple[H2Request, ...] = ()
     repeat: Annotated[int, Field(ge=1, le=5000)] = 1
+    apart: bool = False
     share: dict[str, float] = {}
     upstreams: int = 0
     ignore: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from dataclasses import dataclass, field
 
 from differ.case import Call, ClientTls, Step
 from differ.pki import Pki
@@ -41,32 +42,53 @@ async def connect(call: Call, port: int, pki: Pki) -> tuple[asyncio.StreamReader
     )
 
 
-async def run_steps(call: Call, port: int, pki: Pki) -> Seen:
-    """Follow the call's steps on one new connection and say what came of it."""
-    seen = Seen()
-    try:
-        reader, writer = await connect(call, port, pki)
-    except OSError as error:
-        seen.fate = _fate_of(error)
-        return seen
-    seen.ports.append(writer.get_extra_info("sockname")[1])
+@dataclass(slots=True)
+class Walk:
+    """A connection on which a call's steps were taken, and what was seen; `whole` when all of them could be."""
+
+    seen: Seen = field(default_factory=Seen)
+    reader: asyncio.StreamReader | None = None
+    writer: asyncio.StreamWriter | None = None
+    whole: bool = False
+    secret: bool = False
+
+    async def watch(self) -> None:
+        """Say what becomes of the connection in the next FATE_S seconds, and close it."""
+        seen = self.seen
+        try:
+            if self.whole and self.reader is not None:
+                seen.fate = await _watch(self.reader, seen)
+        finally:
+            self.close()
+        # In TLS 1.3 a server refuses after its side of the handshake: whether its alert or its reset is seen is chance.
+        if self.secret and not seen.answers and seen.fate in {"closed", "reset", "tls refused"}:
+            seen.fate = "refused"
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self.writer is not None:
+            self.writer.close()
+
+
+async def take_steps(call: Call, port: int, pki: Pki, before: Walk | None = None) -> Walk:
+    """Follow the call's steps on one connection, which is left open: a new one, or that of the walk `before`."""
+    walk = before or Walk(secret=call.tls is not None)
+    seen, walk.whole = walk.seen, False
     methods: list[str] = []
     try:
+        if walk.reader is None or walk.writer is None:
+            walk.reader, walk.writer = await connect(call, port, pki)
+            seen.ports.append(walk.writer.get_extra_info("sockname")[1])
         for step in call.steps:
-            if not await _take(step, reader, writer, seen, methods):
+            if not await _take(step, walk.reader, walk.writer, seen, methods):
                 break
         else:
-            seen.fate = await _watch(reader, seen)
+            walk.whole = True
     except h1.NotHttp as error:
         seen.fate = str(error)
     except OSError as error:
         seen.fate = _fate_of(error)
-    finally:
-        writer.close()
-    # In TLS 1.3 a server refuses after its side of the handshake: whether its alert or its reset is seen is chance.
-    if call.tls is not None and not seen.answers and seen.fate in {"closed", "reset", "tls refused"}:
-        seen.fate = "refused"
-    return seen
+    return walk
 
 
 def _fate_of(error: OSError) -> str:

@@ -125,7 +125,7 @@ def _cluster(case: Case, name: str, given: dict[str, Any]) -> dict[str, Any]:
     made: dict[str, Any] = {
         "name": name,
         "type": "STATIC",
-        "connect_timeout": "1s",
+        "connect_timeout": "5s",
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": lb}]},
     }
     kinds = {case.upstreams[each].protocol for each in endpoints if each in case.upstreams}

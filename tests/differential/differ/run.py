@@ -13,7 +13,7 @@ from pathlib import Path
 
 from differ import config
 from differ.case import Call, Case
-from differ.client import run_steps
+from differ.client import take_steps
 from differ.discovery import TYPE, Discovery
 from differ.h2client import run_streams
 from differ.h2upstream import serve_h2
@@ -25,7 +25,7 @@ from differ.upstreams import Recorder, Server, serve_h1, serve_tcp
 HANDLERS = {"h1": serve_h1, "h2": serve_h2, "tcp": serve_tcp}
 UPSTREAM_PATIENCE_S = 3.0
 WIDTH = 16
-"""How many repetitions of a call run at once."""
+"""How many connections a repeated call has at once."""
 
 INBOUND = "inbound"
 """The listener of a pair that is reached at its second proxy."""
@@ -84,13 +84,12 @@ async def run(case: Case, kinds: Sequence[Kind], pki: Pki, folder: Path) -> Outc
                 await stack.enter_async_context(
                     running(proxy.kind, bootstrap, proxy.ports.values(), proxy.folder)
                 )
-            await recorder.quiet()  # The wait for the listeners may have reached TCP upstreams.
-            outcomes = {
-                call.name: await _call(
-                    case, config.filled_call(call, upstreams), reached[call.listener], pki, recorder
-                )
-                for call in case.calls
-            }
+            if _noisy(case):
+                await recorder.quiet()
+            calls = [config.filled_call(call, upstreams) for call in case.calls]
+            async with asyncio.TaskGroup() as watches:
+                caller = _Caller(case, pki, recorder, watches)
+                outcomes = {call.name: await caller.call(call, reached[call.listener]) for call in calls}
     finally:
         for proxy in proxies:
             proxy.release()
@@ -103,31 +102,73 @@ async def run(case: Case, kinds: Sequence[Kind], pki: Pki, folder: Path) -> Outc
     return outcomes
 
 
-async def _call(case: Case, call: Call, port: int, pki: Pki, recorder: Recorder) -> Outcome:
-    recorder.start_call(case.upstreams)
-    if call.repeat == 1:
-        seen = await _once(call, port, pki)
-        await recorder.at_least(call.upstreams, UPSTREAM_PATIENCE_S)
+def _noisy(case: Case) -> bool:
+    """Whether something is going on that no call began: the wait for listeners reaches TCP upstreams, health checks all
+    upstreams, and an overload manager looks at its resources.
+    """
+    tcp = any(upstream.protocol == "tcp" for upstream in case.upstreams.values())
+    checks = any("health_checks" in cluster for cluster in case.clusters.values())
+    return tcp or checks or "overload_manager" in case.bootstrap
+
+
+@dataclass(slots=True)
+class _Caller:
+    """Makes a case's calls through one proxy, one after the other."""
+
+    case: Case
+    pki: Pki
+    recorder: Recorder
+    watches: asyncio.TaskGroup
+
+    async def call(self, call: Call, port: int) -> Outcome:
+        """The outcome of `call`; its connection may still be watched when this returns."""
+        self.recorder.start_call(self.case.upstreams)
+        if call.repeat > 1:
+            return await self._many(call, port)
+        received, ended = self.recorder.received, self.recorder.ended
+        if call.protocol == "h2":
+            seen, watch = await run_streams(call, port, self.pki), None
+        else:
+            walk = await take_steps(call, port, self.pki)
+            seen, watch = walk.seen, self.watches.create_task(walk.watch())
+        await self.recorder.at_least(call.upstreams, UPSTREAM_PATIENCE_S)
+        # The next call need not wait while this one's connection is watched, unless its proxy may not have noticed yet
+        # that an upstream's has ended, or more may come of it.
+        if watch and (call.protocol == "tcp" or not seen.answers or self.recorder.ended > ended):
+            await watch
         if not seen.answers:
-            await recorder.quiet()  # What the client gave up may still be on its way.
-        return Outcome(seen, list(recorder.received))
-    limit = asyncio.Semaphore(WIDTH)
+            await self.recorder.quiet()  # What the client gave up may still be on its way.
+        return Outcome(seen, received)
 
-    async def limited() -> Seen:
-        async with limit:
-            return await _once(call, port, pki)
+    async def _many(self, call: Call, port: int) -> Outcome:
+        left = iter(range(call.repeat))
 
-    many = await asyncio.gather(*(limited() for _ in range(call.repeat)))
-    merged = Seen(answers=[answer for seen in many for answer in seen.answers][:1])
-    merged.ports = [each for seen in many for each in seen.ports]
-    counts = Counter(
-        dict(answer.headers).get("x-upstream", str(answer.status)) for seen in many for answer in seen.answers
-    )
-    return Outcome(merged, [], counts=dict(counts))
+        async def some() -> list[Seen]:
+            seen, walk = [], None
+            for _ in left:
+                if call.protocol == "h2":
+                    seen.append(await run_streams(call, port, self.pki))
+                    continue
+                walk = await take_steps(call, port, self.pki, walk)
+                if not walk.whole or call.apart:
+                    walk.close()
+                    seen.append(walk.seen)
+                    walk = None
+            if walk is not None:
+                walk.close()
+                seen.append(walk.seen)
+            return seen
 
-
-async def _once(call: Call, port: int, pki: Pki) -> Seen:
-    return await (run_streams(call, port, pki) if call.protocol == "h2" else run_steps(call, port, pki))
+        width = min(WIDTH, call.repeat)
+        many = [seen for part in await asyncio.gather(*(some() for _ in range(width))) for seen in part]
+        merged = Seen(answers=[answer for seen in many for answer in seen.answers][:1])
+        merged.ports = [each for seen in many for each in seen.ports]
+        counts = Counter(
+            dict(answer.headers).get("x-upstream", str(answer.status))
+            for seen in many
+            for answer in seen.answers
+        )
+        return Outcome(merged, [], counts=dict(counts))
 
 
 def _add_logs(outcomes: Outcomes, log: Path, names: dict[str, str]) -> None:

@@ -63,11 +63,15 @@ async def proxy_header(reader: asyncio.StreamReader) -> str:
 
 @dataclass(slots=True)
 class Recorder:
-    """What all upstreams of one proxy run received, in order of arrival, and where each script stands."""
+    """What all upstreams of one proxy run received, in order of arrival, and where each script stands.
+
+    `ended` counts the connections that have ended, whoever ended them.
+    """
 
     received: list[Received] = field(default_factory=list)
     scripts: dict[str, list[str]] = field(default_factory=dict)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: int = 0
 
     def start_call(self, upstreams: dict[str, Upstream]) -> None:
         """Forget what was received; every script is at its beginning."""
@@ -128,6 +132,7 @@ class Server:
             except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError, h1.NotHttp):
                 pass  # The proxy ended the connection, or the run is over; what was received is written down.
             finally:
+                self.recorder.ended += 1
                 self._tasks.discard(task)
                 writer.close()
 
