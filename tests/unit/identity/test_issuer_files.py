@@ -106,6 +106,32 @@ def test_what_would_not_work_is_refused_at_the_start(tmp_path: Path, issuer: Mad
     assert not (tmp_path / "state" / "ca").exists(), "a refusal leaves nothing behind"
 
 
+POLICY = authority("policy", ROOT)
+BELOW = authority("issuer", POLICY)
+
+
+@pytest.mark.parametrize(
+    ("chain", "reason"),
+    [
+        ((BELOW,), r"ca\.pem: .*'CN=issuer' is not signed by .*append the certificate of 'CN=policy'"),
+        ((POLICY, BELOW), "the key belongs to the certificate 'CN=issuer', which must come first, and not"),
+        ((BELOW, ROOT, POLICY), None),
+        ((BELOW, STRICT, POLICY), "'CN=issuer' is not signed by .*out of order: 'CN=policy' must come right after it"),
+        ((BELOW, authority("policy", ROOT)), "has the right name and another key"),
+    ],
+    ids=["missing", "issuer-not-first", "with-the-root", "out-of-order", "namesake"],
+)
+def test_a_chain_with_a_gap_or_out_of_order_says_what_would_be_right(
+    tmp_path: Path, chain: tuple[Made, ...], reason: str | None
+) -> None:
+    files = written(tmp_path / "files", Made(chain[0].certificate, BELOW.key), ROOT, chain[1:])
+    if reason is None:
+        assert Authority.open(tmp_path / "state", "cluster.local", NOW, files).phase is Phase.STABLE
+        return
+    with pytest.raises(RootUnusableError, match=reason):
+        Authority.open(tmp_path / "state", "cluster.local", NOW, files)
+
+
 def test_missing_damaged_and_open_files_are_named(tmp_path: Path) -> None:
     files = written(tmp_path / "files", authority("i", ROOT), ROOT)
     missing = IssuerFiles(tmp_path / "nowhere.pem", files.key, files.root)

@@ -202,7 +202,10 @@ def _given(files: IssuerFiles | None, trust_domain: str, now: datetime) -> Signe
     if files is None:
         return None
     signer = from_files(_resolved(files))
-    check(signer, trust_domain, now)
+    try:
+        check(signer, trust_domain, now)
+    except RootUnusableError as error:
+        raise RootUnusableError(f"{files.certificate}: {error}") from error
     return signer
 
 

@@ -179,21 +179,39 @@ def from_files(files: IssuerFiles) -> Signer:
 def check(signer: Signer, trust_domain: str, now: datetime) -> None:
     """Raises `RootUnusableError` unless leaves signed by `signer` will be accepted by those who trust its root."""
     issuer = signer.certificate
-    if issuer.public_key() != signer.key.public_key():
-        raise RootUnusableError(f"the key does not belong to the certificate of {_called(issuer)}: restore both")
     chain = [*signer.intermediates, signer.root]
-    for below, certificate in enumerate(chain):
-        _check_authority(certificate, below, now)
+    if issuer.public_key() != signer.key.public_key():
+        raise RootUnusableError(_not_its_key(signer, chain))
     for certificate, above in zip(chain, [*chain[1:], signer.root], strict=True):
         try:
             certificate.verify_directly_issued_by(above)
         except (ValueError, TypeError, InvalidSignature) as error:
-            reason = "is not signed by itself" if certificate == above else f"is not signed by {_called(above)}"
-            raise RootUnusableError(f"{_called(certificate)} {reason}: the chain does not lead to the root") from error
+            raise RootUnusableError(_no_link(certificate, above, chain)) from error
+    for below, certificate in enumerate(chain):
+        _check_authority(certificate, below, now)
     for certificate in chain:
         ids = _spiffe_ids(certificate)
         if ids and ids != [f"spiffe://{trust_domain}"]:
             raise RootUnusableError(f"the root is for {', '.join(ids)}, but the trust domain is {trust_domain}")
+
+
+def _not_its_key(signer: Signer, chain: Sequence[x509.Certificate]) -> str:
+    own = next((each for each in chain if each.public_key() == signer.key.public_key()), None)
+    if own is None:
+        return f"the key does not belong to {_called(signer.certificate)}: give the two that belong together"
+    return f"the key belongs to {_called(own)}, which must come first, and not {_called(signer.certificate)}"
+
+
+def _no_link(certificate: x509.Certificate, above: x509.Certificate, chain: Sequence[x509.Certificate]) -> str:
+    """What is wrong where a chain does not go on, and what would be right."""
+    if certificate == above:
+        return f"{_called(certificate)} is not signed by itself: it is no root, and the chain does not lead to one"
+    broken = f"{_called(certificate)} is not signed by {_called(above)}: the chain does not lead to the root"
+    if certificate.issuer == above.subject:
+        return f"{broken}; that one has the right name and another key"
+    if any(each.subject == certificate.issuer for each in chain):
+        return f"{broken}; it is out of order: '{certificate.issuer.rfc4514_string()}' must come right after it"
+    return f"{broken}; append the certificate of '{certificate.issuer.rfc4514_string()}', which is missing"
 
 
 def _check_authority(certificate: x509.Certificate, below: int, now: datetime) -> None:
