@@ -96,6 +96,8 @@ FITTING = 250
 ODD = 171
 """Which one: none that hypothesis prefers."""
 
+MOST = 2
+"""Entries of a list: lists are nested, and what two entries do not show three do not either."""
 
 WANTED = {
     "VirtualServiceSpec": ("hosts", "http"),
@@ -134,12 +136,12 @@ def _value(annotation: Any) -> st.SearchStrategy[Any]:
     if origin is typing.Annotated:
         inner = arguments[0]
         if typing.get_origin(inner) is list:
-            return st.lists(_value(typing.get_args(inner)[0]), min_size=1, max_size=3)
+            return st.lists(_value(typing.get_args(inner)[0]), min_size=1, max_size=MOST)
         return _value(inner) if _is_model(inner) else _leaf(annotation)
     if origin in (typing.Union, types.UnionType):
         return st.one_of([_value(member) for member in arguments if member is not type(None)])
     if origin is list:
-        return st.lists(_value(arguments[0]), max_size=3)
+        return st.lists(_value(arguments[0]), max_size=MOST)
     if origin is dict:
         return st.dictionaries(_key(arguments[0]), _value(arguments[1]), max_size=2)
     if _is_model(annotation):

@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from tulle.model.access import (
     AccessAction,
@@ -230,7 +231,7 @@ def _matches(attribute: Attribute, wanted: ValueMatch, actual: str) -> bool:
         case ValueKind.TEMPLATE:
             return _template_matches(value.split("/"), actual.split("/"))
         case ValueKind.CIDR:
-            return _within(ipaddress.ip_address(actual), ipaddress.ip_network(value, strict=False))
+            return _within(_address(actual), _network(value))
 
 
 def _template_matches(wanted: list[str], actual: list[str]) -> bool:
@@ -244,8 +245,19 @@ def _template_matches(wanted: list[str], actual: list[str]) -> bool:
     return _template_matches(wanted[1:], actual[1:])
 
 
-def _within(
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
-    network: ipaddress.IPv4Network | ipaddress.IPv6Network,
-) -> bool:
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@lru_cache(maxsize=1024)
+def _address(text: str) -> Address:
+    return ipaddress.ip_address(text)
+
+
+@lru_cache(maxsize=1024)
+def _network(text: str) -> Network:
+    return ipaddress.ip_network(text, strict=False)
+
+
+def _within(address: Address, network: Network) -> bool:
     return address.version == network.version and address in network
