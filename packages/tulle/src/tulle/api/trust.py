@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+import msgspec
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,7 +13,7 @@ from starlette.routing import Route
 
 from tulle.api.body import answer, read
 from tulle.api.roles import Need, guarded
-from tulle.api.wire_trust import CaStatus, RotationRequest
+from tulle.api.wire_trust import CaStatus, EdgeForecast, RotationRequest
 
 PHASES = ("stable", "trust-both", "sign-with-new")
 
@@ -41,11 +43,18 @@ DESCRIPTIONS: tuple[tuple[str, str, str, type | None, Any], ...] = (
 )
 
 
-def routes(backend: TrustBackend) -> list[Route]:
+FirstEdge = Callable[[], Awaitable[EdgeForecast | None]]
+"""Asks the sidecars for their counters."""
+
+
+def routes(backend: TrustBackend, first_edge: FirstEdge) -> list[Route]:
     """The routes for one backend."""
 
+    async def whole_status() -> CaStatus:
+        return msgspec.structs.replace(backend.ca_status(), first_edge=await first_edge())
+
     async def status(request: Request) -> Response:
-        return answer(backend.ca_status())
+        return answer(await whole_status())
 
     async def rotate(request: Request) -> Response:
         return answer(backend.rotate(await read(request, RotationRequest)))
@@ -56,7 +65,7 @@ def routes(backend: TrustBackend) -> list[Route]:
         return Response(status_code=204)
 
     async def metrics(request: Request) -> Response:
-        return Response(render(backend.ca_status()), media_type="text/plain; version=0.0.4")
+        return Response(render(await whole_status()), media_type="text/plain; version=0.0.4")
 
     return [
         guarded("/v1/ca", status, Need.VIEW),
@@ -84,4 +93,10 @@ def render(status: CaStatus) -> bytes:
         first = Gauge("tulle_first_certificate_expiry_timestamp_seconds", "When the first workload would fail.",
                       ["namespace", "workload"], registry=registry)
         first.labels(status.forecast.namespace, status.forecast.name).set(status.forecast.expires)
+    edge = status.first_edge
+    if edge is not None:
+        ends = ["source_namespace", "source", "destination_namespace", "destination"]
+        calls = Gauge("tulle_first_edge_expiry_timestamp_seconds", "When the first calls would fail.", ends,
+                      registry=registry)
+        calls.labels(*(getattr(edge, end) for end in ends)).set(edge.expires)
     return generate_latest(registry)

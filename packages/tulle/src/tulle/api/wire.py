@@ -206,7 +206,9 @@ class StatusView(Message, frozen=True):
 
 
 class EdgeView(Message, frozen=True):
-    """The traffic between two workloads since the proxies started; latencies in milliseconds."""
+    """The traffic between two workloads since the proxies started; latencies in milliseconds. What the counters do not
+    tell is ``unknown``.
+    """
 
     source: str
     destination: str
@@ -215,6 +217,8 @@ class EdgeView(Message, frozen=True):
     failures: float
     mtls: float
     buckets: list[tuple[float, float]] = []
+    source_namespace: str = "unknown"
+    destination_namespace: str = "unknown"
 
 
 class AccessQuestion(Message, frozen=True):

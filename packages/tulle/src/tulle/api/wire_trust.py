@@ -37,6 +37,19 @@ class ExpiryForecast(Message, frozen=True):
     seconds: float
 
 
+class EdgeForecast(Message, frozen=True):
+    """The calls that would be the first to fail, were no certificate renewed any more, and in how many seconds: of
+    those that the sidecars have counted, by the first certificate of either end.
+    """
+
+    source_namespace: str
+    source: str
+    destination_namespace: str
+    destination: str
+    expires: float
+    seconds: float
+
+
 class CaStatus(Message, frozen=True):
     """``phase`` is stable, trust-both or sign-with-new; ``certificates`` counts those in use."""
 
@@ -47,6 +60,7 @@ class CaStatus(Message, frozen=True):
     forecast: ExpiryForecast | None
     certificates: int
     revoked: list[str]
+    first_edge: EdgeForecast | None = None
 
 
 class IssuerPaths(Message, frozen=True):

@@ -105,6 +105,14 @@ def _lines(told: dict[str, Any]) -> list[str]:
             f"first to fail without renewal: {first['namespace']}/{first['name']}"
             f" in {minutes // 60} h {minutes % 60} min ({_date(first['expires'])})"
         )
+    edge = told["first_edge"]
+    if edge is not None:
+        source, destination = (f"{edge[f'{end}_namespace']}/{edge[end]}" for end in ("source", "destination"))
+        minutes = int(edge["seconds"] // 60)
+        lines.append(
+            f"first calls to fail: {source} -> {destination}"
+            f" in {minutes // 60} h {minutes % 60} min ({_date(edge['expires'])})"
+        )
     lines += [f"revoked: {each}" for each in told["revoked"]]
     return lines
 

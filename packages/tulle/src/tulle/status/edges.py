@@ -37,7 +37,8 @@ class _Edge:
     buckets: dict[float, float] = field(default_factory=dict)
 
 
-_Key = tuple[str, str, str]
+_Key = tuple[str, str, str, str, str]
+"""Source, destination, service; the namespaces of the first two."""
 _Edges = dict[_Key, _Edge]
 
 
@@ -74,6 +75,8 @@ def _add_istio(edges: _Edges, found: Iterable[Sample]) -> None:
             labels.get("source_workload", UNKNOWN),
             labels.get("destination_workload", UNKNOWN),
             labels.get("destination_service_name", UNKNOWN),
+            labels.get("source_workload_namespace", UNKNOWN),
+            labels.get("destination_workload_namespace", UNKNOWN),
         )
         called = labels.get("reporter") == "source"
         if sample.name.endswith("_bucket"):
@@ -101,8 +104,9 @@ def _add_envoy(edges: _Edges, proxy: Proxy, found: Iterable[Sample]) -> None:
         parts = sample.labels.get("envoy_cluster_name", "").split("|")
         if parts[0] != "outbound" or len(parts) != 4 or any(part in sample.name for part in _ENVOY_PARTIAL):
             continue
-        service = parts[3].partition(".")[0]
-        key = (proxy.name, f"{service}-{parts[2]}" if parts[2] else service, service)
+        service, _, domain = parts[3].partition(".")
+        destination = f"{service}-{parts[2]}" if parts[2] else service
+        key = (proxy.name, destination, service, proxy.namespace, domain.partition(".")[0] or UNKNOWN)
         edge = edges.setdefault(key, _Edge())
         if sample.name.endswith("_upstream_rq_time_bucket"):
             edge.buckets[float(sample.labels.get("le", "inf"))] = sample.value
@@ -117,9 +121,10 @@ def _add_envoy(edges: _Edges, proxy: Proxy, found: Iterable[Sample]) -> None:
 
 
 def _view(key: _Key, edge: _Edge) -> wire.EdgeView:
-    source, destination, service = key
+    source, destination, service, source_namespace, destination_namespace = key
     return wire.EdgeView(
         source=source, destination=destination, service=service, requests=edge.requests,
         failures=edge.failures, mtls=min(edge.mtls, edge.requests),
         buckets=[(min(bound, 1e308), count) for bound, count in sorted(edge.buckets.items())],
+        source_namespace=source_namespace, destination_namespace=destination_namespace,
     )
