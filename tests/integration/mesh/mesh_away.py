@@ -11,9 +11,11 @@ from pathlib import Path
 
 import httpx
 from mesh_load import Connection
-from mesh_runner import BACKEND, Mesh, route
+from mesh_runner import BACKEND, Mesh, route, stopped
 
 AUTHORITY, COLD = "backend:9001", "cold:9002"
+KEPT = "the one kept on disk is in force"
+"""What a tulle-proxy says that was started without a control plane."""
 RETRIED = """
 apiVersion: networking.istio.io/v1beta1
 kind: VirtualService
@@ -78,20 +80,14 @@ def status(mesh: Mesh, authority: str = AUTHORITY) -> int:
 
 @contextmanager
 def gone(mesh: Mesh) -> Iterator[None]:
-    """A control plane that is killed and cannot start again: it refuses a store that others could have written."""
-    store = mesh.folder / "state" / "store.db"
-    mode = store.stat().st_mode & 0o777
-    mesh.read_ready()
-    store.chmod(0o666)
-    os.kill(mesh.ready["control_plane_pid"], signal.SIGKILL)
-    try:
+    """A control plane that is killed and does not come up again: the next one gets no time before it listens."""
+    before = mesh.control_plane()
+    assert before is not None
+    os.kill(before, signal.SIGKILL)
+    mesh.until(lambda: mesh.control_plane() not in (None, before), "another one is started")
+    with stopped(mesh.control_plane()):
+        assert not mesh.is_there()
         yield
-    finally:
-        store.chmod(mode)
-
-
-def is_back(mesh: Mesh) -> bool:
-    return mesh.tulle("status").returncode == 0 and mesh.synced()
 
 
 def until_kept(mesh: Mesh) -> None:

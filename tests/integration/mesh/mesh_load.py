@@ -10,6 +10,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 TIMEOUT = 10.0
+PACE = 0.004
+"""Seconds that each thread waits after an answer: load that leaves time for what it is the background of."""
 
 
 class Ended(Exception):
@@ -165,4 +167,5 @@ class Load:
                     self.failures.append(f"{status} {body!r:.100}")
                 self.failures += unserved
                 unserved.clear()
+                self._stop.wait(PACE)
         connection.close()

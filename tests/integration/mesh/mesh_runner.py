@@ -9,10 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tulle.cli.client import Client
+from tulle.cli.failure import Failure
 
 READY_SECONDS = 60
 STOP_SECONDS = 60
@@ -154,6 +157,7 @@ class Mesh:
     folder: Path
     process: subprocess.Popen[bytes]
     ready: dict[str, Any]
+    applied: set[tuple[str, str, str]] = field(default_factory=set)
 
     @classmethod
     def start(
@@ -175,6 +179,24 @@ class Mesh:
         process = subprocess.Popen(argv, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         log.close()
         return cls(folder, process, {})
+
+    @classmethod
+    @contextmanager
+    def running(
+        cls,
+        folder: Path,
+        config: str,
+        data_plane: str,
+        programs: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
+    ) -> Iterator[Mesh]:
+        """A mesh from when it is ready to the end of the block."""
+        mesh = cls.start(folder, config, data_plane, programs, options)
+        try:
+            mesh.wait_ready()
+            yield mesh
+        finally:
+            mesh.kill()
 
     def wait_ready(self) -> None:
         """Waits for the ready file and reads it."""
@@ -207,14 +229,59 @@ class Mesh:
             argv, capture_output=True, text=True, env=environment, input=text, timeout=60, check=False
         )
 
+    def ask(self, *path: str, method: str = "GET") -> Any:
+        """What the admin API says, without a process for each question. Raises `Failure`."""
+        return Client(self.ready["api"]).send(method, ["v1", *path])
+
     def status(self) -> dict[str, Any]:
-        """`tulle status -o json`."""
-        found: dict[str, Any] = json.loads(self.tulle("status", "-o", "json").stdout)
+        """What `tulle status -o json` shows."""
+        found: dict[str, Any] = self.ask("status")
         return found
 
+    def ca(self) -> dict[str, Any]:
+        """What `tulle ca status -o json` shows."""
+        found: dict[str, Any] = self.ask("ca")
+        return found
+
+    def apply(self, text: str, *options: str) -> None:
+        """`tulle apply`, until `restore`."""
+        applied = self.tulle("apply", "-f", "-", "-o", "json", *options, text=text)
+        assert applied.returncode == 0, applied.stderr
+        objects = json.loads(applied.stdout)["objects"]
+        self.applied.update((each["kind"], each["namespace"], each["name"]) for each in objects)
+
+    def restore(self) -> None:
+        """Deletes what was applied and has not been deleted, gives the revoked their identities back, and waits
+        until every proxy is connected and knows.
+        """
+        for key in self.applied:
+            with suppress(Failure):
+                self.ask("objects", *key, method="DELETE")
+        self.applied.clear()
+        for name in self.ca()["revoked"]:
+            self.ask("workloads", *name.split("/"), "revocation", method="DELETE")
+        self.until(self.synced, "everybody knows that all is as it was")
+
+    def is_there(self) -> bool:
+        """Whether the control plane answers."""
+        try:
+            self.status()
+        except Failure:
+            return False
+        return True
+
     def synced(self) -> bool:
-        """Whether every proxy is connected and has what it should have."""
-        return all(proxy["connected"] and proxy["synced"] for proxy in self.status()["proxies"])
+        """Whether the control plane answers and every proxy is connected and has what it should have."""
+        try:
+            proxies = self.status()["proxies"]
+        except Failure:
+            return False
+        return all(proxy["connected"] and proxy["synced"] for proxy in proxies)
+
+    def placed(self, workload: str) -> dict[str, Any]:
+        """Where a workload's sidecar is, as the control plane knows it."""
+        found = {each["name"]: each["placement"] for each in self.status()["workloads"]}
+        return dict(found[workload])
 
     def pids(self) -> set[int]:
         """Every process of the mesh: the supervisor and all below it."""
@@ -227,12 +294,20 @@ class Mesh:
 
     def holder(self, workload: str) -> int | None:
         """The process that keeps a workload's identity: tulle-proxy, or Envoy's agent; None while there is none."""
+        place = f"/default.{workload}/".encode()
+        return self._find(lambda line: place in line and (b"tulle.agent" in line or b"--identity" in line))
+
+    def control_plane(self) -> int | None:
+        """The control plane's process; None while there is none."""
+        return self._find(lambda line: b"\0control-plane\0" in line)
+
+    def _find(self, wanted: Callable[[bytes], bool]) -> int | None:
         for pid in self.pids():
             try:
                 line = Path(f"/proc/{pid}/cmdline").read_bytes()
             except OSError:
                 continue
-            if f"/default.{workload}/".encode() in line and (b"tulle.agent" in line or b"--identity" in line):
+            if wanted(line):
                 return pid
         return None
 
@@ -265,6 +340,9 @@ def stopped(pid: int | None) -> Iterator[None]:
 
 StartMesh = Callable[..., Mesh]
 """Starts a mesh from a configuration and further programs; what the fixture of that name gives."""
+
+OnBothPlanes = Callable[[Callable[[Mesh, str], None], str, Sequence[str]], None]
+"""Runs a scenario, given a mesh and its data plane, with a configuration and options of `tulle up`."""
 
 
 def _children(pid: int) -> set[int]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+from collections.abc import Iterator
 
 import pytest
 from mesh_load import Connection
-from mesh_runner import BACKEND, Mesh, StartMesh
+from mesh_runner import BACKEND, Mesh
 from tap import APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, TLS_1_3, Tap, chosen_group, records, versions
 
 MARKS = ("mark-in-the-path", "mark-in-a-header", "mark-in-the-name")
@@ -47,18 +48,29 @@ spec: {selector: {matchLabels: {app: backend}}, mtls: {mode: PERMISSIVE}}
 
 def inbound(mesh: Mesh, workload: str) -> int:
     """Where the workload's sidecar listens for its first port."""
-    placed = {each["name"]: each["placement"] for each in mesh.status()["workloads"]}
-    return int(placed[workload]["inbound"][0]["listen"])
+    return int(mesh.placed(workload)["inbound"][0]["listen"])
 
 
-def test_between_sidecars_is_tls_1_3_and_nothing_readable(start_mesh: StartMesh) -> None:
+@pytest.fixture(scope="module")
+def tap() -> Iterator[Tap]:
     with Tap() as tap:
-        mesh = start_mesh(BACKEND.replace("NAME: v1", f"NAME: {MARKS[2]}") + TAPPED.format(port=tap.port))
+        yield tap
+
+
+@pytest.fixture(scope="module")
+def standing_mesh(tap: Tap, tmp_path_factory: pytest.TempPathFactory, data_plane: str) -> Iterator[Mesh]:
+    """The service `tapped` is backend-v1 through the tap."""
+    config = BACKEND.replace("NAME: v1", f"NAME: {MARKS[2]}") + TAPPED.format(port=tap.port)
+    with Mesh.running(tmp_path_factory.mktemp("standing") / "mesh", config, data_plane) as mesh:
         tap.target = inbound(mesh, "backend-v1")
-        connection = Connection(int(mesh.workload("client")["outbound"]), "tapped")
-        status, body = connection.get(f"/{MARKS[0]}", {"x-mark": MARKS[1]})
-        assert (status, json.loads(body)) == (200, {"name": MARKS[2], "path": f"/{MARKS[0]}"})
-        captured = [(bytes(sent), bytes(received)) for sent, received in tap.seen]
+        yield mesh
+
+
+def test_between_sidecars_is_tls_1_3_and_nothing_readable(mesh: Mesh, tap: Tap) -> None:
+    connection = Connection(int(mesh.workload("client")["outbound"]), "tapped")
+    status, body = connection.get(f"/{MARKS[0]}", {"x-mark": MARKS[1]})
+    assert (status, json.loads(body)) == (200, {"name": MARKS[2], "path": f"/{MARKS[0]}"})
+    captured = [(bytes(sent), bytes(received)) for sent, received in tap.seen]
     assert captured
     for sent, received in captured:
         assert not any(mark.encode() in data for mark in MARKS for data in (sent, received))
@@ -72,7 +84,6 @@ def test_between_sidecars_is_tls_1_3_and_nothing_readable(start_mesh: StartMesh)
 
 
 CURVES = """
----
 apiVersion: v1
 kind: ConfigMap
 metadata: {{name: istio, namespace: istio-system}}
@@ -83,19 +94,17 @@ data:
 
 
 @pytest.mark.parametrize(("curve", "number"), [("X25519MLKEM768", 0x11EC), ("P-384", 24)])
-def test_the_key_exchange_is_the_one_that_the_mesh_asks_for(start_mesh: StartMesh, curve: str, number: int) -> None:
+def test_the_key_exchange_is_the_one_that_the_mesh_asks_for(mesh: Mesh, tap: Tap, curve: str, number: int) -> None:
     """The hybrid one (draft-ietf-tls-ecdhe-mlkem), and another, which shows that the setting decides."""
-    with Tap() as tap:
-        mesh = start_mesh(BACKEND + TAPPED.format(port=tap.port) + CURVES.format(curve=curve))
-        tap.target = inbound(mesh, "backend-v1")
-        assert Connection(int(mesh.workload("client")["outbound"]), "tapped").get()[0] == 200
-        captured = [bytes(received) for _, received in tap.seen]
+    mesh.apply(CURVES.format(curve=curve), "--wait", "30")
+    before = len(tap.seen)
+    assert Connection(int(mesh.workload("client")["outbound"]), "tapped").get()[0] == 200
+    captured = [bytes(received) for _, received in tap.seen[before:]]
     hellos = [hello for received in captured for kind, hello in records(received) if kind == HANDSHAKE]
     assert [chosen_group(hello) for hello in hellos] == [number]
 
 
-def test_plaintext_is_refused_until_a_policy_takes_it_and_then_reported(start_mesh: StartMesh) -> None:
-    mesh = start_mesh()
+def test_plaintext_is_refused_until_a_policy_takes_it_and_then_reported(mesh: Mesh) -> None:
     port = inbound(mesh, "backend-v1")
     with socket.create_connection(("127.0.0.1", port), 10) as plain:
         plain.sendall(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
@@ -103,8 +112,7 @@ def test_plaintext_is_refused_until_a_policy_takes_it_and_then_reported(start_me
             assert plain.recv(100) == b""
     told = json.loads(mesh.tulle("mtls", "report", "-o", "json").stdout)
     assert (told["edges"], told["workloads"], told["silent"]) == ([], [], [])
-    assert mesh.tulle("apply", "-f", "-", text=PERMISSIVE).returncode == 0
-    mesh.until(mesh.synced, "the policy is in force")
+    mesh.apply(PERMISSIVE, "--wait", "30")
 
     def answered() -> bool:
         try:

@@ -75,8 +75,7 @@ def elsewhere() -> Iterator[int]:
 
 def test_an_upstream_port_carries_tcp(start_mesh: StartMesh) -> None:
     mesh = start_mesh(TCP, {"upper.py": TCP_ECHO})
-    placed = {each["name"]: each["placement"] for each in mesh.status()["workloads"]}
-    port = placed["client"]["upstreams"][0]["local_port"]
+    port = mesh.placed("client")["upstreams"][0]["local_port"]
     with socket.create_connection(("127.0.0.1", port), 10) as connection:
         lines = connection.makefile("rw")
         for word in ("hello", "again"):

@@ -10,9 +10,15 @@ from pathlib import Path
 
 import pytest
 from mesh_load import Connection, Load
-from mesh_runner import BACKEND, Mesh, alive, established
+from mesh_runner import BACKEND, Mesh, StartMesh, alive, established
 
 AUTHORITY = "backend.default:9001"
+
+
+@pytest.fixture
+def mesh(start_mesh: StartMesh) -> Mesh:
+    """Each test ends its mesh in its own way."""
+    return start_mesh()
 
 
 def outbound(mesh: Mesh) -> int:

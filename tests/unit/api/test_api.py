@@ -115,7 +115,7 @@ async def test_refusals_are_json_with_a_code() -> None:
 def test_every_route_is_described() -> None:
     described = openapi.describe()
     backend: Any = Backend()
-    more = [*routes(backend, backend.first_edge), *audit.routes(backend), *mtls.routes(backend)]
+    more = [*routes(backend, backend.edges), *audit.routes(backend), *mtls.routes(backend)]
     more += [*tokens.routes(backend), *federation.routes(backend)]
     served = {
         (method.lower(), route.path)  # type: ignore[attr-defined]

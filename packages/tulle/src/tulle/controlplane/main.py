@@ -10,7 +10,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -29,6 +29,7 @@ from tulle.api.mtls import routes as mtls_routes
 from tulle.api.server import build
 from tulle.api.tokens import routes as token_routes
 from tulle.api.trust import routes as trust_routes
+from tulle.api.wire_trust import EdgeForecast
 from tulle.controlplane.accepted import FILE as ACCEPTED
 from tulle.controlplane.accepted import Accepted
 from tulle.controlplane.admin_port import AdminCertificate, AdminPort
@@ -38,6 +39,7 @@ from tulle.controlplane.compile import Compiled
 from tulle.controlplane.configuration import Changed, Configuration, ConfigurationRefused
 from tulle.controlplane.durable import write_atomically
 from tulle.controlplane.federation import Federation
+from tulle.controlplane.forecast import first_edge
 from tulle.controlplane.mtls import MtlsReporter
 from tulle.controlplane.placements import Placements
 from tulle.controlplane.service import Addresses, Service
@@ -74,8 +76,8 @@ STORE = "store.db"
 REFRESH_LOOK = 60.0
 """Seconds between looks at which bundles of other meshes are due again."""
 
-ROTATION_LOOK = 0.2
-"""Seconds between looks at whom a rotation of the root waits for."""
+TRUST_LOOK = 0.2
+"""Seconds between looks at who has taken up what is trusted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,7 @@ async def _serve(options: Options) -> None:
     service = Service(configuration, book, registry, JoinTokens(store.ledger), _addresses(options, admin), auditor)
     federation = Federation(store.federation, authority, auditor, utc_now)
     trust = TrustKeeper(authority, store.leaves, service, auditor.note, utc_now, federation.roots())
+    book.revoked = trust.last_revoked
     federation.changed = _federator(trust, configuration)
     configuration.federate(trust.federated)
     trust.rename(configuration.current.compiled.linked.mesh.settings.trust_domain_aliases)
@@ -150,7 +153,7 @@ async def _serve(options: Options) -> None:
     ports = await _start_grpc(options, trust, service, ads)
     configuration.changed = _publisher(book, service, trust)
     watcher = asyncio.create_task(_watch(configuration, service))
-    rotator = asyncio.create_task(_rotate(trust))
+    rotator = asyncio.create_task(_follow_trust(trust, book))
     refresher = asyncio.create_task(_refresh(federation))
     attestation = AttestationServer(options.accounts, service, service.tokens)
     if options.attest is not None:
@@ -159,8 +162,8 @@ async def _serve(options: Options) -> None:
     tokens = ApiTokens(store.tokens, auditor, time.time)
     entrance = Entrance(tokens, own_token, local_owner=admin.loopback)
     more = [
-        *trust_routes(trust), *audit_routes(auditor), *token_routes(tokens), *federation_routes(federation),
-        *mtls_routes(MtlsReporter(configuration)),
+        *trust_routes(trust, _forecaster(service, trust)), *audit_routes(auditor), *token_routes(tokens),
+        *federation_routes(federation), *mtls_routes(MtlsReporter(configuration)),
     ]
     application = _application(service, entrance, more)
     web = admin.server(application, AdminCertificate(authority, admin.host, utc_now))
@@ -215,11 +218,22 @@ def _bar(configuration: Configuration, trust: TrustKeeper) -> None:
         configuration.placements_changed()
 
 
-async def _rotate(trust: TrustKeeper) -> None:
-    """Takes each step of a rotation as soon as nobody lags; goes on with one that an earlier process began."""
+def _forecaster(service: Service, trust: TrustKeeper) -> Callable[[], Awaitable[EdgeForecast | None]]:
+    async def forecast() -> EdgeForecast | None:
+        return first_edge(await service.edges(), trust.held(), time.time())
+
+    return forecast
+
+
+async def _follow_trust(trust: TrustKeeper, book: SnapshotBook) -> None:
+    """Takes each step of a rotation as soon as nobody lags; goes on with one that an earlier process began. Says which
+    proxies refuse the revoked by now, so that those who do not look again give up what they have accepted.
+    """
     while True:
         trust.advance()
-        await asyncio.sleep(ROTATION_LOOK)
+        if trust.revoked:
+            book.has_list(trust.followers_with_all(), trust.last_revoked)
+        await asyncio.sleep(TRUST_LOOK)
 
 
 async def _refresh(federation: Federation) -> None:

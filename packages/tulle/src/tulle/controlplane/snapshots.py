@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 
 from tulle.delivery.contract import Node, Peer, Subscription
 from tulle.model.mesh import Mesh
@@ -50,6 +50,9 @@ class SnapshotBook:
     snapshots: dict[Key, Snapshot] = field(default_factory=dict)
     _emitter: Emitter = field(default_factory=Emitter)
     _scoper: Scoper | None = None
+    revoked: float = 0.0
+    """When somebody was revoked last, as of the start: every proxy gets the list of it before anything else."""
+    _revoked: dict[WorkloadRef, float] = field(default_factory=dict)
     _open: list[_Subscription] = field(default_factory=list)
 
     def update(self, mesh: Mesh) -> None:
@@ -58,8 +61,21 @@ class SnapshotBook:
         A snapshot of equal content keeps its identity.
         """
         self._scoper = Scoper(mesh, self._scoper)
-        before = self.snapshots
-        self.snapshots = {key: self._emit_or_keep(key, old) for key, old in before.items() if key[0] in mesh.workloads}
+        self._emit_again()
+
+    def has_list(self, workloads: Iterable[tuple[str, str]], revoked: float) -> None:
+        """The proxies of these workloads (namespace, name) refuse who was revoked by then."""
+        refs = (WorkloadRef(*each) for each in workloads)
+        told = {ref: revoked for ref in refs if revoked > self._revoked.get(ref, self.revoked)}
+        if told:
+            self._revoked |= told
+            self._emit_again()
+
+    def _emit_again(self) -> None:
+        if self._scoper is None:
+            return
+        before, workloads = self.snapshots, self._scoper.mesh.workloads
+        self.snapshots = {key: self._emit_or_keep(key, old) for key, old in before.items() if key[0] in workloads}
         for subscription in self._open:
             if self.snapshots.get(subscription.key) is not before.get(subscription.key):
                 subscription.notify()
@@ -105,7 +121,8 @@ class SnapshotBook:
     def _emit(self, key: Key) -> Snapshot:
         if self._scoper is None:
             raise RuntimeError("there is no mesh yet")
-        snapshot = self._emitter.emit(self._scoper.scope(*key))
+        scope = replace(self._scoper.scope(*key), revoked=self._revoked.get(key[0], self.revoked))
+        snapshot = self._emitter.emit(scope)
         snapshot.check()
         return snapshot
 

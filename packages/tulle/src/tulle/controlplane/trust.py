@@ -158,6 +158,20 @@ class TrustKeeper:
         every = {**self.federated, **own} if self.federated or self.aliases else {}
         return snapshot([root_secret(roots, "".join(lists), every)])
 
+    @property
+    def last_revoked(self) -> float:
+        """When somebody who is still revoked was revoked last, in seconds since 1970; 0 when nobody is."""
+        return max(self.revoked.values(), default=0.0)
+
+    def followers_with_all(self) -> set[tuple[str, str]]:
+        """The workloads (namespace, name) whose holders have all taken up what is trusted now."""
+        behind: set[tuple[str, str]] = set()
+        found: set[tuple[str, str]] = set()
+        for peer, settled in self.registry.settled():
+            namespace = peer.spiffe_id.removeprefix("spiffe://").split("/")[2]
+            (found if settled is self.secrets else behind).add((namespace, peer.workload))
+        return found - behind
+
     # -- rotation of the root
 
     def advance(self) -> None:
@@ -180,7 +194,7 @@ class TrustKeeper:
             return []
         following = {each.peer.serial: each.settled is self.secrets for each in self.registry.proxies()}
         found = []
-        for leaf in self._held():
+        for leaf in self.held():
             if phase is Phase.TRUST_BOTH and not following.get(leaf.serial, False):
                 why = NOT_TAKEN_UP if leaf.serial in following else NOT_CONNECTED
             elif phase is Phase.SIGN_WITH_NEW and leaf.root != state.target:
@@ -194,7 +208,7 @@ class TrustKeeper:
             )
         return found
 
-    def _held(self) -> list[Leaf]:
+    def held(self) -> list[Leaf]:
         """The certificates in use by workloads that are still declared, the first to expire first."""
         return [
             leaf
@@ -236,7 +250,7 @@ class TrustKeeper:
             )
             for each in self.authority.trust.ordered
         ]
-        held = self._held()
+        held = self.held()
         first = held[0] if held else None
         forecast = None
         if first is not None:

@@ -92,6 +92,10 @@ class StatusRegistry:
     def __len__(self) -> int:
         return len(self._connections)
 
+    def settled(self) -> Iterator[tuple[Peer, Snapshot | None]]:
+        """Whose proxies are connected, and which snapshot each has all of. Iterate at once, as `proxies`."""
+        return ((connection.peer, connection.session.settled) for connection in list(self._connections.values()))
+
     def proxies(self) -> Iterator[ProxyStatus]:
         """The status of each connected proxy. Iterate at once: the set changes as streams come and go."""
         return (connection.status() for connection in list(self._connections.values()))

@@ -43,8 +43,9 @@ _RE2_ALSO_REFUSES = (
 class Schema(BaseModel):
     """A mapping of the API: unknown fields are refused, types are not converted, names are in camelCase."""
 
+    # Validators are built when a kind is first met: start-up time counts, and few meshes use every kind.
     model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, alias_generator=to_camel, populate_by_name=True
+        extra="forbid", strict=True, frozen=True, alias_generator=to_camel, populate_by_name=True, defer_build=True
     )
 
 

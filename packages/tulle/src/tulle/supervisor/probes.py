@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import httpx
 
-EAGER = 0.03
+EAGER = 0.1
 CALM = 1.0
 """Seconds between probes before and after the first success."""
 

@@ -19,7 +19,7 @@ from tulle.supervisor.unit import Unit
 
 LONG_POLL = 20.0
 RETRY = 0.1
-POLL = 0.02
+POLL = 0.05
 PEERS_PATIENCE = 2.0
 """Seconds that the other proxies get to learn that a workload is going before it goes."""
 

@@ -32,6 +32,13 @@ class ClientKind(StrEnum):
         return self is ClientKind.ENVOY
 
     @property
+    def cuts_the_revoked(self) -> bool:
+        """Whether it ends the connections of who was revoked after the handshake. Envoy does not look again: it is told
+        to give up every connection that it has accepted, and looks when they come back.
+        """
+        return self is not ClientKind.ENVOY
+
+    @property
     def checks_addresses(self) -> bool:
         """Whether it refuses forbidden addresses by itself, whatever resolved to them."""
         return self is ClientKind.SIDECAR

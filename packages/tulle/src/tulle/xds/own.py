@@ -33,9 +33,10 @@ def own_listeners(scope: Scope, memo: Memo) -> list[Resource]:
             lambda: resource(outbound_listener(scope)),
         )
     ]
+    since = 0.0 if scope.client.cuts_the_revoked else scope.revoked
     for inbound in workload.inbound:
-        tag = ("inbound listener", inbound, workload.address, settings, scope.client)
-        build_inbound = partial(_inbound_listener, workload, inbound, settings, scope.client)
+        tag = ("inbound listener", inbound, workload.address, settings, scope.client, since)
+        build_inbound = partial(_inbound_listener, (workload, inbound), settings, scope.client, since)
         made.append(memo.get(tag, (), build_inbound))
     for upstream, service, port in _known_upstreams(scope):
         inputs = (service, *destinations((*service.tcp, *service.tls), scope.outbound))
@@ -45,9 +46,9 @@ def own_listeners(scope: Scope, memo: Memo) -> list[Resource]:
 
 
 def _inbound_listener(
-    workload: PlacedWorkload, inbound: Inbound, settings: MeshSettings, client: ClientKind
+    port: tuple[PlacedWorkload, Inbound], settings: MeshSettings, client: ClientKind, since: float
 ) -> Resource:
-    return resource(inbound_listener(workload, inbound, settings, client))
+    return resource(inbound_listener(*port, settings, client, since))
 
 
 def inbound_tables(scope: Scope, memo: Memo) -> list[Resource]:

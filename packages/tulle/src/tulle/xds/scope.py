@@ -68,13 +68,16 @@ class Outbound:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scope:
-    """The input of `emit`: the proxy itself, what it can reach, and the endpoints of that."""
+    """The input of `emit`: the proxy itself, what it can reach, and the endpoints of that. `revoked` is when somebody
+    was revoked last, as far as this proxy has the list of it (seconds since 1970, 0: never).
+    """
 
     client: ClientKind
     workload: PlacedWorkload
     outbound: Outbound
     endpoints: Mapping[str, ServiceEndpoints]
     own_services: tuple[LinkedService, ...]
+    revoked: float = 0.0
 
     @property
     def routing_issuers(self) -> tuple[Issuer, ...]:

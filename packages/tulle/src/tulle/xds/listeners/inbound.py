@@ -34,9 +34,11 @@ _HTTP_ALPN = ("h2", "http/1.1")
 
 
 def inbound_listener(
-    workload: PlacedWorkload, inbound: Inbound, settings: MeshSettings, client: ClientKind
+    workload: PlacedWorkload, inbound: Inbound, settings: MeshSettings, client: ClientKind, since: float = 0.0
 ) -> Any:
-    """The Listener. Where no filter chain matches plaintext it is closed (STRICT)."""
+    """The Listener. Where no filter chain matches plaintext it is closed (STRICT). Connections in mutual TLS that were
+    accepted under another `since` are given up: a data plane drains those of a filter chain that has changed.
+    """
     listener = message(LISTENER)(
         name=names.inbound_listener(inbound.app),
         address=socket_address(workload.address, inbound.listen),
@@ -46,6 +48,9 @@ def inbound_listener(
     tcp = [*_guarded(inbound), _proxy(inbound, settings)]
     mode = inbound.guard.mode
     chains = [] if mode is PeerMode.DISABLE else _secured(inbound, settings, http, tcp)
+    if since:
+        for each in chains:
+            each["metadata"] = {"filter_metadata": {"tulle": {"fields": {"revoked": {"number_value": since}}}}}
     if mode is not PeerMode.STRICT:
         chains += _plain(inbound, http, tcp)
     listener.filter_chains.extend(message("envoy.config.listener.v3.FilterChain")(**each) for each in chains)
