@@ -115,8 +115,8 @@ async def test_refusals_are_json_with_a_code() -> None:
 def test_every_route_is_described() -> None:
     described = openapi.describe()
     backend: Any = Backend()
-    more = [*routes(backend, backend.edges), *audit.routes(backend), *mtls.routes(backend)]
-    more += [*tokens.routes(backend), *federation.routes(backend)]
+    more = [*routes(backend), *audit.routes(backend), *mtls.routes(backend), *tokens.routes(backend)]
+    more += federation.routes(backend)
     served = {
         (method.lower(), route.path)  # type: ignore[attr-defined]
         for route in build(Backend(), OWNER, more).routes  # type: ignore[arg-type]

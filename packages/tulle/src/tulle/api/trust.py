@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -24,6 +23,9 @@ class TrustBackend(Protocol):
     def ca_status(self) -> CaStatus:
         """The roots, the rotation and who lags, and who would fail first."""
 
+    async def first_edge(self) -> EdgeForecast | None:
+        """Which calls would fail first; asks every sidecar for its counters."""
+
     def rotate(self, request: RotationRequest) -> CaStatus:
         """Starts a rotation or turns it round."""
 
@@ -43,15 +45,11 @@ DESCRIPTIONS: tuple[tuple[str, str, str, type | None, Any], ...] = (
 )
 
 
-FirstEdge = Callable[[], Awaitable[EdgeForecast | None]]
-"""Asks the sidecars for their counters."""
-
-
-def routes(backend: TrustBackend, first_edge: FirstEdge) -> list[Route]:
+def routes(backend: TrustBackend) -> list[Route]:
     """The routes for one backend."""
 
     async def whole_status() -> CaStatus:
-        return msgspec.structs.replace(backend.ca_status(), first_edge=await first_edge())
+        return msgspec.structs.replace(backend.ca_status(), first_edge=await backend.first_edge())
 
     async def status(request: Request) -> Response:
         return answer(await whole_status())

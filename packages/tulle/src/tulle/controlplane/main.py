@@ -10,7 +10,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -29,7 +29,6 @@ from tulle.api.mtls import routes as mtls_routes
 from tulle.api.server import build
 from tulle.api.tokens import routes as token_routes
 from tulle.api.trust import routes as trust_routes
-from tulle.api.wire_trust import EdgeForecast
 from tulle.controlplane.accepted import FILE as ACCEPTED
 from tulle.controlplane.accepted import Accepted
 from tulle.controlplane.admin_port import AdminCertificate, AdminPort
@@ -39,7 +38,6 @@ from tulle.controlplane.compile import Compiled
 from tulle.controlplane.configuration import Changed, Configuration, ConfigurationRefused
 from tulle.controlplane.durable import write_atomically
 from tulle.controlplane.federation import Federation
-from tulle.controlplane.forecast import first_edge
 from tulle.controlplane.mtls import MtlsReporter
 from tulle.controlplane.placements import Placements
 from tulle.controlplane.service import Addresses, Service
@@ -143,6 +141,7 @@ async def _serve(options: Options) -> None:
     service = Service(configuration, book, registry, JoinTokens(store.ledger), _addresses(options, admin), auditor)
     federation = Federation(store.federation, authority, auditor, utc_now)
     trust = TrustKeeper(authority, store.leaves, service, auditor.note, utc_now, federation.roots())
+    trust.edges = service.edges
     book.revoked = trust.last_revoked
     federation.changed = _federator(trust, configuration)
     configuration.federate(trust.federated)
@@ -162,7 +161,7 @@ async def _serve(options: Options) -> None:
     tokens = ApiTokens(store.tokens, auditor, time.time)
     entrance = Entrance(tokens, own_token, local_owner=admin.loopback)
     more = [
-        *trust_routes(trust, _forecaster(service, trust)), *audit_routes(auditor), *token_routes(tokens),
+        *trust_routes(trust), *audit_routes(auditor), *token_routes(tokens),
         *federation_routes(federation), *mtls_routes(MtlsReporter(configuration)),
     ]
     application = _application(service, entrance, more)
@@ -216,13 +215,6 @@ def _bar(configuration: Configuration, trust: TrustKeeper) -> None:
     if configuration.placements.barred != trust.revoked.keys():
         configuration.placements.barred = trust.revoked.keys()
         configuration.placements_changed()
-
-
-def _forecaster(service: Service, trust: TrustKeeper) -> Callable[[], Awaitable[EdgeForecast | None]]:
-    async def forecast() -> EdgeForecast | None:
-        return first_edge(await service.edges(), trust.held(), time.time())
-
-    return forecast
 
 
 async def _follow_trust(trust: TrustKeeper, book: SnapshotBook) -> None:

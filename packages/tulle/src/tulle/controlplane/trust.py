@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 from tulle.api import wire_trust as wire
 from tulle.api.backend import Refused
+from tulle.api.wire import EdgeView
+from tulle.controlplane.forecast import first_edge
 from tulle.delivery.contract import Node, Peer
 from tulle.delivery.server import SDS, AdsServer
 from tulle.delivery.status import StatusRegistry
@@ -58,6 +60,8 @@ class TrustKeeper:
     """The roots of other trust domains in PEM."""
     aliases: tuple[str, ...] = ()
     """Trust domains that are this one by another name: the mesh's own roots vouch for them."""
+    edges: Callable[[], Awaitable[Sequence[EdgeView]]] | None = None
+    """Asks the sidecars who calls whom."""
     registry: StatusRegistry = field(default_factory=StatusRegistry)
     cut: list[Callable[[], None]] = field(default_factory=list)
     """Called when somebody was revoked or is no longer: looks again at who may be connected and reached."""
@@ -262,6 +266,11 @@ class TrustKeeper:
             phase=str(phase), next_step=NEXT[phase], roots=roots, lagging=self.lagging(), forecast=forecast,
             certificates=len(held), revoked=[f"{namespace}/{name}" for namespace, name in self.revoked],
         )
+
+    async def first_edge(self) -> wire.EdgeForecast | None:
+        """Which calls would fail first, of those that sidecars have counted."""
+        edges = await self.edges() if self.edges is not None else ()
+        return first_edge(edges, self.held(), self.clock().timestamp())
 
     # -- revocation
 
