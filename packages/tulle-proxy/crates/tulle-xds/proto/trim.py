@@ -78,6 +78,8 @@ ROOTS = [
     f"{EXT}/transport_sockets/tls/v3/secret.proto",
     f"{EXT}/transport_sockets/tls/v3/tls.proto",
     f"{EXT}/upstreams/http/v3/http_protocol_options.proto",
+    # Where it is missing, prost-reflect makes a pool of its own for it, which lives as long as the program: 0.8 MB.
+    "google/protobuf/descriptor.proto",
 ]
 
 
