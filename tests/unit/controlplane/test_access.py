@@ -30,12 +30,19 @@ spec:
   action: DENY
   rules: [{to: [{operation: {paths: [/old/*]}}]}]
 """
+STRICT = """\
+---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: all}
+spec: {mtls: {mode: STRICT}}
+"""
 
 
-def _ask(**question: object) -> list[wire.AccessVerdict]:
-    checked, compiled = compile_texts([("mesh.yaml", MESH)])
+def _ask(more: str = "", name: str = "shop", **question: object) -> list[wire.AccessVerdict]:
+    checked, compiled = compile_texts([("mesh.yaml", MESH + more)])
     assert checked.errors == 0, checked.findings
-    asked = wire.AccessQuestion(namespace="default", name="shop", **question)  # type: ignore[arg-type]
+    asked = wire.AccessQuestion(namespace="default", name=name, **question)  # type: ignore[arg-type]
     return check(compiled, asked).verdicts
 
 
@@ -62,3 +69,34 @@ def test_plaintext_is_refused_by_default() -> None:
 def test_what_does_not_exist_is_said() -> None:
     with pytest.raises(Refused, match="its ports are 5000, 8080"):
         _ask(caller="default/web", port=1)
+    with pytest.raises(Refused, match=r"no workload default/till .*in the namespace default are shop"):
+        _ask(name="till")
+
+
+def test_a_path_is_judged_as_it_is_forwarded() -> None:
+    (verdict,) = _ask(caller="default/web", port=8080, path="/new/%2e%2E/old/./1?x=/../2")
+    assert (verdict.path, [each.policy for each in verdict.would_be_denied_by]) == (
+        "/old/1", ["AuthorizationPolicy default/closed"],
+    )
+    with pytest.raises(Refused, match="begins with a slash"):
+        _ask(caller="default/web", path="old")
+
+
+@pytest.mark.parametrize("caller", ["a/b/c", "default/", "", "spiffe://x/y", "default/we b"])
+def test_a_caller_that_cannot_be_is_refused(caller: str) -> None:
+    with pytest.raises(Refused, match="neither NAMESPACE/ACCOUNT"):
+        _ask(caller=caller)
+
+
+def test_members_of_other_meshes_are_named_whole() -> None:
+    (verdict,) = _ask(caller="spiffe://other.example/ns/default/sa/web", port=8080)
+    assert (verdict.allowed, verdict.principal) == (False, "other.example/ns/default/sa/web")
+
+
+def test_plaintext_is_refused_where_it_is_said() -> None:
+    (default,) = _ask(port=8080)
+    assert default.why.endswith("STRICT is the default")
+    (verdict,) = _ask(port=8080, more=STRICT)
+    [reason] = verdict.decided_by
+    assert (reason.policy, reason.action) == ("PeerAuthentication default/all", "strict")
+    assert reason.source.line == MESH.count("\n") + 2

@@ -249,13 +249,16 @@ class AccessReason(Message, frozen=True):
 
 
 class AccessVerdict(Message, frozen=True):
-    """The answer for one port. ``mode``: strict, permissive or disable; ``principal``: who the caller is known as."""
+    """The answer for one port. ``mode``: strict, permissive or disable; ``principal``: who the caller is known as;
+    ``path``: as the sidecar reads the one that was asked about, where it reads requests.
+    """
 
     port: int
     allowed: bool
     why: str
     mode: str
     principal: str | None = None
+    path: str | None = None
     decided_by: list[AccessReason] = []
     audited_by: list[AccessReason] = []
     would_be_denied_by: list[AccessReason] = []

@@ -23,7 +23,8 @@ def authz() -> None:
 
 
 @authz.command()
-@click.option("--from", "caller", metavar="NS/ACCOUNT", help="The calling service account; left out: plaintext.")
+@click.option("--from", "caller", metavar="NS/ACCOUNT",
+              help="The calling service account, or a SPIFFE id; left out: plaintext.")
 @click.option("--to", "target", metavar="NS/WORKLOAD", required=True, help="The workload that is called.")
 @click.option("--port", type=click.IntRange(1, 65535), help="The application's port (default: each of them).")
 @click.option("--method", default="GET", show_default=True)
@@ -103,7 +104,8 @@ _REASONS = (
 
 def _print(verdict: dict[str, Any]) -> None:
     who = verdict["principal"] or "somebody in plaintext"
-    print(f"port {verdict['port']}: {'ALLOWED' if verdict['allowed'] else 'DENIED'}: {verdict['why']}  ({who})")
+    path = f", {verdict['path']}" if verdict["path"] is not None else ""
+    print(f"port {verdict['port']}: {'ALLOWED' if verdict['allowed'] else 'DENIED'}: {verdict['why']}  ({who}{path})")
     for heading, key in _REASONS:
         for reason in verdict[key]:
             rule = "" if reason["rule"] is None else f", rule {reason['rule']}"
