@@ -35,7 +35,8 @@ class Stranger:
     @classmethod
     def with_identity_of(cls, mesh: Mesh, workload: str, folder: Path) -> Stranger:
         """With what a workload's sidecar has: tulle-proxy and Envoy's agent keep it each in their own form."""
-        kept = mesh.folder / "state" / "workloads" / f"default.{workload}" / "identity" / "identity.json"
+        place = mesh.folder / "state" / "workloads" / f"default.{workload}"
+        [kept] = place.glob("*/identity.json")
         held = json.loads(kept.read_text())
         pem = folder / f"{workload}.pem"
         pem.write_text(held["key"] + (held["leaf"] if "leaf" in held else held["issued"]["chain"]))

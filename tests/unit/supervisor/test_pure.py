@@ -1,4 +1,4 @@
-"""The supervisor's decisions that touch nothing: waits, variables, connection counts."""
+"""The supervisor's decisions: waits, variables, connection counts, where sidecars keep what is theirs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 
 from tulle.api import wire
 from tulle.supervisor.backoff import FIRST, LONGEST, STABLE, Backoff
+from tulle.supervisor.logs import Console
+from tulle.supervisor.plane_envoy import EnvoyPlane
+from tulle.supervisor.plane_tulle import TullePlane
 from tulle.supervisor.ports import PortBook
 from tulle.supervisor.shutdown import count_active
 from tulle.supervisor.site import MeshSite, Site, app_environment, expand
@@ -106,3 +109,15 @@ def test_reserved_ports_are_taken_for_others_until_released() -> None:
     assert again.reserve() in mine
     again.close()
     other.close()
+
+
+async def test_a_mesh_may_change_its_data_plane(tmp_path: Path) -> None:
+    """Neither kind of sidecar reads the identity that the other has kept."""
+    place, show, program = site(view(), tmp_path), Console(), Path("/nowhere")
+    await TullePlane(program).sidecar(place, show).proxy.prepare()
+    [agent] = EnvoyPlane(program).sidecar(place, show).helpers
+    argv = list((await agent.prepare()).argv)
+    kept = Path(argv[argv.index("--state") + 1])
+    [identity] = tmp_path.glob("workloads/*/identity.yaml")
+    assert str(kept) not in identity.read_text()
+    assert kept.parent == identity.parent

@@ -43,7 +43,7 @@ def check(compiled: Compiled, question: wire.AccessQuestion) -> wire.AccessAnswe
 
 
 def _principal(caller: str, workload: PlacedWorkload, trust_domain: str) -> str:
-    """A SPIFFE id without its scheme, of `NAMESPACE/ACCOUNT`, of an `ACCOUNT` beside the workload, or of a whole one."""
+    """A SPIFFE id without its scheme: of `NAMESPACE/ACCOUNT`, of an `ACCOUNT` beside the workload, or a whole one."""
     try:
         if caller.startswith("spiffe://"):
             return str(SpiffeId.parse(caller)).removeprefix("spiffe://")

@@ -40,7 +40,8 @@ class EnvoyPlane:
             argv = [
                 sys.executable, "-m", "tulle.agent", "--socket", socket,
                 "--ca", site.mesh.join, "--renew", site.mesh.xds, "--trust-anchor", str(site.mesh.trust_anchor),
-                "--attest", str(site.mesh.tokens), "--workload", workload(site), "--state", str(keys_folder(site)),
+                "--attest", str(site.mesh.tokens), "--workload", workload(site),
+                "--state", str(keys_folder(site, "agent-identity")),
             ]
             return Command(argv, site.mesh.base_env)
 

@@ -29,9 +29,11 @@ def write_bootstrap(site: Site, bootstrap: dict[str, Any]) -> Path:
     return write_private(site.folder / "bootstrap.json", json.dumps(bootstrap, indent=1))
 
 
-def keys_folder(site: Site) -> Path:
-    """Where a sidecar keeps its identity, and tulle-proxy its last configuration; made with mode 0700."""
-    keys = site.folder / "identity"
+def keys_folder(site: Site, name: str) -> Path:
+    """Where a sidecar keeps its identity, and tulle-proxy its last configuration; made with mode 0700. Each kind of
+    sidecar has a name of its own: neither reads what the other wrote, and a mesh may change its data plane.
+    """
+    keys = site.folder / name
     keys.mkdir(mode=0o700, exist_ok=True)
     return keys
 
@@ -52,7 +54,7 @@ def write_identity(site: Site) -> Path:
         "server_name": SERVER_NAME,
         "trust_domain": site.mesh.trust_domain,
         "key_algorithm": "ec-p256",
-        "state_dir": str(keys_folder(site)),
+        "state_dir": str(keys_folder(site, "identity")),
     }
     return write_private(site.folder / "identity.yaml", json.dumps(identity, indent=1))
 
