@@ -235,6 +235,30 @@ def test_a_claim_cannot_add_headers(plane: DataPlane, tmp_path: Path) -> None:
             assert process.poll() is None
 
 
+@pytest.mark.integration
+def test_clocks_may_differ_by_as_much_as_is_said(plane: DataPlane, tmp_path: Path) -> None:
+    """By a minute where nothing is said. The margins leave half a minute for a slow machine."""
+    ec = EcKey()
+    keys = {"local_jwks": {"inline_string": jwks(ec)}}
+    with serving() as app, contextlib.closing(PortHolder()) as ports:
+        for said, skew in (({}, 60), ({"clock_skew_seconds": 300}, 300)):
+            port = ports()
+            folder = tmp_path / str(skew)
+            folder.mkdir()
+            with running(plane, bootstrap(port, app.server_port, keys | said), [port], folder):
+                now = int(time.time())
+                answers = {
+                    name: ask(port, token(ec, CLAIMS | claims))
+                    for name, claims in {
+                        "ended within": {"exp": now - skew + 40},
+                        "ended before": {"exp": now - skew - 40},
+                        "begins within": {"nbf": now + skew - 10},
+                        "begins after": {"nbf": now + skew + 40},
+                    }.items()
+                }
+            assert answers == {"ended within": 200, "ended before": 401, "begins within": 200, "begins after": 401}
+
+
 def remote(**fields: Any) -> dict[str, Any]:
     uri = {"uri": "http://keys.test/keys", "cluster": "keys", "timeout": "1s"}
     return {"remote_jwks": {"http_uri": uri, "cache_duration": "600s", **fields}}
@@ -288,7 +312,7 @@ def test_cached_keys_outlive_their_server_and_then_nothing_is_believed(plane: Da
         server.answer = (200, jwks(key).encode())
         port = ports()
         # without async_fetch: with it Envoy believes old keys for ever
-        config = bootstrap(port, app.server_port, remote(cache_duration="8s"), server.server_port)
+        config = bootstrap(port, app.server_port, remote(cache_duration="4s"), server.server_port)
         with running(plane, config, [port], tmp_path):
             assert until(port, written, 200)
             server.answer = (503, b"")
