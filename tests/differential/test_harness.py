@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
-from differ import compare, divergences
+from differ import compare, divergences, run
 from differ.case import Call, Case
+from differ.client import Way, take_steps
 from differ.compare import Difference
+from differ.pki import Pki
+from differ.proxies import Held
 from differ.record import Answer, Outcome, Received, Seen
 from pydantic import ValidationError
 
@@ -96,3 +100,30 @@ def test_an_accepted_difference_needs_a_reason(tmp_path: Path) -> None:
 def test_a_case_that_says_something_unknown_is_refused(broken: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Case.model_validate(broken)
+
+
+async def test_a_call_comes_from_the_port_that_it_is_known_by(certificates: Pki) -> None:
+    peers: list[int] = []
+
+    def note(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peers.append(writer.get_extra_info("peername")[1])
+        writer.close()
+
+    held = Held.take()
+    server = await asyncio.start_server(note, "127.0.0.1", 0)
+    async with server:
+        way = Way(server.sockets[0].getsockname()[1], held.port)
+        (await take_steps(CALL, way, certificates)).close()
+    expected = held.port
+    held.release()
+    assert peers == [expected]
+
+
+def test_log_lines_go_to_the_call_of_their_port_and_to_nobody_else() -> None:
+    one, two = Outcome(Seen(), []), Outcome(Seen(), [])
+    log = "\n".join(
+        f'{{"peer": "127.0.0.1:{port}", "host": "127.0.0.1:{host}"}}'
+        for port, host in ((1, 7), (2, 8), (3, 7))
+    )
+    run.add_logs({1: one, 2: two}, log, {"127.0.0.1:7": "up"})
+    assert (one.logs, two.logs) == ([{"host": "up"}], [{"host": "127.0.0.1:8"}])

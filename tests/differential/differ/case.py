@@ -81,6 +81,9 @@ class Call(Strict):
     `share` gives the expected share of each upstream; each proxy must be within what chance allows of it. Repeated
     calls share some connections, unless they are `apart`. `upstreams` says how many requests are to be waited for at
     the upstreams after the last step (mirrors come late).
+
+    Before a call with `change` or `gone` the control plane has these resources, and those (`<type> <name>`) no more;
+    what is then subscribed to, and which types were refused, is compared too.
     """
 
     name: str
@@ -93,6 +96,8 @@ class Call(Strict):
     apart: bool = False
     share: dict[str, float] = {}
     upstreams: int = 0
+    change: tuple[dict[str, Any], ...] = ()
+    gone: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
 
     @model_validator(mode="before")

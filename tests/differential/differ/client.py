@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from differ.case import Call, ClientTls, Step
 from differ.pki import Pki
@@ -13,11 +15,21 @@ from differ.record import Answer, Seen, interim
 from differ.upstreams import abort
 from harness import h1
 
+HOST = "127.0.0.1"
+
 PATIENCE_S = 6.0
 """How long a client waits for what it expects, in seconds."""
 
 FATE_S = 0.12
 """How long after the last step a connection is watched for its end, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """The listener's port, and the client's own where its connection is to be known by that."""
+
+    port: int
+    source: int | None = None
 
 
 def tls_context(spec: ClientTls, pki: Pki) -> ssl.SSLContext:
@@ -32,14 +44,34 @@ def tls_context(spec: ClientTls, pki: Pki) -> ssl.SSLContext:
     return context
 
 
-async def connect(call: Call, port: int, pki: Pki) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection to the listener at `port`, with TLS when the call says so; raises OSError, ssl.SSLError."""
-    if call.tls is None:
-        return await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
-    context = tls_context(call.tls, pki)
-    return await asyncio.open_connection(
-        "127.0.0.1", port, ssl=context, server_hostname=call.tls.sni, limit=1 << 20
+async def connect(call: Call, way: Way, pki: Pki) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to a listener, with TLS when the call says so; raises OSError, ssl.SSLError."""
+    # Without a server name the address is given, which is no name to send.
+    tls: dict[str, Any] = (
+        {} if call.tls is None else {"ssl": tls_context(call.tls, pki), "server_hostname": call.tls.sni or HOST}
     )
+    sock = await _connected(way)
+    try:
+        return await asyncio.open_connection(sock=sock, limit=1 << 20, **tls)
+    except BaseException:
+        sock.close()
+        raise
+
+
+async def _connected(way: Way) -> socket.socket:
+    """A connected socket; a port of its own that the run holds is bound beside the socket that holds it."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        if way.source is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.bind((HOST, way.source))
+        await asyncio.get_running_loop().sock_connect(sock, (HOST, way.port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 @dataclass(slots=True)
@@ -70,14 +102,14 @@ class Walk:
             self.writer.close()
 
 
-async def take_steps(call: Call, port: int, pki: Pki, before: Walk | None = None) -> Walk:
+async def take_steps(call: Call, way: Way, pki: Pki, before: Walk | None = None) -> Walk:
     """Follow the call's steps on one connection, which is left open: a new one, or that of the walk `before`."""
     walk = before or Walk(secret=call.tls is not None)
     seen, walk.whole = walk.seen, False
     methods: list[str] = []
     try:
         if walk.reader is None or walk.writer is None:
-            walk.reader, walk.writer = await connect(call, port, pki)
+            walk.reader, walk.writer = await connect(call, way, pki)
             seen.ports.append(walk.writer.get_extra_info("sockname")[1])
         for step in call.steps:
             if not await _take(step, walk.reader, walk.writer, seen, methods):

@@ -78,6 +78,8 @@ def _facts(outcome: Outcome) -> Iterator[tuple[str, str]]:
         yield from _received_facts(f"received[{index}]", entry)
         if entry.proxied:
             yield f"received[{index}].proxied", _addresses(entry.proxied, seen.ports)
+    for name, text in outcome.control.items():
+        yield f"control.{name}", text
     yield "log", str(len(outcome.logs))
     for index, line in enumerate(sorted(outcome.logs, key=lambda each: str(each.get("path")))):
         for name, value in line.items():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,13 +24,40 @@ NAMED_OTHERWISE = {"envoy.config.endpoint.v3.ClusterLoadAssignment": "cluster_na
 """Types whose resources are not named by `name`."""
 
 
+PATIENCE_S = 5.0
+"""How long a change may take to be answered."""
+
+SETTLE_S = 0.1
+"""From the answer, which the main thread gives, to when workers have taken the change over."""
+
+
+@dataclass(slots=True)
+class _Stream:
+    """One stream: what it has subscribed to by type (`*` for all of it), and what waits to be sent and answered."""
+
+    subscribed: dict[str, set[str]] = field(default_factory=dict)
+    waiting: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
+    unanswered: set[str] = field(default_factory=set)
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def wants(self, type_url: str, name: str) -> bool:
+        names = self.subscribed.get(type_url, set())
+        return name in names or "*" in names
+
+
 @dataclass(slots=True)
 class Discovery(grpc.GenericRpcHandler):
-    """Resources by type URL and name; `withheld` types are never answered."""
+    """Resources by type URL and name, each with its version; `withheld` types are never answered.
 
-    resources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    `refused` are the types whose responses were answered with an error since it was last emptied.
+    """
+
+    resources: dict[str, dict[str, tuple[str, Any]]] = field(default_factory=dict)
     withheld: frozenset[str] = frozenset()
     port: int = 0
+    refused: list[str] = field(default_factory=list)
+    _streams: list[_Stream] = field(default_factory=list)
+    _number: int = 0
     _server: Any = None
 
     async def start(self) -> None:
@@ -42,12 +71,48 @@ class Discovery(grpc.GenericRpcHandler):
         """End every stream."""
         await self._server.stop(None)
 
-    def fill(self, given: list[dict[str, Any]], fill: Callable[[str], str]) -> None:
-        """Have the resources that a case lists, each with its `@type`, once the ports of the run are known."""
+    def fill(self, given: Sequence[dict[str, Any]], fill: Callable[[str], str]) -> set[tuple[str, str]]:
+        """Have resources, each given with its `@type`, once the ports of the run are known; their types and names."""
+        self._number += 1
+        filled = set()
         for each in json.loads(fill(json.dumps(given))):
             kind = each.pop("@type").removeprefix(TYPE)
             name = each[NAMED_OTHERWISE.get(kind, "name")]
-            self.resources.setdefault(TYPE + kind, {})[name] = pack_any(from_dict(kind, each))
+            packed = (str(self._number), pack_any(from_dict(kind, each)))
+            self.resources.setdefault(TYPE + kind, {})[name] = packed
+            filled.add((TYPE + kind, name))
+        return filled
+
+    async def change(
+        self, given: Sequence[dict[str, Any]], gone: Sequence[str], fill: Callable[[str], str]
+    ) -> None:
+        """Have these resources, and not those in `gone` (`<type> <name>`); returns when that is answered."""
+        changed = self.fill(given, fill)
+        for each in gone:
+            kind, _, name = each.partition(" ")
+            self.resources.get(TYPE + kind, {}).pop(name, None)
+            changed.add((TYPE + kind, name))
+        streams = list(self._streams)
+        for stream in streams:
+            for type_url in dict.fromkeys(type_url for type_url, _ in sorted(changed)):
+                names = [
+                    name for kind, name in sorted(changed) if kind == type_url and stream.wants(kind, name)
+                ]
+                if names:
+                    self._send(stream, type_url, names)
+        for stream in streams:
+            while stream.unanswered:
+                stream.answered.clear()
+                await asyncio.wait_for(stream.answered.wait(), PATIENCE_S)
+        await asyncio.sleep(SETTLE_S)
+
+    def asked(self) -> dict[str, str]:
+        """What is subscribed to, by the last part of the type's name."""
+        names: dict[str, set[str]] = {}
+        for stream in self._streams:
+            for type_url, wanted in stream.subscribed.items():
+                names.setdefault(type_url.rpartition(".")[2], set()).update(wanted)
+        return {kind: " ".join(sorted(wanted)) for kind, wanted in names.items() if wanted}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         """The one method there is."""
@@ -58,26 +123,46 @@ class Discovery(grpc.GenericRpcHandler):
         )
 
     async def _stream(self, requests: AsyncIterator[Any], _context: Any) -> AsyncIterator[Any]:
-        started: set[str] = set()
-        nonce = 0
+        stream = _Stream()
+        self._streams.append(stream)
+        listening = asyncio.create_task(self._listen(stream, requests))
+        try:
+            while (response := await stream.waiting.get()) is not None:
+                yield response
+        finally:
+            self._streams.remove(stream)
+            listening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await listening
+
+    async def _listen(self, stream: _Stream, requests: AsyncIterator[Any]) -> None:
         async for request in requests:
             names = list(request.resource_names_subscribe)
-            first = request.type_url not in started
-            started.add(request.type_url)
-            if request.type_url in self.withheld or not (names or first):
-                continue
-            nonce += 1
-            yield self._answer(request.type_url, names, str(nonce))
+            first = request.type_url not in stream.subscribed
+            held = stream.subscribed.setdefault(request.type_url, set())
+            held.update(names or ({"*"} if first else ()))
+            held.difference_update(request.resource_names_unsubscribe)
+            if request.response_nonce:
+                if request.HasField("error_detail"):
+                    self.refused.append(request.type_url.rpartition(".")[2])
+                stream.unanswered.discard(request.response_nonce)
+                stream.answered.set()
+            if request.type_url not in self.withheld and (names or first):
+                self._send(stream, request.type_url, names)
+        stream.waiting.put_nowait(None)
 
-    def _answer(self, type_url: str, names: list[str], nonce: str) -> Any:
+    def _send(self, stream: _Stream, type_url: str, names: list[str]) -> None:
+        self._number += 1
         held = self.resources.get(type_url, {})
-        response = RESPONSE(type_url=type_url, nonce=nonce, system_version_info="1")
+        response = RESPONSE(type_url=type_url, nonce=str(self._number), system_version_info="1")
         for name in held if not names or "*" in names else names:
             if name in held:
-                response.resources.add(name=name, version="1", resource=held[name])
+                version, resource = held[name]
+                response.resources.add(name=name, version=version, resource=resource)
             else:
                 response.removed_resources.append(name)
-        return response
+        stream.unanswered.add(response.nonce)
+        stream.waiting.put_nowait(response)
 
 
 def bootstrap(port: int, given: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import h2.events
 import h2.exceptions
 
 from differ.case import Call, H2Request
-from differ.client import PATIENCE_S, connect
+from differ.client import PATIENCE_S, Way, connect
 from differ.h2upstream import _text
 from differ.pki import Pki
 from differ.record import Answer, Seen, interim
@@ -96,11 +96,11 @@ class _Client:
             self.settled.set()
 
 
-async def run_streams(call: Call, port: int, pki: Pki) -> Seen:
+async def run_streams(call: Call, way: Way, pki: Pki) -> Seen:
     """Open the call's streams, all at once, and wait for the end of each."""
     seen = Seen()
     try:
-        reader, writer = await connect(call, port, pki)
+        reader, writer = await connect(call, way, pki)
     except OSError:
         seen.fate = "refused"
         return seen

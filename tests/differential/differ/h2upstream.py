@@ -2,6 +2,7 @@
 
 `asked` answers a gRPC call with the one of the upstream's replies whose name stands in the message: the name of the
 message's type, then its fields as JSON. So one service answers each call of a case as the call says.
+`now=304:5` is answered at once, here with a length of 5 and no body; `deaf` reads nothing more of its connection.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import h2.exceptions
 import h2.settings
 
 from differ.record import Received
-from differ.upstreams import Server, abort, behaviour_of
+from differ.upstreams import HANG_S, Server, abort, behaviour_of
 from tulle.protos import from_dict, serialize
 
 GRPC_OK = [("grpc-status", "0"), ("grpc-message", "")]
@@ -88,7 +89,13 @@ class _Connection:
             extra = [("link", "</s.css>")] if value == "103" else []
             self.wire.send_headers(event.stream_id, [(":status", value), *extra])
         elif name == "now":
-            self.head(event.stream_id, int(value), end=True)
+            code, _, length = value.partition(":")
+            sized = [("content-length", length)] if length else []
+            self.head(event.stream_id, int(code), extra=sized, end=True)
+        elif name == "deaf":
+            await self.flush()
+            await asyncio.sleep(HANG_S)
+            return False
         elif name == "goaway":
             self.wire.close_connection(last_stream_id=event.stream_id)
         return True
@@ -136,7 +143,8 @@ class _Connection:
             body = base64.b64decode(self.server.spec.replies[stream.value])
         if stream.grpc:
             body = b"\x00" + len(body).to_bytes(4, "big") + body
-        self.head(stream_id, code, grpc=stream.grpc)
+        sized = [("content-length", str(len(body)))] if stream.name == "sized" else []
+        self.head(stream_id, code, grpc=stream.grpc, extra=sized)
         self.wire.send_data(stream_id, body)
         if stream.name == "rst-mid":
             self.wire.reset_stream(stream_id, h2.errors.ErrorCodes.INTERNAL_ERROR)

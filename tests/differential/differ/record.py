@@ -57,9 +57,10 @@ class Seen:
 
 @dataclass(slots=True)
 class Outcome:
-    """Everything about one call through one proxy."""
+    """Everything about one call through one proxy; `control`: what its control plane was asked and told."""
 
     seen: Seen
     received: list[Received]
     logs: list[dict[str, Any]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+    control: dict[str, str] = field(default_factory=dict)

@@ -7,13 +7,13 @@ import contextlib
 import functools
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from differ import config
 from differ.case import Call, Case
-from differ.client import take_steps
+from differ.client import Way, take_steps
 from differ.discovery import TYPE, Discovery
 from differ.h2client import run_streams
 from differ.h2upstream import serve_h2
@@ -56,6 +56,49 @@ class _Proxy:
             each.release()
 
 
+@dataclass(slots=True)
+class _Clients:
+    """A port for each call that is made once, held from before the first connection of the run to after the last.
+
+    So no other connection of the run, whoever makes it and to whatever listener, can have it too: log lines are known
+    by it.
+    """
+
+    held: list[Held]
+    ports: dict[str, int]
+
+    @classmethod
+    def prepare(cls, case: Case) -> _Clients:
+        held = {call.name: Held.take() for call in case.calls if call.repeat == 1}
+        return cls(list(held.values()), {name: each.port for name, each in held.items()})
+
+    def release(self) -> None:
+        for each in self.held:
+            each.release()
+
+
+@dataclass(slots=True)
+class _Control:
+    """What a run's control plane does for its calls, where it has one."""
+
+    discovery: Discovery | None
+    fill: Callable[[str], str]
+
+    def begin(self, case: Case) -> None:
+        if self.discovery is not None:
+            self.discovery.fill(case.discovery or [], self.fill)
+
+    async def prepare(self, call: Call) -> None:
+        if self.discovery is not None and (call.change or call.gone):
+            self.discovery.refused.clear()
+            await self.discovery.change(call.change, call.gone, self.fill)
+
+    def facts(self, call: Call) -> dict[str, str]:
+        if self.discovery is None or not (call.change or call.gone):
+            return {}
+        return self.discovery.asked() | {"refused": " ".join(sorted(set(self.discovery.refused)))}
+
+
 async def run(case: Case, kinds: Sequence[Kind], pki: Pki, folder: Path) -> Outcomes:
     """The outcome of each call by its name, through one proxy or, for a pair, two: the caller's first.
 
@@ -64,6 +107,7 @@ async def run(case: Case, kinds: Sequence[Kind], pki: Pki, folder: Path) -> Outc
     recorder = Recorder()
     servers = {name: Server(name, spec, recorder) for name, spec in case.upstreams.items()}
     proxies = [_Proxy.prepare(case, kind, folder / f"{number}-{kind}") for number, kind in enumerate(kinds)]
+    clients = _Clients.prepare(case)
     first, last = proxies[0].ports, proxies[-1].ports
     withheld = frozenset(TYPE + kind for kind in case.withheld)
     discovery = Discovery(withheld=withheld) if case.discovery is not None else None
@@ -78,8 +122,8 @@ async def run(case: Case, kinds: Sequence[Kind], pki: Pki, folder: Path) -> Outc
             for proxy in reversed(proxies):
                 log, port = proxy.folder / "access.log", discovery.port if discovery else None
                 plan = config.Plan(upstreams, proxy.ports, last, pki, log, port)
-                if discovery is not None:
-                    discovery.fill(case.discovery or [], functools.partial(config.fill, plan=plan))
+                control = _Control(discovery, functools.partial(config.fill, plan=plan))
+                control.begin(case)
                 bootstrap = config.bootstrap(case, plan)
                 await stack.enter_async_context(
                     running(proxy.kind, bootstrap, proxy.ports.values(), proxy.folder)
@@ -89,16 +133,21 @@ async def run(case: Case, kinds: Sequence[Kind], pki: Pki, folder: Path) -> Outc
             calls = [config.filled_call(call, upstreams) for call in case.calls]
             async with asyncio.TaskGroup() as watches:
                 caller = _Caller(case, pki, recorder, watches)
-                outcomes = {call.name: await caller.call(call, reached[call.listener]) for call in calls}
+                outcomes = {}
+                for call in calls:
+                    await control.prepare(call)
+                    way = Way(reached[call.listener], clients.ports.get(call.name))
+                    outcomes[call.name] = await caller.call(call, way)
+                    outcomes[call.name].control = control.facts(call)
     finally:
         for proxy in proxies:
             proxy.release()
+        clients.release()
         if discovery is not None:
             await discovery.stop()
         await asyncio.gather(*(server.stop() for server in servers.values()))
     names = {f"127.0.0.1:{port}": name for each in (upstreams, first, last) for name, port in each.items()}
-    for proxy in proxies:
-        _add_logs(outcomes, proxy.folder / "access.log", names)
+    _read_logs(case, proxies, clients, outcomes, names)
     return outcomes
 
 
@@ -120,16 +169,16 @@ class _Caller:
     recorder: Recorder
     watches: asyncio.TaskGroup
 
-    async def call(self, call: Call, port: int) -> Outcome:
+    async def call(self, call: Call, way: Way) -> Outcome:
         """The outcome of `call`; its connection may still be watched when this returns."""
         self.recorder.start_call(self.case.upstreams)
         if call.repeat > 1:
-            return await self._many(call, port)
+            return await self._many(call, way)
         received, ended = self.recorder.received, self.recorder.ended
         if call.protocol == "h2":
-            seen, watch = await run_streams(call, port, self.pki), None
+            seen, watch = await run_streams(call, way, self.pki), None
         else:
-            walk = await take_steps(call, port, self.pki)
+            walk = await take_steps(call, way, self.pki)
             seen, watch = walk.seen, self.watches.create_task(walk.watch())
         await self.recorder.at_least(call.upstreams, UPSTREAM_PATIENCE_S)
         # The next call need not wait while this one's connection is watched, unless its proxy may not have noticed yet
@@ -140,16 +189,16 @@ class _Caller:
             await self.recorder.quiet()  # What the client gave up may still be on its way.
         return Outcome(seen, received)
 
-    async def _many(self, call: Call, port: int) -> Outcome:
+    async def _many(self, call: Call, way: Way) -> Outcome:
         left = iter(range(call.repeat))
 
         async def some() -> list[Seen]:
             seen, walk = [], None
             for _ in left:
                 if call.protocol == "h2":
-                    seen.append(await run_streams(call, port, self.pki))
+                    seen.append(await run_streams(call, way, self.pki))
                     continue
-                walk = await take_steps(call, port, self.pki, walk)
+                walk = await take_steps(call, way, self.pki, walk)
                 if not walk.whole or call.apart:
                     walk.close()
                     seen.append(walk.seen)
@@ -171,12 +220,23 @@ class _Caller:
         return Outcome(merged, [], counts=dict(counts))
 
 
-def _add_logs(outcomes: Outcomes, log: Path, names: dict[str, str]) -> None:
-    """Give each outcome the lines of its own connections, known by the client's port; addresses become names."""
-    owner = {str(port): outcome for outcome in outcomes.values() for port in outcome.seen.ports}
-    for text in log.read_text().splitlines():
+def _read_logs(
+    case: Case, proxies: list[_Proxy], clients: _Clients, outcomes: Outcomes, names: dict[str, str]
+) -> None:
+    owners: dict[Path, dict[int, Outcome]] = {}
+    for call in case.calls:
+        if (port := clients.ports.get(call.name)) is not None:
+            proxy = proxies[-1] if call.listener == INBOUND else proxies[0]
+            owners.setdefault(proxy.folder, {})[port] = outcomes[call.name]
+    for folder, owned in owners.items():
+        add_logs(owned, (folder / "access.log").read_text(), names)
+
+
+def add_logs(owners: dict[int, Outcome], log: str, names: dict[str, str]) -> None:
+    """Give each outcome its lines of a proxy's log, known by the client's port; addresses become names."""
+    for text in log.splitlines():
         line = json.loads(text)
-        outcome = owner.get(str(line.pop("peer", "")).rpartition(":")[2])
+        outcome = owners.get(int(str(line.pop("peer", "")).rpartition(":")[2] or 0))
         if outcome is None:
             continue
         with contextlib.suppress(KeyError):
