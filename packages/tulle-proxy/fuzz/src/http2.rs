@@ -13,8 +13,13 @@ use tulle_http::{RequestHead, ResponseHead, To};
 
 use crate::http1;
 
-const CONFIG: Config =
-    Config { stream_window: 65_535, connection_window: 131_070, max_streams: 20, header_list: 16_384 };
+const CONFIG: Config = Config {
+    stream_window: 65_535,
+    connection_window: 131_070,
+    max_streams: 20,
+    header_list: 16_384,
+    extended_connect: true,
+};
 const EMPTY_SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 /// Nobody can make us hold more than the windows, a head for each stream, and what waits to be sent.
 const MOST_OUTPUT: usize = 1 << 20;

@@ -141,8 +141,8 @@ pub fn route(data: &[u8]) {
     match selected.action() {
         RouteAction::Forward(action) => {
             let source = IpAddr::V4(Ipv4Addr::LOCALHOST);
-            let hash = hash_of(action, &request, source);
-            assert_eq!(hash, hash_of(action, &request, source));
+            let hash = hash_of(action, &request, Some(source));
+            assert_eq!(hash, hash_of(action, &request, Some(source)));
             let _cookie = missing_cookie(action, &request);
             if let Some(path) = rewrite::path(action, selected.route, &request, &Hostile) {
                 breaks_no_line(&path);

@@ -16,7 +16,7 @@ use tulle_core::hash::FastMap;
 use tulle_core::{Address, FractionalPercent, Nanos, Rng};
 use tulle_http::Stream;
 use tulle_http::h1::Case;
-use tulle_http::h1::conn::Connection;
+use tulle_http::h1::conn::{Connection, Trailers};
 use tulle_http::h2::{Config, Link, Pulse, Rhythm};
 use tulle_policy::Priority;
 
@@ -314,8 +314,13 @@ impl Upstream {
             }
             let max_requests = config.limits.max_requests_per_connection;
             let mut conn = Box::new(Connection::new(stream));
-            if config.http1().is_some_and(|http1| http1.header_case == HeaderCase::Proper) {
-                conn.case = Case::Words;
+            if let Some(http1) = config.http1() {
+                if http1.header_case == HeaderCase::Proper {
+                    conn.case = Case::Words;
+                }
+                if http1.enable_trailers {
+                    conn.trailer_mode = Trailers::Forward;
+                }
             }
             Ok(Lease::H1(conn, H1Lease { pool: pool.clone(), life, max_requests, idle_for: Duration::ZERO }))
         };
@@ -377,6 +382,7 @@ pub fn h2_windows(protocol: &HttpProtocol) -> Config {
         connection_window: options.initial_connection_window.clamp(65_535, 4 << 20),
         max_streams: options.max_concurrent_streams,
         header_list: 60 * 1024,
+        extended_connect: false,
     }
 }
 

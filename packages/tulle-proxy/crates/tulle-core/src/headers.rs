@@ -4,6 +4,8 @@
 //! and visitor-shaped, so an implementation allocates nothing. Header names are given in lower case; an implementation
 //! compares names without regard to ASCII case.
 
+use std::net::IpAddr;
+
 use crate::metadata::Metadata;
 
 /// Read access to a head's header fields, in order of arrival.
@@ -45,6 +47,16 @@ pub trait RequestView: Headers {
         None
     }
 
+    /// The client's address, where it is known.
+    fn source(&self) -> Option<IpAddr> {
+        None
+    }
+
+    /// What the client showed of itself by TLS.
+    fn certificate(&self) -> Certificate {
+        Certificate::default()
+    }
+
     /// The value that header matchers see under `name`, with pseudo-headers under `:method` and so on.
     fn field(&self, name: &str) -> Option<&[u8]> {
         match name {
@@ -57,11 +69,22 @@ pub trait RequestView: Headers {
     }
 }
 
-/// A request with what filters found out of it.
+/// Whether a client has shown a certificate, and whether that was verified.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Certificate {
+    pub presented: bool,
+    pub validated: bool,
+}
+
+/// A request with what is known of it beside its head.
 #[derive(Clone, Copy)]
 pub struct Described<'a, R> {
     pub request: &'a R,
+    /// What filters found out.
     pub metadata: Option<&'a Metadata>,
+    pub certificate: Certificate,
+    /// The client's address.
+    pub source: Option<IpAddr>,
 }
 
 impl<R: Headers> Headers for Described<'_, R> {
@@ -97,6 +120,14 @@ impl<R: RequestView> RequestView for Described<'_, R> {
 
     fn metadata(&self) -> Option<&Metadata> {
         self.metadata
+    }
+
+    fn certificate(&self) -> Certificate {
+        self.certificate
+    }
+
+    fn source(&self) -> Option<IpAddr> {
+        self.source
     }
 
     fn field(&self, name: &str) -> Option<&[u8]> {

@@ -66,6 +66,8 @@ pub struct Announced {
     pub header_list: u32,
     /// As a server.
     pub max_streams: Option<u32>,
+    /// As a server that takes it.
+    pub extended_connect: bool,
 }
 
 impl Announced {
@@ -79,7 +81,9 @@ impl Announced {
         match self.max_streams {
             Some(max) => {
                 add(id::MAX_CONCURRENT_STREAMS, max);
-                add(id::ENABLE_CONNECT_PROTOCOL, 1);
+                if self.extended_connect {
+                    add(id::ENABLE_CONNECT_PROTOCOL, 1);
+                }
             }
             None => add(id::ENABLE_PUSH, 0),
         }

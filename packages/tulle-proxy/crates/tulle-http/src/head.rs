@@ -173,10 +173,11 @@ impl RequestHead {
 
 /// Whether a content type is gRPC's (not gRPC-Web).
 pub fn is_grpc_type(value: &[u8]) -> bool {
-    value.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+    value.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
 }
 
 /// A response's head.
+#[derive(Clone)]
 pub struct ResponseHead {
     pub headers: Headers,
     pub status: u16,

@@ -255,14 +255,30 @@ impl Headers {
         self.text.extend_from_slice(value);
     }
 
-    /// Appends `, value` to the first header of that name, or adds the header.
+    /// Appends `,value` to the header of that name, joined where it came several times, or adds the header.
     pub fn append_csv(&mut self, name: &[u8], value: &[u8]) {
+        self.append_by(b",", name, value);
+    }
+
+    /// The same with another separator before the value.
+    pub fn append_by(&mut self, separator: &[u8], name: &[u8], value: &[u8]) {
+        self.join(name);
         match self.get(name) {
             Some(old) => {
-                let joined = [old, b",", value].concat();
+                let joined = [old, separator, value].concat();
                 self.set(name, &joined);
             }
             None => self.push(name, value),
+        }
+    }
+
+    /// Makes one header of those with this name, their values joined by commas (RFC 9110 §5.3).
+    pub fn join(&mut self, name: &[u8]) {
+        let same = |other: &[u8]| other.eq_ignore_ascii_case(name);
+        let values: Vec<&[u8]> = self.iter().filter(|(_, n, _)| same(n)).map(|(_, _, value)| value).collect();
+        if values.len() > 1 {
+            let joined = values.join(&b","[..]);
+            self.set(name, &joined);
         }
     }
 
@@ -415,8 +431,9 @@ mod tests {
     fn append_joins_with_a_comma() {
         let mut h = Headers::default();
         h.append_csv(b"x-forwarded-for", b"10.0.0.1");
+        h.push(b"x-forwarded-for", b"10.0.0.9");
         h.append_csv(b"x-forwarded-for", b"10.0.0.2");
-        assert_eq!(h.known(Known::XForwardedFor), Some(&b"10.0.0.1,10.0.0.2"[..]));
+        assert_eq!(h.known(Known::XForwardedFor), Some(&b"10.0.0.1,10.0.0.9,10.0.0.2"[..]));
         assert_eq!(h.len(), 1);
     }
 }

@@ -19,9 +19,60 @@ impl View for Headers {
     }
 }
 
+/// Fields that are kept as one, their values joined by commas: those for which Envoy has a place of their own.
+fn joins(name: &str) -> bool {
+    const ONE: [&str; 40] = [
+        "accept",
+        "accept-encoding",
+        "access-control-allow-credentials",
+        "access-control-allow-headers",
+        "access-control-allow-methods",
+        "access-control-allow-origin",
+        "access-control-expose-headers",
+        "access-control-max-age",
+        "access-control-request-headers",
+        "access-control-request-method",
+        "authentication",
+        "authorization",
+        "cache-control",
+        "cdn-loop",
+        "content-encoding",
+        "content-type",
+        "etag",
+        "expect",
+        "grpc-accept-encoding",
+        "grpc-message",
+        "grpc-status",
+        "grpc-timeout",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-range",
+        "if-unmodified-since",
+        "last-modified",
+        "location",
+        "origin",
+        "pragma",
+        "proxy-status",
+        "referer",
+        "server",
+        "te",
+        "user-agent",
+        "vary",
+        "via",
+        "x-forwarded-for",
+        "x-forwarded-host",
+    ];
+    ONE.binary_search(&name).is_ok() || name == "x-forwarded-proto" || name == "x-request-id"
+}
+
 impl HeadersMut for Headers {
     fn append(&mut self, name: &str, value: &[u8]) {
-        self.push(name.as_bytes(), value);
+        if joins(name) {
+            self.append_csv(name.as_bytes(), value);
+        } else {
+            self.push(name.as_bytes(), value);
+        }
     }
 
     fn set(&mut self, name: &str, value: &[u8]) {

@@ -13,8 +13,13 @@ use tulle_http::h2::{Config, H2Stream, Link, Pulse, Rhythm, head};
 use tulle_http::side::open_h2;
 use tulle_http::{Expect, Framing, Interim, Piece, RequestHead, ResponseHead, Side, Stream, To};
 
-const CONFIG: Config =
-    Config { stream_window: 65_535, connection_window: 1 << 20, max_streams: 200, header_list: 61_440 };
+const CONFIG: Config = Config {
+    stream_window: 65_535,
+    connection_window: 1 << 20,
+    max_streams: 200,
+    header_list: 61_440,
+    extended_connect: true,
+};
 
 async fn pipe() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

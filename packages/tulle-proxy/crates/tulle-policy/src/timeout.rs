@@ -91,8 +91,36 @@ impl TimeoutPolicy {
     }
 }
 
+impl TimeoutPolicy {
+    /// What the upstream is told in `grpc-timeout` of a gRPC request, where the route looks at that header at all;
+    /// `stream` is the request's stream limit. `None` leaves the header as it is.
+    pub fn told_grpc<H: Headers + ?Sized>(
+        &self,
+        timeouts: &Timeouts,
+        stream: Option<Duration>,
+        request: &H,
+    ) -> Option<String> {
+        if !is_grpc(request) {
+            return None;
+        }
+        let limit =
+            if self.stream.is_some() { stream } else { self.max_grpc.and(timeouts.per_try.or(timeouts.request)) };
+        limit.map(grpc_timeout)
+    }
+}
+
+/// A `grpc-timeout` value: in milliseconds, or in the next larger unit for which eight digits are enough.
+fn grpc_timeout(limit: Duration) -> String {
+    const MOST: u128 = 99_999_999;
+    let (millis, seconds) = (limit.as_millis(), u128::from(limit.as_secs()));
+    let units = [(millis, 'm'), (seconds, 'S'), (seconds / 60, 'M'), (seconds / 3600, 'H')];
+    let (count, unit) = units.into_iter().find(|(count, _)| *count <= MOST).unwrap_or((MOST, 'H'));
+    format!("{count}{unit}")
+}
+
 fn is_grpc<H: Headers + ?Sized>(request: &H) -> bool {
-    request.header("content-type").is_some_and(|kind| kind.starts_with(b"application/grpc"))
+    let rest = |kind: &[u8]| kind.strip_prefix(b"application/grpc").map(|rest| rest.first().copied());
+    request.header("content-type").is_some_and(|kind| matches!(rest(kind), Some(None | Some(b'+'))))
 }
 
 /// A header in milliseconds; the inner `None` is zero, which means no limit.
@@ -147,6 +175,20 @@ mod tests {
         assert_eq!(parse_grpc_timeout(b"99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
         for bad in [&b""[..], b"m", b"1", b"-1S", b"123456789S", b"1x", b"1 S"] {
             assert_eq!(parse_grpc_timeout(bad), None);
+        }
+    }
+
+    #[test]
+    fn the_upstream_is_told_in_eight_digits() {
+        for (seconds, expected) in [
+            (0, "0m"),
+            (1, "1000m"),
+            (99_999, "99999000m"),
+            (100_000, "100000S"),
+            (100_000_000, "1666666M"),
+            (u64::MAX, "99999999H"),
+        ] {
+            assert_eq!(grpc_timeout(Duration::from_secs(seconds)), expected);
         }
     }
 

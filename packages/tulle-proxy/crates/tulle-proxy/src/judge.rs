@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::Deserialize;
 use tulle_config::{Config, ConnectionCheck, FilterChain, HttpFilter, NetworkFilter};
-use tulle_core::headers::Described;
+use tulle_core::headers::{Certificate, Described};
 use tulle_core::metadata::{Metadata, Struct, Value};
 use tulle_core::{Headers, RequestView};
 use tulle_policy::Rbac;
@@ -81,7 +81,8 @@ fn decide(chain: &FilterChain, call: &Call) -> (bool, bool) {
         }
     }
     if let (Some(http), NetworkFilter::Http(hcm)) = (&call.http, &chain.filter) {
-        let request = Described { request: http, metadata: metadata.as_ref() };
+        let request =
+            Described { request: http, metadata: metadata.as_ref(), certificate: Certificate::default(), source: None };
         for filter in &hcm.filters {
             if let HttpFilter::Rbac(named) = filter {
                 ask(&named.settings, &facts, &request, &mut found);

@@ -8,7 +8,7 @@ use tulle_policy::limits::Priority;
 use tulle_policy::{FilterOverrides, RetryPolicy, TimeoutPolicy};
 use tulle_telemetry::TextFormat;
 
-use crate::mutation::HeaderMutations;
+use crate::mutation::{HeaderMutation, HeaderMutations};
 use crate::redirects::InternalRedirects;
 
 /// The action of a route.
@@ -25,8 +25,8 @@ pub enum RouteAction {
 #[derive(Clone, Debug)]
 pub struct Forward {
     pub target: ClusterTarget,
-    /// The request header whose number decides among weighted clusters, where it has one; else chance does.
-    pub draw_by: Option<Str>,
+    /// What decides among weighted clusters, where the request has it; else chance does.
+    pub draw_by: Option<DrawBy>,
     /// Answered when the chosen cluster does not exist: 503 by default, else 404 or 500.
     pub cluster_not_found_status: u16,
     pub path_rewrite: Option<PathRewrite>,
@@ -74,6 +74,15 @@ impl Forward {
     pub fn ends_connect(&self) -> bool {
         self.upgrades.iter().any(|upgrade| upgrade.terminate_connect)
     }
+}
+
+/// What decides among weighted clusters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DrawBy {
+    /// The number in this request header.
+    Header(Str),
+    /// The hash that the route's hash policies give.
+    Hash,
 }
 
 /// Where a forwarded request goes.
@@ -162,6 +171,8 @@ pub struct Mirror {
     pub cluster: ClusterName,
     pub fraction: FractionalPercent,
     pub host: MirrorHost,
+    /// What is changed in the copy's head, in this order.
+    pub mutations: Box<[HeaderMutation]>,
 }
 
 /// The authority of a mirrored request.

@@ -11,7 +11,9 @@ use crate::action::{Forward, HashSource};
 use crate::matching::query_of;
 
 /// The hash that the route's policies give; `None` when none of them finds anything.
-pub fn hash_of<R: RequestView + ?Sized>(action: &Forward, request: &R, source: IpAddr) -> Option<u64> {
+///
+/// `source` is the client's address, where one is known.
+pub fn hash_of<R: RequestView + ?Sized>(action: &Forward, request: &R, source: Option<IpAddr>) -> Option<u64> {
     let mut hash: Option<u64> = None;
     for policy in &action.hash {
         if let Some(found) = policy.source.hash(request, source) {
@@ -44,7 +46,7 @@ pub fn missing_cookie<'c, R: RequestView + ?Sized>(action: &'c Forward, request:
 }
 
 impl HashSource {
-    fn hash<R: RequestView + ?Sized>(&self, request: &R, source: IpAddr) -> Option<u64> {
+    fn hash<R: RequestView + ?Sized>(&self, request: &R, source: Option<IpAddr>) -> Option<u64> {
         match self {
             HashSource::Header { name, rewrite } => match rewrite {
                 None => header(request, name),
@@ -54,7 +56,7 @@ impl HashSource {
                 }
             },
             HashSource::Cookie { name, .. } => cookie(request, name, |value| xxh64(value, 0)),
-            HashSource::SourceIp => Some(address(source)),
+            HashSource::SourceIp => source.map(address),
             HashSource::QueryParameter(name) => query(request.path(), name),
             HashSource::FilterState(_) => None,
         }

@@ -13,14 +13,14 @@ pub mod scopes;
 pub mod select;
 
 pub use action::{
-    ClusterName, ClusterTarget, DirectResponse, Forward, HashPolicy, HashSource, HostRewrite, Mirror, MirrorHost,
-    PathRewrite, Redirect, RedirectPath, RegexRewrite, RouteAction, UpgradePolicy, WeightedCluster,
+    ClusterName, ClusterTarget, DirectResponse, DrawBy, Forward, HashPolicy, HashSource, HostRewrite, Mirror,
+    MirrorHost, PathRewrite, Redirect, RedirectPath, RegexRewrite, RouteAction, UpgradePolicy, WeightedCluster,
 };
 pub use config::{Route, RouteConfig, VirtualHost};
 pub use hashing::{hash_of, missing_cookie};
 pub use hosts::HostIndex;
-pub use matching::{CookieMatcher, PathMatch, QueryMatcher, QueryTest, RouteMatch};
-pub use mutation::{AppendAction, HeaderMutations, HeaderValue, apply_request, apply_response};
+pub use matching::{CertificateTest, CookieMatcher, PathMatch, QueryMatcher, QueryTest, RouteMatch};
+pub use mutation::{AppendAction, HeaderMutation, HeaderMutations, HeaderValue, apply_request, apply_response};
 pub use redirects::InternalRedirects;
-pub use select::{Selected, select};
+pub use select::{Selected, select, wants_tls};
 pub use tulle_policy::template::{PathTemplate, TemplateRewrite};

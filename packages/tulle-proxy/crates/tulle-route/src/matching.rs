@@ -1,6 +1,7 @@
 //! A route's match: path, headers, query parameters, cookies, runtime fraction.
 
 use tulle_core::cookie::cookie;
+use tulle_core::headers::Certificate;
 use tulle_core::{FractionalPercent, Headers, RequestView, Str};
 use tulle_policy::matcher::has_prefix;
 use tulle_policy::rbac::MetadataMatcher;
@@ -56,6 +57,21 @@ pub struct RouteMatch {
     pub grpc: bool,
     /// On what filters found out: they hold only once a filter has had the route found anew.
     pub metadata: Box<[MetadataMatcher]>,
+    pub certificate: CertificateTest,
+}
+
+/// `RouteMatch.TlsContextMatchOptions`: what the client must have shown by TLS, or must not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CertificateTest {
+    pub presented: Option<bool>,
+    pub validated: Option<bool>,
+}
+
+impl CertificateTest {
+    fn matches(self, shown: Certificate) -> bool {
+        self.presented.is_none_or(|wanted| wanted == shown.presented)
+            && self.validated.is_none_or(|wanted| wanted == shown.validated)
+    }
 }
 
 impl RouteMatch {
@@ -74,6 +90,7 @@ impl RouteMatch {
             runtime_fraction: None,
             grpc: false,
             metadata: Box::default(),
+            certificate: CertificateTest::default(),
         }
     }
 }
@@ -87,6 +104,7 @@ impl RouteMatch {
             && self.query.iter().all(|matcher| matcher.matches(query_of(request.path())))
             && self.cookies.iter().all(|matcher| matcher.matches(request))
             && self.metadata.iter().all(|matcher| matcher.matches(request.metadata()))
+            && self.certificate.matches(request.certificate())
             && self.runtime_fraction.is_none_or(|fraction| fraction.hits(random))
     }
 }

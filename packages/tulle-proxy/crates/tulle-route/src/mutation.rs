@@ -1,6 +1,7 @@
 //! Adding, replacing and removing header fields at the four levels of a route table.
 
 use tulle_core::{HeadersMut, Str};
+use tulle_policy::StringMatcher;
 use tulle_telemetry::{LogView, TextFormat};
 
 use crate::select::Selected;
@@ -18,7 +19,7 @@ pub enum AppendAction {
 /// One field to add; its value is a compiled format (`%…%` operators), or plain text.
 #[derive(Clone, Debug)]
 pub struct HeaderValue {
-    /// In lower case; `host`/`:authority` and `:path` address the pseudo-headers where Envoy allows it.
+    /// In lower case; never `host` or a pseudo-header.
     pub name: Str,
     pub value: TextFormat,
     pub action: AppendAction,
@@ -77,6 +78,36 @@ impl Edits<'_> {
         }
         for value in self.add.iter().filter(|value| !overwrites(value)) {
             value.apply(view, head, scratch);
+        }
+    }
+}
+
+/// One change to a head (`envoy.config.common.mutation_rules.v3.HeaderMutation`).
+#[derive(Clone, Debug)]
+pub enum HeaderMutation {
+    Add(HeaderValue),
+    Remove(Str),
+    /// Every field whose name matches.
+    RemoveNamed(StringMatcher),
+}
+
+impl HeaderMutation {
+    /// Changes `head`; `view` is what formats tell of, `scratch` a buffer to reuse.
+    pub fn apply<V, H>(&self, view: &V, head: &mut H, scratch: &mut Vec<u8>)
+    where
+        V: LogView + ?Sized,
+        H: HeadersMut + ?Sized,
+    {
+        match self {
+            HeaderMutation::Add(value) => value.apply(view, head, scratch),
+            HeaderMutation::Remove(name) => head.remove(name),
+            HeaderMutation::RemoveNamed(matcher) => {
+                let mut names: Vec<String> = Vec::new();
+                head.visit_headers(&mut |name, _| {
+                    names.extend(matcher.matches(name).then(|| String::from_utf8_lossy(name).into_owned()));
+                });
+                names.iter().for_each(|name| head.remove(name));
+            }
         }
     }
 }

@@ -51,7 +51,10 @@ where
     let rest = &whole[plain.len()..];
     match action.path_rewrite.as_ref()? {
         PathRewrite::Prefix(prefix) => Some(replace_prefix(&route.matches.path, plain, prefix) + rest),
-        PathRewrite::Regex(rewrite) => Some(rooted(rewrite.apply(plain)) + rest),
+        PathRewrite::Regex(rewrite) => {
+            // Where nothing would be left the path stays, as in Envoy.
+            Some(rewrite.apply(plain)).filter(|path| !path.is_empty()).map(|path| rooted(path) + rest)
+        }
         PathRewrite::Template(rewrite) => match &route.matches.path {
             PathMatch::Template(template) => Some(rooted(rewrite.apply(template, plain)?) + rest),
             _ => None,
@@ -118,6 +121,11 @@ pub fn redirect_location<R: RequestView + ?Sized>(redirect: &Redirect, route: &R
     };
     let port = redirect.port.map(|port| format!(":{port}")).unwrap_or_default();
     format!("{scheme}://{host}{port}{}", redirect_path(redirect, route, request.path()))
+}
+
+/// Where a request was sent to.
+pub fn own_location<R: RequestView + ?Sized>(request: &R) -> String {
+    format!("{}://{}{}", request.scheme(), request.authority(), request.path())
 }
 
 /// The request's host; its port goes when another is given, or when it was the old scheme's default and that changes.

@@ -3,8 +3,9 @@
 use tulle_core::RequestView;
 use tulle_policy::FilterOverride;
 
-use crate::action::{ClusterName, ClusterTarget, Forward, RouteAction, WeightedCluster};
+use crate::action::{ClusterName, ClusterTarget, DrawBy, Forward, RouteAction, WeightedCluster};
 use crate::config::{Route, RouteConfig, TlsRequirement, VirtualHost};
+use crate::hashing::hash_of;
 use crate::mutation::HeaderMutations;
 
 /// The chosen route with its levels, borrowed from the table.
@@ -19,7 +20,10 @@ pub struct Selected<'c> {
 
 /// Selects the route of `request`; `random` are 64 uniform bits, drawn once per request. Allocates nothing.
 pub fn select<'c, R: RequestView + ?Sized>(config: &'c RouteConfig, request: &R, random: u64) -> Option<Selected<'c>> {
-    let host = &config.hosts[config.index.find(request.authority(), config.ignore_port)? as usize];
+    let host = host_of(config, request)?;
+    if host.wants_tls(request) {
+        return None;
+    }
     let route = host.routes.iter().find(|route| route.matches.matches(request, random))?;
     let arm = match &route.action {
         RouteAction::Forward(forward) => forward.target.draw(draw(forward, request, random)),
@@ -28,10 +32,36 @@ pub fn select<'c, R: RequestView + ?Sized>(config: &'c RouteConfig, request: &R,
     Some(Selected { config, host, route, arm })
 }
 
+fn host_of<'c, R: RequestView + ?Sized>(config: &'c RouteConfig, request: &R) -> Option<&'c VirtualHost> {
+    Some(&config.hosts[config.index.find(request.authority(), config.ignore_port)? as usize])
+}
+
+/// Whether a request that [`select`] found nothing for is to be asked again over TLS.
+pub fn wants_tls<R: RequestView + ?Sized>(config: &RouteConfig, request: &R) -> bool {
+    host_of(config, request).is_some_and(|host| host.wants_tls(request))
+}
+
+impl VirtualHost {
+    /// As Envoy, by `x-forwarded-proto` and `x-envoy-internal`, which the connection manager has seen to.
+    fn wants_tls<R: RequestView + ?Sized>(&self, request: &R) -> bool {
+        let plain = || request.header("x-forwarded-proto").is_some_and(|scheme| scheme != b"https");
+        match self.require_tls {
+            TlsRequirement::None => false,
+            TlsRequirement::ExternalOnly => plain() && request.header("x-envoy-internal") != Some(b"true"),
+            TlsRequirement::All => plain(),
+        }
+    }
+}
+
 /// The number that decides among weighted clusters.
 fn draw<R: RequestView + ?Sized>(forward: &Forward, request: &R, random: u64) -> u64 {
+    let told = match &forward.draw_by {
+        None => None,
+        Some(DrawBy::Header(name)) => only_number(request, name),
+        Some(DrawBy::Hash) => hash_of(forward, request, request.source()),
+    };
     // Other bits than the runtime fraction's: with the same ones, a fraction would also decide the arm.
-    forward.draw_by.as_ref().and_then(|name| only_number(request, name)).unwrap_or(random.rotate_left(32))
+    told.unwrap_or(random.rotate_left(32))
 }
 
 /// The number in a header that is there once.
@@ -79,16 +109,6 @@ impl<'c> Selected<'c> {
             },
             ClusterTarget::Header(header) => named(request, header),
         }
-    }
-
-    /// Whether the virtual host wants this request redirected to https.
-    pub fn needs_tls(&self, scheme: &str, external: bool) -> bool {
-        scheme == "http"
-            && match self.host.require_tls {
-                TlsRequirement::None => false,
-                TlsRequirement::ExternalOnly => external,
-                TlsRequirement::All => true,
-            }
     }
 
     /// What the most specific level that says anything of the filter `name` says of it.

@@ -181,7 +181,7 @@ impl Worker {
         assert_eq!(head.0, 1);
         let timeouts = Timeouts::resolve(&forward.timeouts, Some(retry), request);
         assert_eq!(timeouts.request, Some(Duration::from_secs(15)));
-        let hash = hash_of(forward, request, [127, 0, 0, 1].into());
+        let hash = hash_of(forward, request, Some([127, 0, 0, 1].into()));
         let mut state = RetryState::for_request(retry, request);
         for balancer in &mut self.balancers {
             let context = PickContext { hash, ..PickContext::default() };

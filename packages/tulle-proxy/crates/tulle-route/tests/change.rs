@@ -160,7 +160,7 @@ fn hashes_are_envoys() {
     let header = || HashSource::Header { name: "x".into(), rewrite: None };
     let cookie = || HashSource::Cookie { name: "c".into(), path: None, ttl: Some(std::time::Duration::from_secs(1)) };
     let hash = |policies: Vec<HashPolicy>, request: &common::Request| {
-        hash_of(&Forward { hash: policies.into(), ..Forward::to("c".into()) }, request, source)
+        hash_of(&Forward { hash: policies.into(), ..Forward::to("c".into()) }, request, Some(source))
     };
     let request = get("h", "/?a=v").with("x", "foo").with("cookie", "b=1; c=\"bar\"");
     assert_eq!(hash(vec![policy(header(), false)], &request), Some(xxh64(b"foo", 0)));

@@ -169,7 +169,7 @@ fn a_cluster_can_be_named_by_a_header() {
 #[test]
 fn weighted_clusters_are_drawn_and_named_by_headers() {
     let mut forward = weighted(&[90, 10]);
-    forward.draw_by = Some("x-draw".into());
+    forward.draw_by = Some(DrawBy::Header("x-draw".into()));
     let ClusterTarget::Weighted(arms) = &mut forward.target else { panic!("not weighted") };
     arms[1].name = ClusterName::Header("x-cluster".into());
     let split = Route::new("split".into(), RouteMatch::any(), RouteAction::Forward(Box::new(forward)));

@@ -86,6 +86,8 @@ impl<'f> Command<'f> {
             "TRAILER" => self.header(HeadPart::Trailer, Query::Keep)?,
             "REQ_WITHOUT_QUERY" => self.header(HeadPart::Request, Query::Strip)?,
             "RESP_WITHOUT_QUERY" => self.header(HeadPart::Response, Query::Strip)?,
+            "PATH" => self.path()?,
+            "QUERY_PARAM" => Source::QueryParameter(self.required()?.into()),
             "START_TIME" => Source::StartTime(match self.argument {
                 None | Some("") => TimeFormat::default(),
                 Some(format) => TimeFormat::parse(format).map_err(|error| error.to_string())?,
@@ -129,6 +131,24 @@ impl<'f> Command<'f> {
             return Err("at most one alternative header".to_owned());
         }
         Ok(Source::Header { part, name, alternative, query })
+    }
+
+    /// `%PATH(WQ|NQ:ORIG|PATH|ORIG_OR_PATH)%`: with the query or without, before rewriting or as it is.
+    fn path(&self) -> Result<Source, String> {
+        let (query, which) =
+            self.argument.unwrap_or_default().split_once(':').unwrap_or((self.argument.unwrap_or_default(), ""));
+        let query = match query {
+            "" | "WQ" => Query::Keep,
+            "NQ" => Query::Strip,
+            other => return Err(format!("{other:?} is neither WQ nor NQ")),
+        };
+        let (name, alternative) = match which {
+            "ORIG" => ("x-envoy-original-path", None),
+            "PATH" => (":path", None),
+            "" | "ORIG_OR_PATH" => ("x-envoy-original-path", Some(":path".into())),
+            other => return Err(format!("{other:?} is none of ORIG, PATH and ORIG_OR_PATH")),
+        };
+        Ok(Source::Header { part: HeadPart::Request, name: name.into(), alternative, query })
     }
 
     fn common_duration(&self) -> Result<Source, String> {

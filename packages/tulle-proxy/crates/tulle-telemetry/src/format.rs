@@ -51,6 +51,8 @@ pub enum Source {
         query: Query,
     },
     Field(Field),
+    /// A parameter of the request's query, by its name.
+    QueryParameter(Str),
     /// One half of an address field.
     Address {
         field: Field,
@@ -106,6 +108,8 @@ pub(crate) enum Shown<'a> {
     /// Our own text, which needs no escaping.
     Plain(&'static str),
     Time(&'a TimeFormat),
+    /// A part of a query, still encoded.
+    Encoded(&'a [u8]),
     FlagsLong(tulle_core::ResponseFlags),
 }
 
@@ -149,6 +153,13 @@ impl TextFormat {
         }
     }
 
+    /// Whether it says anything of the response's head.
+    pub fn reads_response(&self) -> bool {
+        let of_response =
+            |op: &Op| matches!(op, Op::Operator { source: Source::Header { part: HeadPart::Response, .. }, .. });
+        self.ops.iter().any(of_response)
+    }
+
     /// Appends the rendered line; absent values print as `-`, and outside bytes that could end a line or a quoted
     /// field are written as `\xHH`.
     pub fn render<V: LogView + ?Sized>(&self, view: &V, out: &mut Vec<u8>) {
@@ -168,6 +179,7 @@ impl TextFormat {
                 Op::Operator { source, max } => match source.show(view) {
                     Shown::Value(Value::None) if omit_absent => {}
                     Shown::Value(Value::Bytes(bytes)) => out.extend_from_slice(clip(bytes, *max)),
+                    Shown::Encoded(bytes) => out.extend_from_slice(clip(&decoded(bytes), *max)),
                     shown => shown.write_text(*max, view, out),
                 },
             }
@@ -183,6 +195,9 @@ impl TextFormat {
                     Shown::Value(Value::None) => {}
                     Shown::Value(Value::Bytes(bytes)) => {
                         out.extend(clip(bytes, *max).iter().filter(|byte| field_byte(**byte)));
+                    }
+                    Shown::Encoded(bytes) => {
+                        out.extend(clip(&decoded(bytes), *max).iter().filter(|byte| field_byte(**byte)));
                     }
                     shown => shown.write_text(*max, view, out),
                 },
@@ -205,6 +220,7 @@ impl Source {
         Shown::Value(match self {
             Source::Header { part, name, alternative, query } => header(view, *part, name, alternative, *query),
             Source::Field(field) => view.field(*field),
+            Source::QueryParameter(name) => return parameter(view, name),
             Source::Address { field, half } => half.of(view.field(*field)),
             Source::FlagsLong => match view.field(Field::ResponseFlags) {
                 Value::Flags(flags) if !flags.is_empty() => return Shown::FlagsLong(flags),
@@ -234,6 +250,36 @@ fn header<'a, V: LogView + ?Sized>(
         Query::Keep => Value::Bytes(value),
         Query::Strip => Value::Bytes(value.split(|byte| *byte == b'?').next().unwrap_or(value)),
     }
+}
+
+/// The first parameter of the request's query whose name, decoded, is `wanted`.
+fn parameter<'a, V: LogView + ?Sized>(view: &'a V, wanted: &str) -> Shown<'a> {
+    let path = view.header(HeadPart::Request, ":path").unwrap_or_default();
+    let query = path.iter().position(|byte| *byte == b'?').map_or(&b""[..], |at| &path[at + 1..]);
+    let found = query.split(|byte| *byte == b'&').find_map(|pair| {
+        let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
+        (decoded(&pair[..end]) == wanted.as_bytes()).then(|| pair.get(end + 1..).unwrap_or_default())
+    });
+    found.map_or(Shown::Value(Value::None), Shown::Encoded)
+}
+
+/// A part of a query as the application reads it: `+` is a blank, `%` and two digits are a byte.
+pub(crate) fn decoded(text: &[u8]) -> Vec<u8> {
+    let digit = |at: usize| text.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+    let mut out = Vec::with_capacity(text.len());
+    let mut at = 0;
+    while let Some(&byte) = text.get(at) {
+        match (byte, digit(at + 1), digit(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                out.push((high << 4 | low) as u8);
+                at += 2;
+            }
+            (b'+', ..) => out.push(b' '),
+            _ => out.push(byte),
+        }
+        at += 1;
+    }
+    out
 }
 
 impl AddressHalf {
@@ -275,6 +321,7 @@ impl Shown<'_> {
         match self {
             Shown::Value(Value::None) => out.push(b'-'),
             Shown::Value(Value::Bytes(bytes)) => text::escaped(clip(bytes, max), out),
+            Shown::Encoded(bytes) => text::escaped(clip(&decoded(bytes), max), out),
             other => other.write_own(max, view, out),
         }
     }
@@ -286,6 +333,7 @@ impl Shown<'_> {
             Shown::Value(value) => write_value(value, out),
             Shown::Plain(text) => out.extend_from_slice(text.as_bytes()),
             Shown::Time(format) => format.write(view.start_time(), out),
+            Shown::Encoded(bytes) => text::escaped(&decoded(bytes), out),
             Shown::FlagsLong(flags) => write_list(flags.long_names(), out),
         }
         if let Some(max) = max {

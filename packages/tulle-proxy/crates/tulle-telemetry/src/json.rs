@@ -2,7 +2,7 @@
 
 use tulle_core::Str;
 
-use crate::format::{FormatError, Op, Shown, TextFormat, clip};
+use crate::format::{FormatError, Op, Shown, TextFormat, clip, decoded};
 use crate::text::{self, is_plain};
 use crate::view::{LogView, Value};
 
@@ -161,6 +161,7 @@ fn write_text<V: LogView + ?Sized>(format: &TextFormat, view: &V, absent: Absent
 fn write_part<V: LogView + ?Sized>(shown: &Shown<'_>, max: Option<usize>, view: &V, out: &mut Vec<u8>) {
     match shown {
         Shown::Value(Value::Bytes(bytes)) => escape(clip(bytes, max), out),
+        Shown::Encoded(bytes) => escape(clip(&decoded(bytes), max), out),
         other => {
             let start = out.len();
             other.write_own(max, view, out);

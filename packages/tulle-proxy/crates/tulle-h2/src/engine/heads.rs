@@ -82,7 +82,7 @@ impl<F: Fields> Engine<F> {
         };
         let mut reader = Reader::new(&mut fields, kind, limit);
         self.decoder.decode(block, &mut reader).map_err(|_| Reason::COMPRESSION_ERROR)?;
-        let seen = reader.finish();
+        let seen = reader.finish(self.config.extended_connect);
         match place {
             Place::Request => self.request(id, end, fields, &seen, now),
             Place::Response(key) => self.response(key, end, fields, &seen, now),
@@ -272,7 +272,8 @@ impl<'f, F: Fields> Reader<'f, F> {
         }
     }
 
-    fn finish(mut self) -> Seen {
+    /// `extended`: whether CONNECT may name a protocol, which the peer knows by our SETTINGS.
+    fn finish(mut self, extended: bool) -> Seen {
         let [method, scheme, path, protocol] =
             [Pseudo::Method, Pseudo::Scheme, Pseudo::Path, Pseudo::Protocol].map(|which| self.has(which));
         let whole = match self.kind {
@@ -280,7 +281,7 @@ impl<'f, F: Fields> Reader<'f, F> {
             HeadKind::Response => self.has(Pseudo::Status),
             // RFC 9113 §8.5, and RFC 8441 §4 where there is a protocol.
             HeadKind::Request if self.connect && !protocol => !scheme && !path && self.has(Pseudo::Authority),
-            HeadKind::Request => method && scheme && path && (self.connect || !protocol),
+            HeadKind::Request => method && scheme && path && (!protocol || (self.connect && extended)),
         };
         if !whole {
             self.seen.fault.get_or_insert(Malformed::Pseudo);

@@ -29,6 +29,8 @@ pub struct Config {
     pub max_streams: u32,
     /// Bytes of one decoded head, 32 of them for each field besides its text.
     pub header_list: u32,
+    /// Whether a client may ask for another protocol by CONNECT (RFC 8441); offered by the serving end.
+    pub extended_connect: bool,
 }
 
 /// Which head of a message a block is.
@@ -157,8 +159,8 @@ impl<F: Fields> Engine<F> {
     }
 
     fn announce(&mut self, max_streams: Option<u32>) {
-        let Config { stream_window, header_list, connection_window, .. } = self.config;
-        Announced { window: stream_window, header_list, max_streams }.write(&mut self.out);
+        let Config { stream_window, header_list, connection_window, extended_connect, .. } = self.config;
+        Announced { window: stream_window, header_list, max_streams, extended_connect }.write(&mut self.out);
         if let Some(more) = connection_window.checked_sub(65_535).filter(|more| *more > 0) {
             frame::put_window(&mut self.out, 0, more);
         }

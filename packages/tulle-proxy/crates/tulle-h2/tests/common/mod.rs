@@ -7,8 +7,13 @@ use std::task::{Wake, Waker};
 
 use tulle_h2::{Config, Engine, Fields, Pseudo};
 
-pub const CONFIG: Config =
-    Config { stream_window: 65_535, connection_window: 131_070, max_streams: 10, header_list: 16_384 };
+pub const CONFIG: Config = Config {
+    stream_window: 65_535,
+    connection_window: 131_070,
+    max_streams: 10,
+    header_list: 16_384,
+    extended_connect: true,
+};
 
 #[derive(Default, Debug, Clone, PartialEq, Eq)]
 pub struct List(pub Vec<(String, String)>);

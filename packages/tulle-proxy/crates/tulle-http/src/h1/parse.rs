@@ -304,7 +304,7 @@ fn set_target(target: &[u8], place: Span, without_host: Http10, out: &mut Reques
     }
     let left_out = host.is_none() && authority.is_none() && without_host == Http10::AcceptWithoutHost;
     if !left_out && !authority_allowed(out.authority()) {
-        return Err(Refused::Host);
+        return Err(if out.authority().is_empty() { Refused::Host } else { Refused::Syntax });
     }
     let path = out.path();
     let asterisk = path == b"*" && out.method() == b"OPTIONS";

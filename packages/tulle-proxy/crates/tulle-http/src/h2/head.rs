@@ -134,7 +134,8 @@ pub fn request_out(head: &RequestHead, block: &mut BlockWriter<'_>) {
 pub fn response_out(head: &ResponseHead, block: &mut BlockWriter<'_>) {
     block.status(if head.status == 101 { 200 } else { head.status });
     for (known, name, value) in head.headers.iter() {
-        if passes(known, value) {
+        // RFC 9110 §8.6: a 204 says nothing of a length.
+        if passes(known, value) && !(head.status == 204 && known == Known::ContentLength) {
             block.field(name, value);
         }
     }

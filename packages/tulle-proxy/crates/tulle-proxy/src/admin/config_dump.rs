@@ -35,6 +35,8 @@ pub fn dump(admin: &Admin, query: Query<'_>) -> Value {
         source.clusters(),
         source.listeners(),
         source.routes(),
+        source.scopes(),
+        source.extensions(),
         source.secrets(),
     ];
     if query.has("include_eds") {
@@ -98,6 +100,29 @@ impl Source<'_> {
             "@type": "type.googleapis.com/envoy.admin.v3.RoutesConfigDump",
             "dynamic_route_configs": dynamic,
         })
+    }
+
+    fn scopes(&self) -> Value {
+        let entries = self.client.cache().entries(Kind::Scope);
+        let dynamic = entries.iter().map(|(name, entry, _)| {
+            json!({
+                "name": &***name,
+                "version_info": entry.version,
+                "scoped_route_configs": entry.packed.iter().map(|packed| self.typed(packed)).collect::<Vec<_>>(),
+                "last_updated": self.time(entry.updated),
+            })
+        });
+        json!({
+            "@type": "type.googleapis.com/envoy.admin.v3.ScopedRoutesConfigDump",
+            "dynamic_scoped_route_configs": dynamic.collect::<Vec<_>>(),
+        })
+    }
+
+    /// Settings of filters, whose secrets are blanked like all others.
+    fn extensions(&self) -> Value {
+        let entries = self.client.cache().entries(Kind::Extension);
+        let filters: Vec<Value> = entries.iter().map(|(_, entry, _)| self.state("ecds_filter", entry)).collect();
+        json!({ "@type": "type.googleapis.com/envoy.admin.v3.EcdsConfigDump", "ecds_filters": filters })
     }
 
     /// Names only: what a secret holds is nobody's business here.

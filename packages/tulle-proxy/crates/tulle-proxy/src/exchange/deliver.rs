@@ -18,6 +18,9 @@ use super::upload::Upload;
 use super::{Ending, Exchange, Failed, complete_response_head, mutate_response, number, response_fate};
 use crate::worker::alarm::earlier;
 
+/// As response code details: an upstream's answer.
+pub const VIA_UPSTREAM: &str = "via_upstream";
+
 pub async fn deliver(
     x: &mut Exchange<'_>,
     down: &mut Side,
@@ -28,6 +31,7 @@ pub async fn deliver(
     upload.commit();
     let clean = Clean { close: x.heads.response.close, framing: x.heads.response.framing };
     x.record.status = x.heads.response.status;
+    x.record.details = VIA_UPSTREAM.into();
     let fate = head(x, down, plan, &upload);
     let mut pump = if x.heads.response.framing.is_empty() { Pump::finished() } else { Pump::default() };
     let keeping = plan.keeping.take();

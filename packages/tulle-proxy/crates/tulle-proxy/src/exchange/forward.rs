@@ -78,9 +78,13 @@ impl Plan<'_> {
     }
 }
 
+pub fn stream_limit(x: &Exchange<'_>, action: &Forward) -> Option<Duration> {
+    action.timeouts.stream_limit(x.hcm.timeouts.max_stream_duration, &x.heads.request.headers)
+}
+
 /// When a request that began a moment ago must have ended.
 fn stream_end(x: &Exchange<'_>, action: &Forward) -> Option<Instant> {
-    let limit = action.timeouts.stream_limit(x.hcm.timeouts.max_stream_duration, &x.heads.request.headers)?;
+    let limit = stream_limit(x, action)?;
     let passed = x.worker.now() - x.record.start;
     Some(Instant::now() + limit.saturating_sub(passed))
 }
@@ -125,7 +129,7 @@ pub async fn forward(
         selected: *selected,
         timeouts,
         idle: action.timeouts.idle.unwrap_or(x.hcm.timeouts.stream_idle),
-        hash: tulle_route::hash_of(action, &x.heads.request, x.client.peer.ip()),
+        hash: tulle_route::hash_of(action, &x.heads.request, Some(x.client.peer.ip())),
         subset: subset(selected, action),
         deadline: None,
         ends: earlier(stream_end(x, action), due_by.and_then(Due::end)),

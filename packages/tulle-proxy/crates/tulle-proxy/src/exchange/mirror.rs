@@ -15,21 +15,30 @@ use tulle_http::h1::encode::Fate;
 use tulle_http::side::open_h2;
 use tulle_http::{Broken, Expect, Framing, Headers, Interim, Piece, RequestHead, ResponseHead, Side, To, Tunnel};
 use tulle_policy::Priority;
-use tulle_route::{ClusterName, Mirror, MirrorHost};
+use tulle_route::{ClusterName, HeaderMutation, Mirror, MirrorHost};
 
 use super::Exchange;
 use super::attempt::{Hold, response_limits, wanted};
 use super::forward::Plan;
+use super::record::View;
 use crate::worker::{Target, Worker};
 
 /// A request on its way to being mirrored.
 pub struct Mirrored {
     worker: Rc<Worker>,
     head: RequestHead,
-    copies: Vec<(Rc<Target>, MirrorHost)>,
+    copies: Vec<Copied>,
     timeout: Option<Duration>,
     body: Vec<Piece>,
     room: usize,
+}
+
+/// One of the copies.
+struct Copied {
+    target: Rc<Target>,
+    host: MirrorHost,
+    /// Its own, where it is changed.
+    head: Option<Box<RequestHead>>,
 }
 
 /// The copies to be made of this request; `None` when there are none, which is nearly always.
@@ -37,16 +46,13 @@ pub fn begin(x: &Exchange<'_>, plan: &Plan<'_>) -> Option<Box<Mirrored>> {
     if plan.action.mirrors.is_empty() || x.heads.request.tunnel != Tunnel::No {
         return None;
     }
-    let copies: Vec<(Rc<Target>, MirrorHost)> =
-        plan.action.mirrors.iter().filter_map(|mirror| copy(x, mirror)).collect();
+    let copies: Vec<Copied> = plan.action.mirrors.iter().filter_map(|mirror| copy(x, mirror)).collect();
     if copies.is_empty() {
         return None;
     }
     let mut head = RequestHead::default();
     head.copy_from(&x.heads.request);
-    // As Envoy's own requests go: from this address, inside the mesh.
-    head.headers.append_csv(b"x-forwarded-for", x.client.local.ip().to_canonical().to_string().as_bytes());
-    head.headers.set(b"x-envoy-internal", b"true");
+    dress(x, &mut head);
     Some(Box::new(Mirrored {
         worker: x.worker.clone(),
         head,
@@ -57,7 +63,13 @@ pub fn begin(x: &Exchange<'_>, plan: &Plan<'_>) -> Option<Box<Mirrored>> {
     }))
 }
 
-fn copy(x: &Exchange<'_>, mirror: &Mirror) -> Option<(Rc<Target>, MirrorHost)> {
+/// As Envoy's own requests go: from this address, inside the mesh.
+fn dress(x: &Exchange<'_>, head: &mut RequestHead) {
+    head.headers.append_csv(b"x-forwarded-for", x.client.local.ip().to_canonical().to_string().as_bytes());
+    head.headers.set(b"x-envoy-internal", b"true");
+}
+
+fn copy(x: &Exchange<'_>, mirror: &Mirror) -> Option<Copied> {
     if !mirror.fraction.hits(x.worker.random()) {
         return None;
     }
@@ -68,7 +80,22 @@ fn copy(x: &Exchange<'_>, mirror: &Mirror) -> Option<(Rc<Target>, MirrorHost)> {
             x.worker.target(std::str::from_utf8(named).ok()?)
         }
     };
-    Some((target?, mirror.host.clone()))
+    let head = (!mirror.mutations.is_empty()).then(|| changed(x, &mirror.mutations));
+    Some(Copied { target: target?, host: mirror.host.clone(), head })
+}
+
+/// The head with its changes, each of which sees what those before it did.
+fn changed(x: &Exchange<'_>, mutations: &[HeaderMutation]) -> Box<RequestHead> {
+    let (mut head, mut before) = (Box::<RequestHead>::default(), RequestHead::default());
+    let mut scratch = Vec::new();
+    head.copy_from(&x.heads.request);
+    for mutation in mutations {
+        before.copy_from(&head);
+        let view = View { client: x.client, request: &before, response: None, record: &x.record };
+        mutation.apply(&view, &mut head.headers, &mut scratch);
+    }
+    dress(x, &mut head);
+    head
 }
 
 /// Takes in the body's next part. Gives the copies back for as long as they are waiting for more.
@@ -91,9 +118,9 @@ pub fn take(mut mirrored: Box<Mirrored>, piece: &Piece) -> Option<Box<Mirrored>>
 /// Sends the copies.
 pub fn send(mirrored: Mirrored) {
     let Mirrored { worker, head, copies, timeout, body, .. } = mirrored;
-    for (target, host) in copies {
+    for Copied { target, host, head: changed } in copies {
         let mut own = RequestHead::default();
-        own.copy_from(&head);
+        own.copy_from(changed.as_deref().unwrap_or(&head));
         match &host {
             MirrorHost::Shadow => own.set_authority(&shadow(head.authority())),
             MirrorHost::Is(host) => own.set_authority(host.as_bytes()),

@@ -31,10 +31,9 @@ use tokio::time::Instant;
 use tulle_config::Hcm;
 use tulle_config::hcm::ServerHeader;
 use tulle_core::ResponseFlags;
-use tulle_core::headers::Described;
 use tulle_http::h1::encode::Fate;
 use tulle_http::{Broken, Framing, Known, RequestHead, ResponseHead, Side, Tunnel, Version};
-use tulle_route::{RouteAction, RouteConfig, Selected, select};
+use tulle_route::{RouteAction, RouteConfig, Selected, select, wants_tls};
 use tulle_telemetry::TimePoint;
 
 use crate::serve::Client;
@@ -151,6 +150,11 @@ fn begin(x: &mut Exchange<'_>) -> Result<(), Reply> {
 
 async fn steps(x: &mut Exchange<'_>, down: &mut Side) -> Result<Ending, Failed> {
     let routes = x.worker.routes(&x.hcm.routes, &x.heads.request).ok_or_else(Reply::no_routes)?;
+    if !routes.internal_only_headers.is_empty() && !x.heads.request.headers.contains(b"x-envoy-internal") {
+        for name in &routes.internal_only_headers {
+            x.heads.request.headers.remove(name.as_bytes());
+        }
+    }
     let mut selected = route(x, &routes);
     let mut progress = filters::Progress::default();
     loop {
@@ -173,37 +177,48 @@ async fn steps(x: &mut Exchange<'_>, down: &mut Side) -> Result<Ending, Failed> 
             Step::Answer(reply) => return answer_filtered(x, down, selected.as_ref(), reply).await,
         }
     }
-    if x.heads.request.tunnel == Tunnel::Connect {
-        // Whatever the answer is: what the client sent behind CONNECT was meant for the tunnel.
+    if x.heads.request.tunnel != Tunnel::No {
+        // Whatever the answer is: what the client sent behind its request was meant for the tunnel.
         x.last = LastOnConnection::Yes;
     }
-    let selected = selected.ok_or_else(Reply::no_route)?;
-    let scheme = if x.client.tls.is_some() { "https" } else { "http" };
-    if selected.needs_tls(scheme, false) {
-        return Err(https_redirect(&x.heads.request).into());
-    }
+    let selected = selected.ok_or_else(|| missed(&routes, &x.heads.request))?;
     match selected.action() {
         RouteAction::Forward(action) => {
             if !upgrade_allowed(x, action) {
                 return answer_filtered(x, down, Some(&selected), Reply::upgrade_refused().closing()).await;
             }
-            forward::forward(x, down, &selected, action).await
+            match forward::forward(x, down, &selected, action).await {
+                // The route's changes are made to what the proxy answers in an upstream's place, too.
+                Err(Failed::Reply(reply)) => answer_routed(x, down, &selected, *reply).await,
+                ended => ended,
+            }
         }
         RouteAction::Redirect(redirect) => {
             let location = tulle_route::rewrite::redirect_location(redirect, selected.route, &x.heads.request);
             answer_routed(x, down, &selected, Reply::redirect(redirect.status, location)).await
         }
-        RouteAction::Direct(direct) => answer_routed(x, down, &selected, Reply::direct(direct)).await,
+        RouteAction::Direct(direct) => {
+            let mut reply = Reply::direct(direct);
+            if matches!(direct.status, 201 | 300..400) {
+                reply.location = Some(tulle_route::rewrite::own_location(&x.heads.request));
+            }
+            answer_routed(x, down, &selected, reply).await
+        }
         RouteAction::NonForwarding => Err(Reply::no_route().into()),
     }
 }
 
 /// Finds the route, by the request and by what filters found out of it.
 fn route<'r>(x: &mut Exchange<'_>, routes: &'r RouteConfig) -> Option<Selected<'r>> {
-    let request = Described { request: &x.heads.request, metadata: x.record.metadata.as_deref() };
+    let request = x.client.described(&x.heads.request, x.record.metadata.as_deref());
     let selected = select(routes, &request, x.worker.random());
     x.record.route = selected.as_ref().map(|selected| selected.route.name.clone());
     selected
+}
+
+/// The answer to a request that no route takes.
+fn missed(routes: &RouteConfig, request: &RequestHead) -> Reply {
+    if wants_tls(routes, request) { https_redirect(request) } else { Reply::no_route() }
 }
 
 fn https_redirect(request: &RequestHead) -> Reply {
@@ -259,9 +274,11 @@ fn write_answer(x: &mut Exchange<'_>, selected: Option<&Selected<'_>>, reply: &m
     if let Some(config) = &hcm.local_reply {
         return local_reply::write(x, config, selected, reply);
     }
+    x.record.details = reply.details.clone();
     reply.write_head(&x.heads.request, &mut x.heads.response);
     if let Some(selected) = selected {
         mutate_response(x, selected);
+        reply.insist(&x.heads.request, &mut x.heads.response);
     }
 }
 
@@ -287,7 +304,9 @@ pub fn mutate_response(x: &mut Exchange<'_>, selected: &Selected<'_>) {
         return;
     }
     let heads = &mut *x.heads;
-    let view = View { client: x.client, request: &heads.request, response: None, record: &x.record };
+    let reads = selected.levels().any(|level| level.response_add.iter().any(|field| field.value.reads_response()));
+    let before = reads.then(|| heads.response.clone());
+    let view = View { client: x.client, request: &heads.request, response: before.as_ref(), record: &x.record };
     tulle_route::apply_response(selected, &view, &mut heads.response.headers, &mut heads.scratch);
 }
 
@@ -372,6 +391,9 @@ pub fn complete_response_head(x: &mut Exchange<'_>) {
             heads.response.headers.push(b"server", name.as_bytes());
         }
         ServerHeader::AppendIfAbsent(_) | ServerHeader::PassThrough => {}
+    }
+    if let Some(via) = &x.hcm.forwarding.via {
+        heads.response.headers.append_by(b", ", b"via", via.as_bytes());
     }
     if !heads.response.headers.has(Known::Date) {
         heads.response.headers.push(b"date", &x.worker.clock.date());

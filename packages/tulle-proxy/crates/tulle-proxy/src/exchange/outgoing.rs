@@ -7,7 +7,7 @@ use tulle_http::h1::encode::Digits;
 use tulle_route::HostRewrite;
 
 use super::Exchange;
-use super::forward::Plan;
+use super::forward::{Plan, stream_limit};
 use super::record::View;
 
 /// What a trusted caller says to this proxy's router alone.
@@ -41,13 +41,15 @@ pub fn change_head(x: &mut Exchange<'_>, plan: &Plan<'_>) {
         heads.before.copy_from(&heads.request);
         let view = View { client: x.client, request: &heads.before, response: None, record: &x.record };
         tulle_route::apply_request(&plan.selected, &view, &mut heads.request.headers, &mut heads.scratch);
-        // `host` set by a mutation is the authority.
-        if let Some(host) = heads.request.headers.known(Known::Host).map(<[u8]>::to_vec) {
-            heads.request.headers.remove_known(Known::Host);
-            heads.request.set_authority(&host);
-        }
     }
     rewrite(x, plan);
+    if x.record.grpc {
+        let policy = &plan.action.timeouts;
+        let stream = stream_limit(x, plan.action);
+        if let Some(limit) = policy.told_grpc(&plan.timeouts, stream, &x.heads.request.headers) {
+            x.heads.request.headers.set(b"grpc-timeout", limit.as_bytes());
+        }
+    }
     if x.heads.request.headers.has(Known::Internal) {
         x.heads.request.headers.remove_where(|known, name, _| known == Known::Internal && FOR_ROUTER.contains(&name));
     }

@@ -53,12 +53,16 @@ pub fn prepare(hcm: &Hcm, client: &Client, head: &mut RequestHead, rng: &mut Rng
     }
     host(hcm.host, client, head);
     path(hcm, head)?;
+    if head.headers.has(Known::XForwardedFor) {
+        // The last of all addresses counts, in whichever field it stands.
+        head.headers.join(b"x-forwarded-for");
+    }
     let caller = caller(&hcm.forwarding, client, head);
     forwarded(&hcm.forwarding, client, head, caller);
     client_cert(hcm, client, head);
     request_id(hcm, head, rng, caller);
     if let Some(via) = &hcm.forwarding.via {
-        head.headers.append_csv(b"via", via.as_bytes());
+        head.headers.append_by(b", ", b"via", via.as_bytes());
     }
     Ok(())
 }
@@ -106,7 +110,7 @@ fn host(handling: HostHandling, client: &Client, head: &mut RequestHead) {
     }
     let strip = match handling.strip_port {
         StripPort::Never => false,
-        StripPort::Any => true,
+        StripPort::Any => port.is_some_and(|port| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit())),
         StripPort::Matching => port == Some(&client.local.port().to_string()),
     };
     if strip {

@@ -144,6 +144,13 @@ impl View<'_> {
             }
             Field::DownstreamDirectRemoteAddress => Value::Socket(client.direct),
             Field::DownstreamPeerUriSan => tls.and_then(|t| t.uri_san.as_deref()).into(),
+            Field::DownstreamPeerSubject => {
+                Some(tls.map_or("", |t| &*t.subject)).filter(|text| !text.is_empty()).into()
+            }
+            Field::DownstreamPeerFingerprint256 => {
+                Some(tls.map_or("", |t| &*t.peer_hash)).filter(|text| !text.is_empty()).into()
+            }
+            Field::DownstreamLocalUriSan => tls.and_then(|t| t.own_uri.as_deref()).into(),
             Field::DownstreamTlsVersion => tls.map(|t| t.version).into(),
             Field::RequestedServerName => tls.and_then(|t| t.server_name.as_deref()).into(),
             Field::ConnectionId => Value::Number(client.id),

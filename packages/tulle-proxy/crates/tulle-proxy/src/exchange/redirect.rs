@@ -1,6 +1,5 @@
 //! Following an upstream's redirect: the request, changed as the redirect says, begins anew on another route.
 
-use tulle_core::headers::Described;
 use tulle_http::Framing;
 use tulle_route::redirects::{Followed, InternalRedirects, Location, Step};
 use tulle_route::select;
@@ -56,7 +55,7 @@ fn leads_on(
         heads.request.copy_from(&heads.before);
         return false;
     }
-    let described = Described { request: &heads.request, metadata: x.record.metadata.as_deref() };
+    let described = x.client.described(&heads.request, x.record.metadata.as_deref());
     let next = select(plan.selected.config, &described, random).filter(|next| {
         let (from, to) = (&plan.selected.route.name, &next.route.name);
         policy.accepts(followed, &Step { from, to, was_secure, is_secure: location.is_secure })

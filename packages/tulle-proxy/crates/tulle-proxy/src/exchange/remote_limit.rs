@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tulle_config::RateLimiter;
 use tulle_config::rate_limiter::Mark;
-use tulle_core::headers::{Described, Headers as _};
+use tulle_core::headers::Headers as _;
 use tulle_core::{Metadata, ResponseFlags};
 use tulle_http::Side;
 use tulle_policy::FilterOverride;
@@ -52,7 +52,7 @@ pub fn begin(
         Some(FilterOverride::RateLimiter(said)) => Some(&**said),
         _ => None,
     };
-    let described = Described { request, metadata: x.record.metadata.as_deref() };
+    let described = x.client.described(request, x.record.metadata.as_deref());
     let source = Source { request: &described, cluster: Some(cluster), remote: filters::client_ip(x) };
     let descriptors: Vec<Descriptor<'_>> =
         slots(limiter, said, selected).filter_map(|slot| slot.descriptor(&source)).collect();

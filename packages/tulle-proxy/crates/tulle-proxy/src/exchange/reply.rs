@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use tulle_core::{FractionalPercent, ResponseFlags};
-use tulle_http::{Framing, Headers, RequestHead, ResponseHead};
+use tulle_http::{Framing, Headers, Known, RequestHead, ResponseHead, Version};
 use tulle_policy::ResetReason;
 use tulle_route::DirectResponse;
 
@@ -212,7 +212,13 @@ impl Reply {
                 None => out.headers.push(b"grpc-status", grpc_code(self.status).as_bytes()),
             }
             self.word_grpc(&mut out.headers);
+            self.tell(&mut out.headers);
             out.framing = Framing::None;
+            if request.version != Version::Http2 {
+                // Without trailers the end has to be told.
+                out.framing = Framing::Length(0);
+                declare_length(&mut out.headers, 0);
+            }
             return;
         }
         out.status = self.status;
@@ -221,14 +227,28 @@ impl Reply {
         if !self.body.is_empty() && !typed {
             out.headers.push(b"content-type", b"text/plain");
         }
-        if self.overloaded {
-            out.headers.push(b"x-envoy-overloaded", b"true");
-        }
-        if let Some(location) = &self.location {
-            out.headers.push(b"location", location.as_bytes());
-        }
+        self.tell(&mut out.headers);
         if request.is_head() {
             out.framing = Framing::None;
+        }
+    }
+
+    /// What gRPC callers are told as well.
+    fn tell(&self, headers: &mut Headers) {
+        if self.overloaded {
+            headers.push(b"x-envoy-overloaded", b"true");
+        }
+        if let Some(location) = &self.location {
+            headers.push(b"location", location.as_bytes());
+        }
+    }
+
+    /// What no route's changes take away: a body has a type, and gRPC's is its own.
+    pub fn insist(&self, request: &RequestHead, out: &mut ResponseHead) {
+        if request.is_grpc() {
+            out.headers.set(b"content-type", b"application/grpc");
+        } else if !self.body.is_empty() && !out.headers.has(Known::ContentType) {
+            out.headers.push(b"content-type", b"text/plain");
         }
     }
 }

@@ -12,6 +12,7 @@ use tulle_http::{Framing, Known, Pump, PumpError, Side};
 use tulle_telemetry::TimePoint;
 
 use super::attempt::{Answered, Quiet, client_left};
+use super::deliver::VIA_UPSTREAM;
 use super::forward::Plan;
 use super::{Ending, Exchange, Failed, complete_response_head, mutate_response};
 use crate::worker::alarm::earlier;
@@ -36,7 +37,6 @@ pub async fn tunnel(
         return Err(client_left(x, down));
     }
     x.record.mark(TimePoint::DownstreamTxStart, x.worker.now());
-    x.record.status = x.heads.response.status;
     for side in [&mut *down, &mut answered.up] {
         if let Side::H1(conn) = side {
             conn.begin_read(Framing::Close);
@@ -64,18 +64,22 @@ pub async fn tunnel(
 
 fn head(x: &mut Exchange<'_>, plan: &Plan<'_>) -> Fate {
     let request = &x.heads.request;
-    let protocol = request.headers.known(Known::Upgrade).filter(|_| request.tunnel.is_upgrade());
     let response = &mut x.heads.response;
+    // As the upstream names it, where its version of HTTP does.
+    let named = response.headers.known(Known::Upgrade).or(request.headers.known(Known::Upgrade));
+    let protocol = named.filter(|_| request.tunnel.is_upgrade()).map(<[u8]>::to_vec);
     response.headers.remove_where(|known, _, _| hop_by_hop(known));
     let fate = match protocol {
         Some(protocol) => {
-            response.headers.push(b"upgrade", protocol);
+            response.headers.push(b"upgrade", &protocol);
             response.status = 101;
             Fate::Upgrade
         }
         None => Fate::Tunnel,
     };
     response.framing = Framing::None;
+    x.record.status = response.status;
+    x.record.details = VIA_UPSTREAM.into();
     mutate_response(x, &plan.selected);
     complete_response_head(x);
     fate

@@ -313,5 +313,6 @@ fn config(hcm: &Hcm) -> Config {
         connection_window: hcm.http2.initial_connection_window.clamp(65_535, 4 << 20),
         max_streams: hcm.http2.max_concurrent_streams,
         header_list: u32::try_from(hcm.max_request_headers_bytes).unwrap_or(u32::MAX),
+        extended_connect: hcm.http2.allow_connect,
     }
 }

@@ -18,8 +18,10 @@ use tulle_config::hcm::Codec;
 use tulle_config::{FilterChain, Hcm, Listener, NetworkFilter};
 use tulle_connect::Ends;
 use tulle_core::Str;
+use tulle_core::headers::{Certificate, Described};
+use tulle_core::metadata::Metadata;
 use tulle_http::h1::conn::Connection;
-use tulle_http::{Side, Stream};
+use tulle_http::{RequestHead, Side, Stream};
 use tulle_listen::{Accepted, ConnectionFacts, Inspected, inspect, select_chain};
 use tulle_telemetry::envoy::HttpStats;
 use tulle_telemetry::istio::PeerRef;
@@ -56,6 +58,18 @@ impl Client {
     /// As an endpoint is told of the connection.
     pub fn ends(&self) -> Ends {
         Ends { source: self.peer, destination: self.local }
+    }
+
+    /// A request of this client with what routes may ask beside its head.
+    pub fn described<'a>(
+        &self,
+        request: &'a RequestHead,
+        metadata: Option<&'a Metadata>,
+    ) -> Described<'a, RequestHead> {
+        let shown = self.tls.as_ref().is_some_and(|tls| tls.peer_verified);
+        // A certificate that does not verify ends the handshake.
+        let certificate = Certificate { presented: shown, validated: shown };
+        Described { request, metadata, certificate, source: Some(self.peer.ip()) }
     }
 
     /// Whether the listener has changed or gone since the connection was accepted: such a connection is asked to end,

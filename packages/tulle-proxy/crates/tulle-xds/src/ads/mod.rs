@@ -178,6 +178,10 @@ impl Client {
                 break;
             }
             for (kind, value, entry) in wanted {
+                if kind == Kind::Cluster && !self.session.wants_all(kind) {
+                    // A request had asked for it: without a subscription it would stay as it is for ever.
+                    self.cache.demand(value.name());
+                }
                 self.session.accept(kind, value.name(), entry.version.clone());
                 self.cache.insert(kind, value, entry);
             }

@@ -74,6 +74,11 @@ impl Session {
         state.wanted = names;
     }
 
+    /// Whether a type is subscribed to as a whole.
+    pub fn wants_all(&self, kind: Kind) -> bool {
+        self.types[kind as usize].wildcard
+    }
+
     /// Subscribes to a type as a whole.
     pub fn want_all(&mut self, kind: Kind) {
         self.types[kind as usize].wildcard = true;

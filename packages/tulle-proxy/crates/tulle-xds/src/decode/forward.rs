@@ -8,7 +8,7 @@ use tulle_core::FractionalPercent;
 use tulle_policy::descriptors::HostSlots;
 use tulle_policy::{Priority, StreamLimits, TimeoutPolicy};
 use tulle_route::{
-    ClusterName, ClusterTarget, Forward, HashPolicy, HashSource, Mirror, MirrorHost, PathMatch, UpgradePolicy,
+    ClusterName, ClusterTarget, DrawBy, Forward, HashPolicy, HashSource, Mirror, MirrorHost, PathMatch, UpgradePolicy,
     WeightedCluster,
 };
 
@@ -17,7 +17,7 @@ use super::cx::{Cx, refuse, without_effect};
 use super::filters::{Level, overrides, slot};
 use super::internal_redirect::{by_action, internal_redirects};
 use super::matchers::regex_rewrite;
-use super::mutation::{Lists, mutations};
+use super::mutation::{Lists, header_mutation, mutations};
 use super::retry::retry_policy;
 use super::rewrites::{self, PathRewrites};
 
@@ -58,7 +58,7 @@ pub fn forward(cx: &mut Cx, message: route_pb::RouteAction, matched: &PathMatch)
     without_effect!(cx; flush_timeout, early_data_policy);
     let specifier = cx.required("cluster_specifier", cluster_specifier)?;
     let mut forward = Forward {
-        draw_by: draw_by(&specifier).map(|name| cx.intern(&name.to_ascii_lowercase())),
+        draw_by: draw_by(cx, &specifier),
         target: target(cx, specifier)?,
         cluster_not_found_status: not_found_status(cx, cluster_not_found_response_code)?,
         timeouts: TimeoutPolicy {
@@ -120,12 +120,12 @@ fn stream_limits(cx: &mut Cx, message: action_pb::MaxStreamDuration) -> StreamLi
     }
 }
 
-/// The header that decides among weighted clusters.
-fn draw_by(specifier: &action_pb::ClusterSpecifier) -> Option<&str> {
+/// What decides among weighted clusters, beside chance.
+fn draw_by(cx: &mut Cx, specifier: &action_pb::ClusterSpecifier) -> Option<DrawBy> {
     let action_pb::ClusterSpecifier::WeightedClusters(clusters) = specifier else { return None };
     match clusters.random_value_specifier.as_ref()? {
-        RandomValueSpecifier::HeaderName(name) => Some(name),
-        RandomValueSpecifier::UseHashPolicy(_) => None,
+        RandomValueSpecifier::HeaderName(name) => Some(DrawBy::Header(cx.intern(&name.to_ascii_lowercase()))),
+        RandomValueSpecifier::UseHashPolicy(wanted) => wanted.value.then_some(DrawBy::Hash),
     }
 }
 
@@ -149,10 +149,8 @@ fn target(cx: &mut Cx, specifier: action_pb::ClusterSpecifier) -> Option<Cluster
 }
 
 fn weighted(cx: &mut Cx, message: route_pb::WeightedCluster) -> Option<ClusterTarget> {
-    let route_pb::WeightedCluster { clusters, total_weight, runtime_key_prefix, random_value_specifier } = message;
-    if let Some(RandomValueSpecifier::UseHashPolicy(_)) = random_value_specifier {
-        cx.refuse("use_hash_policy");
-    }
+    // What decides has been read with the route's action.
+    let route_pb::WeightedCluster { clusters, total_weight, runtime_key_prefix, random_value_specifier: _ } = message;
     // The sum is what counts (Envoy deprecated total_weight), and there is no runtime.
     let _ = (total_weight, runtime_key_prefix);
     let clusters = cx.each("clusters", clusters, cluster_weight);
@@ -247,9 +245,9 @@ pub fn mirror(cx: &mut Cx, message: action_pb::RequestMirrorPolicy) -> Option<Mi
         request_headers_mutations,
         host_rewrite_literal,
     } = message;
-    refuse!(cx; request_headers_mutations);
     without_effect!(cx; trace_sampled);
     Some(Mirror {
+        mutations: cx.each("request_headers_mutations", request_headers_mutations, header_mutation).into(),
         cluster: if cluster.is_empty() {
             ClusterName::Header(cx.name("cluster", &cluster_header.to_ascii_lowercase())?)
         } else {

@@ -1,11 +1,13 @@
 //! Header additions and removals of routes, virtual hosts and weighted clusters.
 
+use envoy_types::pb::envoy::config::common::mutation_rules::v3 as rules_pb;
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use tulle_core::Str;
-use tulle_route::{AppendAction, HeaderMutations, HeaderValue};
+use tulle_route::{AppendAction, HeaderMutation, HeaderMutations, HeaderValue};
 use tulle_telemetry::TextFormat;
 
 use super::cx::Cx;
+use super::matchers::string_matcher;
 
 /// The four lists as the messages carry them.
 pub struct Lists {
@@ -26,18 +28,31 @@ pub fn mutations(cx: &mut Cx, lists: Lists) -> HeaderMutations {
 
 fn removed(cx: &mut Cx, name: String) -> Option<Str> {
     let name = name.to_ascii_lowercase();
-    if name.starts_with(':') || name == "host" {
-        // As Envoy: a request without these would not be a request.
-        cx.error("pseudo-headers and host cannot be removed");
-        return None;
-    }
     header_name(cx, &name)
+}
+
+/// The changes of a list, in its order.
+pub fn header_mutation(cx: &mut Cx, message: rules_pb::HeaderMutation) -> Option<HeaderMutation> {
+    use rules_pb::header_mutation::{Action, RemoveOnMatch};
+    Some(match cx.required("action", message.action)? {
+        Action::Append(value) => HeaderMutation::Add(cx.field("append", |cx| header_value(cx, value))?),
+        Action::Remove(name) => HeaderMutation::Remove(cx.field("remove", |cx| removed(cx, name))?),
+        Action::RemoveOnMatch(RemoveOnMatch { key_matcher }) => {
+            let matcher = cx.required("remove_on_match.key_matcher", key_matcher)?;
+            let matcher = cx.field("remove_on_match.key_matcher", |cx| string_matcher(cx, matcher))?;
+            HeaderMutation::RemoveNamed(matcher)
+        }
+    })
 }
 
 fn header_name(cx: &mut Cx, name: &str) -> Option<Str> {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    let field = name.strip_prefix(':').unwrap_or(name);
-    if field.is_empty() || !field.bytes().all(token) {
+    if name.starts_with(':') || name == "host" {
+        // As Envoy: rewrites are for these, and a request without them would not be a request.
+        cx.error("pseudo-headers and host cannot be changed as headers");
+        return None;
+    }
+    if name.is_empty() || !name.bytes().all(token) {
         cx.error(format!("{name:?} is not a header name"));
         return None;
     }

@@ -5,7 +5,9 @@ use envoy_types::pb::envoy::config::route::v3 as route_pb;
 use envoy_types::pb::envoy::extensions::path::r#match::uri_template::v3::UriTemplateMatchConfig;
 use envoy_types::pb::envoy::extensions::path::rewrite::uri_template::v3::UriTemplateRewriteConfig;
 use tulle_policy::template::TemplateError;
-use tulle_route::{CookieMatcher, PathMatch, PathTemplate, QueryMatcher, QueryTest, RouteMatch, TemplateRewrite};
+use tulle_route::{
+    CertificateTest, CookieMatcher, PathMatch, PathTemplate, QueryMatcher, QueryTest, RouteMatch, TemplateRewrite,
+};
 
 use super::common::{runtime_fraction, truth};
 use super::cx::{Cx, refuse};
@@ -24,7 +26,7 @@ pub fn route_match(cx: &mut Cx, message: route_pb::RouteMatch) -> Option<RouteMa
         filter_state,
         path_specifier,
     } = message;
-    refuse!(cx; tls_context, filter_state);
+    refuse!(cx; filter_state);
     let path = cx.required("path_specifier", path_specifier).and_then(|specifier| path(cx, specifier));
     Some(RouteMatch {
         headers: cx.each("headers", headers, header_matcher).into(),
@@ -37,8 +39,14 @@ pub fn route_match(cx: &mut Cx, message: route_pb::RouteMatch) -> Option<RouteMa
             None => None,
         },
         grpc: grpc.is_some(),
+        certificate: tls_context.map(certificate).unwrap_or_default(),
         metadata: cx.each("dynamic_metadata", dynamic_metadata, metadata_matcher).into(),
     })
+}
+
+fn certificate(message: route_pb::route_match::TlsContextMatchOptions) -> CertificateTest {
+    let route_pb::route_match::TlsContextMatchOptions { presented, validated } = message;
+    CertificateTest { presented: presented.map(|wanted| wanted.value), validated: validated.map(|wanted| wanted.value) }
 }
 
 fn path(cx: &mut Cx, specifier: route_pb::route_match::PathSpecifier) -> Option<PathMatch> {

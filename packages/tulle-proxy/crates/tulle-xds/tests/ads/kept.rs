@@ -5,7 +5,9 @@ use tulle_core::Nanos;
 use tulle_xds::ads::saved::Lost;
 use tulle_xds::decode::Kind;
 
-use super::{Bench, cluster, endpoints, listener, route, warm};
+use super::{
+    BOOTSTRAP, Bench, SCOPED, cluster, discovered, endpoints, extension, listener, listener_with, route, scope, warm,
+};
 
 #[test]
 fn what_is_kept_is_what_is_restored() {
@@ -87,4 +89,55 @@ fn a_refused_resource_refuses_all_that_was_kept() {
     later.client.take_update();
     assert!(!later.client.complete());
     assert_eq!(later.client.restore(&kept, Nanos::ZERO), Ok(4));
+}
+
+#[test]
+fn scopes_and_filters_are_restored_with_what_they_refer_to() {
+    let mut bench = Bench::connected();
+    bench.requests();
+    bench.receive(Kind::Cluster, vec![], &[]);
+    bench.receive(Kind::Listener, vec![listener_with("out", SCOPED, &discovered("d", ""))], &[]);
+    bench.receive(Kind::Scope, vec![scope("one", "k"), scope("two", "l")], &[]);
+    bench.receive(Kind::Route, vec![route("one", 200), route("two", 201)], &[]);
+    bench.receive(Kind::Extension, vec![extension("d", "rbac.v3.RBAC")], &[]);
+    let kept = bench.written(None);
+
+    let mut later = Bench::new();
+    assert_eq!(later.client.restore(&kept, Nanos::ZERO), Ok(6));
+    assert!(later.refresh());
+    assert_eq!(later.config.readiness, Readiness::Complete);
+    assert_eq!((later.names().0, later.config.routes.len()), (vec!["out"], 2));
+    assert!(later.config.extensions.contains_key("d"));
+    assert_eq!(later.config.scopes.named().count(), 2);
+
+    // All of it is subscribed to, in the versions held; what changes meanwhile is taken.
+    later.client.connected(later.now);
+    bench.client.connected(bench.now);
+    assert_eq!(later.requests(), bench.requests());
+    later.receive(Kind::Scope, vec![], &["two"]);
+    assert!(later.refresh());
+    assert_eq!(later.config.routes.len(), 1, "routes that no scope refers to go");
+}
+
+#[test]
+fn clusters_that_requests_had_asked_for_are_asked_for_again() {
+    let without_clusters = BOOTSTRAP.replace("  cds_config: {ads: {}}\n", "");
+    let fresh = || Bench::with(&without_clusters);
+    let mut bench = fresh();
+    bench.client.keep();
+    bench.client.connected(bench.now);
+    bench.receive(Kind::Listener, vec![], &[]);
+    bench.client.demand(["late".into()], bench.now);
+    bench.receive(Kind::Cluster, vec![cluster("late", "1s")], &[]);
+    bench.receive(Kind::Endpoints, vec![endpoints("late", 1)], &[]);
+    let kept = bench.written(None);
+
+    let mut later = fresh();
+    assert_eq!(later.client.restore(&kept, Nanos::ZERO), Ok(2));
+    assert!(later.refresh() && later.config.clusters.contains_key("late"));
+    later.client.connected(later.now);
+    let first = &later.requests()[0];
+    assert!(first.starts_with("Cluster node +late late=v"), "{first}");
+    later.receive(Kind::Cluster, vec![], &["late"]);
+    assert!(later.refresh() && !later.config.clusters.contains_key("late"));
 }

@@ -71,7 +71,11 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
-        let bootstrap = tulle_xds::bootstrap::load(BOOTSTRAP).unwrap().bootstrap;
+        Bench::with(BOOTSTRAP)
+    }
+
+    fn with(bootstrap: &str) -> Bench {
+        let bootstrap = tulle_xds::bootstrap::load(bootstrap).unwrap().bootstrap;
         Bench { client: Client::new(&bootstrap), now: Nanos::ZERO, config: Config::default(), nonce: 0 }
     }
 
@@ -379,13 +383,16 @@ fn scope(name: &str, key: &str) -> (String, Any) {
     (name.to_owned(), pack(&Messages::load().parse::<ScopedRouteConfiguration>(&yaml).unwrap()))
 }
 
+/// A connection manager whose routes are sent scopes'.
+const SCOPED: &str = "scoped_routes: {name: s, rds_config_source: {ads: {}}, \
+                      scoped_rds: {scoped_rds_config_source: {ads: {}}}, \
+                      scope_key_builder: {fragments: [{header_value_extractor: {name: x, index: 0}}]}}";
+
 #[test]
 fn scopes_are_asked_for_with_their_routes() {
     let mut bench = Bench::connected();
     bench.requests();
-    let routes = "scoped_routes: {name: s, rds_config_source: {ads: {}}, scoped_rds: {scoped_rds_config_source: {ads: {}}}, \
-                scope_key_builder: {fragments: [{header_value_extractor: {name: x, index: 0}}]}}";
-    bench.receive(Kind::Listener, vec![listener_with("out", routes, "")], &[]);
+    bench.receive(Kind::Listener, vec![listener_with("out", SCOPED, "")], &[]);
     assert_eq!(bench.requests(), ["Listener ACK n1", "ScopedRouteConfiguration"]);
     let handled = bench.receive(Kind::Scope, vec![scope("one", "k"), scope("two", "k"), scope("three", "l")], &[]);
     assert_eq!(handled.refused, ["two: \"one\" has the same key"]);
@@ -404,14 +411,16 @@ fn extension(name: &str, kind: &str) -> (String, Any) {
     (name.to_owned(), pack(&Messages::load().parse::<TypedExtensionConfig>(&yaml).unwrap()))
 }
 
+/// A filter whose settings are sent; `more` goes into its `config_discovery`.
+fn discovered(name: &str, more: &str) -> String {
+    format!(
+        "{{name: {name}, config_discovery: {{config_source: {{ads: {{}}}}, \
+         type_urls: [type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC]{more}}}}}, "
+    )
+}
+
 #[test]
 fn settings_of_filters_are_waited_for_unless_a_default_applies() {
-    let discovered = |name: &str, more: &str| {
-        format!(
-            "{{name: {name}, config_discovery: {{config_source: {{ads: {{}}}}, \
-             type_urls: [type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC]{more}}}}}, "
-        )
-    };
     let default = ", apply_default_config_without_warming: true, \
                    default_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC}";
     let routes = "route_config: {name: r}";

@@ -20,7 +20,8 @@ def http_manager(
     """The network filter. `routes` is its `rds` or `route_config` with what else differs between listeners.
 
     The application's own Server header stays (Istio's PASS_THROUGH); paths are normalized and a host's trailing dot
-    is taken off, so that what was matched is what is forwarded; streams live as long as they want.
+    is taken off, so that what was matched is what is forwarded; streams live as long as they want. WebSockets come over
+    HTTP/2 too, as between sidecars (RFC 8441).
     """
     return extension(
         "envoy.filters.network.http_connection_manager",
@@ -34,6 +35,7 @@ def http_manager(
         **_paths(settings.path_normalization),
         strip_trailing_host_dot=True,
         upgrade_configs=[{"upgrade_type": "websocket"}],
+        http2_protocol_options={"allow_connect": True},
         stream_idle_timeout=NO_TIMEOUT,
         **routes,
     )
