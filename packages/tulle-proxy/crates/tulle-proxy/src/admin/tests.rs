@@ -191,6 +191,8 @@ fn the_dump_has_envoys_shape_and_no_secret() {
         "ClustersConfigDump",
         "ListenersConfigDump",
         "RoutesConfigDump",
+        "ScopedRoutesConfigDump",
+        "EcdsConfigDump",
         "SecretsConfigDump",
         "EndpointsConfigDump",
     ];
