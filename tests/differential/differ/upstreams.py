@@ -229,8 +229,10 @@ async def _answer(
     if name == "hang":
         await asyncio.sleep(HANG_S)
         return False
-    if name == "delay":
+    if name in {"delay", "delay-close"}:
         await asyncio.sleep(int(value) / 1000)
+        if name == "delay-close":
+            return False
     if name in {"reply", "reply-close", "reply-reset"}:
         writer.write(server.spec.replies[value].encode("latin-1"))
         await writer.drain()

@@ -11,7 +11,8 @@ use tulle_http::h1::parse::{self, HeadScan};
 use tulle_policy::template::PathTemplate;
 use tulle_policy::timeout::parse_grpc_timeout;
 use tulle_route::canonical::{self, Canonical, EscapedSlashes, PathHandling};
-use tulle_route::{RouteAction, RouteConfig, hash_of, missing_cookie, rewrite, select};
+use tulle_route::hashing::Hashed;
+use tulle_route::{RouteAction, RouteConfig, hash_of, rewrite, select};
 use tulle_xds::decode::{self, Kind, Resource};
 use tulle_xds::json::{Messages, pack};
 
@@ -141,9 +142,9 @@ pub fn route(data: &[u8]) {
     match selected.action() {
         RouteAction::Forward(action) => {
             let source = IpAddr::V4(Ipv4Addr::LOCALHOST);
-            let hash = hash_of(action, &request, Some(source));
-            assert_eq!(hash, hash_of(action, &request, Some(source)));
-            let _cookie = missing_cookie(action, &request);
+            let hashed = Hashed { request: &request, source: Some(source) };
+            let hash = || hash_of(action, &hashed, &mut |cookie| Some(cookie.name.to_string()));
+            assert_eq!(hash(), hash());
             if let Some(path) = rewrite::path(action, selected.route, &request, &Hostile) {
                 breaks_no_line(&path);
                 assert!(path.starts_with('/'), "{path:?}");

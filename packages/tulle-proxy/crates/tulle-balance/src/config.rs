@@ -61,6 +61,11 @@ impl Default for PeakEwma {
 }
 
 impl LbPolicy {
+    /// Whether the request's hash decides.
+    pub fn is_hashed(&self) -> bool {
+        matches!(self, LbPolicy::RingHash { .. } | LbPolicy::Maglev { .. })
+    }
+
     pub const DEFAULT_LEAST_REQUEST: LbPolicy =
         LbPolicy::LeastRequest { choices: 2, active_request_bias: 1.0, selection: Selection::Choices };
     pub const DEFAULT_RING_HASH: LbPolicy =

@@ -2,9 +2,11 @@
 
 use tulle_core::{Str, xxh64};
 
+use crate::endpoints::NO_TEXT;
 use crate::host::Host;
 
-/// A host on its way into a table: its number, hash key and share of the weights (all shares sum to 1).
+/// A host on its way into a table: its number, hash key and share of the weights (all shares sum to 1, or to less where a
+/// locality with weight has no host).
 #[derive(Clone, Debug)]
 pub struct Share {
     pub item: u32,
@@ -15,7 +17,7 @@ pub struct Share {
 /// The key that Envoy hashes for a host: metadata `envoy.lb`/`hash_key`, else host name or address.
 pub fn hash_key(host: &Host, use_hostname: bool) -> String {
     let endpoint = &host.endpoint;
-    let named: Option<&Str> = endpoint.metadata.lb.get("hash_key");
+    let named: Option<&Str> = endpoint.metadata.lb.get("hash_key").filter(|key| !key.starts_with(NO_TEXT));
     match (named, use_hostname, &endpoint.hostname) {
         (Some(key), _, _) => key.to_string(),
         (None, true, Some(hostname)) => hostname.to_string(),

@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use tulle_core::{Address, FractionalPercent, Str};
 
+/// What stands before a label's value that is a number or a truth: neither equals the text it is written as.
+pub const NO_TEXT: char = '\u{1}';
+
 /// Key-value labels, sorted by key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Labels(Box<[(Str, Str)]>);

@@ -57,6 +57,21 @@ pub struct Draw {
 impl Pool {
     pub fn new(config: &LbConfig, hosts: Vec<Rc<Host>>, seed: u64) -> Self {
         let picker = Picker::new(config, &hosts, seed);
+        Pool::of(config, hosts, picker)
+    }
+
+    /// For policies that go by a hash: `localities` with the share of each become one table.
+    pub fn hashed(config: &LbConfig, localities: &[(f64, Vec<Rc<Host>>)]) -> Self {
+        let weighted = localities.iter().flat_map(|(share, hosts)| {
+            let total = total_weight(hosts);
+            hosts.iter().map(move |host| (host, share * f64::from(host.endpoint.weight) / total))
+        });
+        let hosts: Vec<Rc<Host>> = weighted.clone().map(|(host, _)| host.clone()).collect();
+        let picker = Picker::hashed(config, weighted);
+        Pool::of(config, hosts, picker.unwrap_or(Picker::Random))
+    }
+
+    fn of(config: &LbConfig, hosts: Vec<Rc<Host>>, picker: Picker) -> Self {
         let hashed = matches!(picker, Picker::Ring(_) | Picker::Maglev(_));
         let bound = config.hash_balance_factor.filter(|_| hashed).map(|factor| Bound::new(factor, &hosts));
         Pool { hosts: hosts.into(), picker, bound }
@@ -173,14 +188,38 @@ impl Picker {
             }
             LbPolicy::PeakEwma(settings) => Picker::PeakEwma(*settings),
             LbPolicy::Random | LbPolicy::OriginalDestination => Picker::Random,
-            LbPolicy::RingHash { minimum_ring_size, maximum_ring_size, use_hostname } => {
-                Picker::Ring(Ring::new(&shares(hosts, *use_hostname), *minimum_ring_size, *maximum_ring_size))
-            }
-            LbPolicy::Maglev { table_size, use_hostname } => {
-                Picker::Maglev(Maglev::new(&shares(hosts, *use_hostname), *table_size))
+            LbPolicy::RingHash { .. } | LbPolicy::Maglev { .. } => {
+                let total = total_weight(hosts);
+                let weighted = hosts.iter().map(|host| (host, f64::from(host.endpoint.weight) / total));
+                Picker::hashed(config, weighted).unwrap_or(Picker::Random)
             }
         }
     }
+
+    /// A table of hosts with their shares; `None` for policies that have no table.
+    fn hashed<'h>(config: &LbConfig, weighted: impl Iterator<Item = (&'h Rc<Host>, f64)>) -> Option<Self> {
+        let shares = |use_hostname: bool| -> Vec<Share> {
+            let share = |(item, (host, weight)): (usize, (&'h Rc<Host>, f64))| Share {
+                item: item as u32,
+                key: hash_key(host, use_hostname),
+                weight,
+            };
+            weighted.enumerate().map(share).collect()
+        };
+        match &config.policy {
+            LbPolicy::RingHash { minimum_ring_size, maximum_ring_size, use_hostname } => {
+                Some(Picker::Ring(Ring::new(&shares(*use_hostname), *minimum_ring_size, *maximum_ring_size)))
+            }
+            LbPolicy::Maglev { table_size, use_hostname } => {
+                Some(Picker::Maglev(Maglev::new(&shares(*use_hostname), *table_size)))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn total_weight(hosts: &[Rc<Host>]) -> f64 {
+    hosts.iter().map(|host| f64::from(host.endpoint.weight)).sum()
 }
 
 fn schedule(hosts: &[Rc<Host>], seed: u64) -> Edf {
@@ -195,14 +234,4 @@ fn schedule(hosts: &[Rc<Host>], seed: u64) -> Edf {
         }
     }
     edf
-}
-
-fn shares(hosts: &[Rc<Host>], use_hostname: bool) -> Vec<Share> {
-    let total: f64 = hosts.iter().map(|host| f64::from(host.endpoint.weight)).sum();
-    let share = |(item, host): (usize, &Rc<Host>)| Share {
-        item: item as u32,
-        key: hash_key(host, use_hostname),
-        weight: f64::from(host.endpoint.weight) / total,
-    };
-    hosts.iter().enumerate().map(share).collect()
 }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use tulle_core::Rng;
 
-use crate::config::{LbConfig, LbPolicy, LocalityMode, ZoneAware};
+use crate::config::{LbConfig, LocalityMode, ZoneAware};
 use crate::edf::Edf;
 use crate::endpoints::{Health, Locality};
 use crate::host::Host;
@@ -163,7 +163,10 @@ impl Build<'_> {
         PriorityHosts {
             healthy: self.healthy(level),
             degraded: self.spread(level, |host| host.health() == Health::Degraded),
-            all: panic.then(|| self.flat(level, |_| true)),
+            all: panic.then(|| match self.hashes_localities(level) {
+                true => self.spread(level, |_| true),
+                false => self.flat(level, |_| true),
+            }),
         }
     }
 
@@ -184,7 +187,7 @@ impl Build<'_> {
 
     fn healthy(&self, level: &[&Group]) -> Spread {
         let wanted = |host: &Host| host.health() == Health::Healthy;
-        let hashed = matches!(self.0.config.policy, LbPolicy::RingHash { .. } | LbPolicy::Maglev { .. });
+        let hashed = self.0.config.policy.is_hashed();
         let first = level.first().is_some_and(|group| group.priority == 0);
         let (LocalityMode::ZoneAware(settings), Some(local), true, false) =
             (self.0.config.locality, self.0.local, first, hashed)
@@ -203,15 +206,35 @@ impl Build<'_> {
     }
 
     fn spread(&self, level: &[&Group], wanted: impl Fn(&Host) -> bool) -> Spread {
-        let weighted =
-            self.0.config.locality == LocalityMode::Weighted && level.iter().any(|group| group.weight.is_some());
-        if !weighted {
+        if self.hashes_localities(level) {
+            return self.one_table(level, wanted);
+        }
+        if !self.weighs_localities(level) {
             return self.flat(level, wanted);
         }
         let pools = self.pools(level, wanted);
         let weights: Box<[f64]> = level.iter().zip(&pools).map(|(group, pool)| self.effective(group, pool)).collect();
         let edf = Edf::new(weights.iter().enumerate().map(|(item, weight)| (item as u32, *weight, None)));
         Spread::Localities { edf, weights, pools: pools.into() }
+    }
+
+    fn weighs_localities(&self, level: &[&Group]) -> bool {
+        self.0.config.locality == LocalityMode::Weighted && level.iter().any(|group| group.weight.is_some())
+    }
+
+    /// Whether localities' weights are in the table that a hash is looked up in, as in Envoy: else a key would change its
+    /// host with the turn of the localities.
+    fn hashes_localities(&self, level: &[&Group]) -> bool {
+        self.0.config.policy.is_hashed() && self.weighs_localities(level)
+    }
+
+    fn one_table(&self, level: &[&Group], wanted: impl Fn(&Host) -> bool) -> Spread {
+        let total: f64 = level.iter().map(|group| f64::from(group.weight.unwrap_or(0))).sum();
+        let shares = level.iter().filter(|group| group.weight.is_some_and(|weight| weight > 0)).map(|group| {
+            let hosts = group.hosts.iter().filter(|host| wanted(host)).cloned().collect();
+            (f64::from(group.weight.unwrap_or(0)) / total, hosts)
+        });
+        Spread::Flat(Pool::hashed(self.0.config, &shares.collect::<Vec<_>>()))
     }
 
     /// A locality's weight, lowered when too few of its hosts are usable (Envoy's `effectiveLocalityWeight`).

@@ -46,11 +46,18 @@ pub struct H2Pool {
 }
 
 impl H2Pool {
-    /// A connection, of this client where the endpoint was told of one, with room for a stream: the least busy one.
-    pub(crate) fn take(&self, client: Option<&Ends>) -> Option<Rc<H2Conn>> {
+    /// A connection, of this client where the endpoint was told of one, with room for a stream: the least busy one for
+    /// which `keep` (of when it fell idle, unless it is busy, and when it was made) is true.
+    pub(crate) fn take(
+        &self,
+        client: Option<&Ends>,
+        keep: impl Fn(Option<Nanos>, Nanos) -> bool,
+    ) -> Option<Rc<H2Conn>> {
         let mut conns = self.conns.borrow_mut();
         conns.retain(|c| !c.closed.get() && c.link.is_open());
-        conns.iter().filter(|c| c.client.as_deref() == client && c.has_room()).min_by_key(|c| c.active.get()).cloned()
+        let idle_since = |c: &H2Conn| (c.active.get() == 0).then(|| c.idle_since.get());
+        let fits = |c: &&Rc<H2Conn>| c.client.as_deref() == client && c.has_room() && keep(idle_since(c), c.made);
+        conns.iter().filter(fits).min_by_key(|c| c.active.get()).cloned()
     }
 
     /// Whether a connection is being made.

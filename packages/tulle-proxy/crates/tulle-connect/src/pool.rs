@@ -83,15 +83,15 @@ pub struct HostPool {
 }
 
 impl HostPool {
-    /// The newest idle connection, of this client where the endpoint was told of one, that is still good. Stale ones met
-    /// on the way are closed.
-    pub(crate) fn take(&self, client: Option<&Ends>) -> Option<Idle> {
+    /// The newest idle connection, of this client where the endpoint was told of one, that is still good: for which `keep`
+    /// (as in `sweep`) is true and that the peer has not closed. Others met on the way are closed.
+    pub(crate) fn take(&self, client: Option<&Ends>, keep: impl Fn(Nanos, Nanos) -> bool) -> Option<Idle> {
         loop {
             let mut idle = self.idle.borrow_mut();
             let at = idle.iter().rposition(|each| each.life.client.as_deref() == client)?;
             let mut found = idle.remove(at);
             drop(idle);
-            if found.conn.is_fresh() {
+            if keep(found.since, found.life.made) && found.conn.is_fresh() {
                 return Some(found);
             }
         }

@@ -258,15 +258,16 @@ impl Upstream {
     }
 
     fn pooled(&self, pool: &Rc<HostPool>, Terms { wanted, client, .. }: Terms<'_>) -> Option<Lease> {
+        let now = (self.shared.clock)();
         if matches!(wanted, Wanted::Http2 | Wanted::Alpn)
-            && let Some(conn) = pool.h2.take(client)
+            && let Some(conn) = pool.h2.take(client, |idle, made| self.keeps(now, idle, made))
         {
             return Some(Lease::H2(self.stream_on(conn)));
         }
         if matches!(wanted, Wanted::Http1 | Wanted::Alpn) {
-            let Idle { conn, mut life, since } = pool.take(client)?;
+            let Idle { conn, mut life, since } = pool.take(client, |since, made| self.keeps(now, Some(since), made))?;
             life.used += 1;
-            let idle_for = (self.shared.clock)() - since;
+            let idle_for = now - since;
             let max_requests = self.config.borrow().limits.max_requests_per_connection;
             return Some(Lease::H1(conn, H1Lease { pool: pool.clone(), life, max_requests, idle_for }));
         }
@@ -329,14 +330,17 @@ impl Upstream {
         made.unwrap_or(Err(DialError::Timeout))
     }
 
+    /// Whether a connection that was made then, and has been idle since, may be used on.
+    fn keeps(&self, now: Nanos, idle_since: Option<Nanos>, made: Nanos) -> bool {
+        let limits = &self.config.borrow().limits;
+        idle_since.is_none_or(|since| limits.idle_timeout.is_none_or(|limit| now - since < limit))
+            && limits.max_connection_duration.is_none_or(|limit| now - made < limit)
+    }
+
     /// Closes connections that have been idle or open for too long, and pools of hosts that are gone.
     pub fn sweep(&self) {
         let now = (self.shared.clock)();
-        let limits = self.config.borrow().limits;
-        let keep = |idle_since: Nanos, made: Nanos| {
-            limits.idle_timeout.is_none_or(|limit| now - idle_since < limit)
-                && limits.max_connection_duration.is_none_or(|limit| now - made < limit)
-        };
+        let keep = |idle_since: Nanos, made: Nanos| self.keeps(now, Some(idle_since), made);
         let mut pools = self.pools.borrow_mut();
         pools.values().for_each(|pool| pool.sweep(keep));
         pools.retain(|_, pool| !pool.is_unused());

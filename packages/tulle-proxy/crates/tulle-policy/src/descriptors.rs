@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use tulle_core::{Cidr, RequestView, Str};
+use tulle_core::metadata::Value;
+use tulle_core::{Cidr, Metadata, RequestView, Str};
 
 use crate::matcher::HeaderMatcher;
+use crate::query::{QueryMatcher, parameter, query_of};
 
 /// One entry of `rate_limits`: which descriptor a request yields.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,6 +15,34 @@ pub struct RateLimitSlot {
     /// Only filters of this stage look at it.
     pub stage: u32,
     pub actions: Box<[RateLimitAction]>,
+    /// How many hits a request counts as; one by default.
+    pub hits: Option<u32>,
+    /// Another limit than the service's own.
+    pub limit: Option<LimitSource>,
+}
+
+/// Where a limit comes from that holds instead of the service's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LimitSource {
+    Fixed {
+        requests: u32,
+        unit: Str,
+    },
+    /// From the request's metadata, where it is there.
+    Metadata(MetadataPath),
+}
+
+/// A place in metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetadataPath {
+    pub filter: Str,
+    pub path: Box<[Str]>,
+}
+
+impl MetadataPath {
+    fn of<'m>(&self, metadata: Option<&'m Metadata>) -> Option<&'m Value> {
+        metadata?.lookup(&self.filter, &self.path)
+    }
 }
 
 /// What a virtual host's slots are beside the route's.
@@ -50,6 +80,8 @@ impl<'r> Slots<'r> {
 /// One action of a rate-limit entry: one entry of the descriptor.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RateLimitAction {
+    /// The cluster that this proxy says it belongs to.
+    SourceCluster,
     DestinationCluster,
     RequestHeader {
         name: Str,
@@ -77,6 +109,26 @@ pub enum RateLimitAction {
         expected: bool,
         headers: Box<[HeaderMatcher]>,
     },
+    QueryParameterValueMatch {
+        key: Str,
+        value: Str,
+        expected: bool,
+        parameters: Box<[QueryMatcher]>,
+    },
+    RemoteAddressMatch {
+        key: Str,
+        value: Str,
+        /// Whether the address is to be in one of the ranges or in none.
+        expected: bool,
+        ranges: Box<[Cidr]>,
+    },
+    /// A text in what filters found out about the request.
+    Metadata {
+        key: Str,
+        place: MetadataPath,
+        default: Option<Str>,
+        when_absent: WhenAbsent,
+    },
 }
 
 /// What an absent header does to the descriptor.
@@ -92,16 +144,33 @@ pub enum WhenAbsent {
 pub struct Source<'a, R: ?Sized> {
     pub request: &'a R,
     pub cluster: Option<&'a str>,
+    /// The cluster that the proxy itself belongs to.
+    pub own_cluster: &'a str,
     pub remote: IpAddr,
+    pub metadata: Option<&'a Metadata>,
 }
 
-/// Entries in order; values as they are sent.
-pub type Descriptor<'a> = Vec<(&'a str, Cow<'a, [u8]>)>;
+/// What is counted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Descriptor<'a> {
+    /// In order; values as they are sent.
+    pub entries: Vec<(&'a str, Cow<'a, [u8]>)>,
+    pub hits: Option<u32>,
+    pub limit: Option<LimitOverride<'a>>,
+}
+
+/// A limit that holds instead of the service's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitOverride<'a> {
+    pub requests: u32,
+    /// As in `envoy.type.v3.RateLimitUnit`.
+    pub unit: &'a str,
+}
 
 impl RateLimitSlot {
     /// The descriptor that the request yields by this slot, if any.
     pub fn descriptor<'a, R: RequestView + ?Sized>(&'a self, source: &Source<'a, R>) -> Option<Descriptor<'a>> {
-        let mut entries = Descriptor::with_capacity(self.actions.len());
+        let mut entries = Vec::with_capacity(self.actions.len());
         for action in &self.actions {
             match action.entry(source) {
                 Entry::Is(key, value) => entries.push((key, value)),
@@ -109,8 +178,20 @@ impl RateLimitSlot {
                 Entry::Missing => return None,
             }
         }
-        (!entries.is_empty()).then_some(entries)
+        let limit = self.limit.as_ref().and_then(|limit| match limit {
+            LimitSource::Fixed { requests, unit } => Some(LimitOverride { requests: *requests, unit }),
+            LimitSource::Metadata(place) => limit_of(place.of(source.metadata)?),
+        });
+        (!entries.is_empty()).then_some(Descriptor { entries, hits: self.hits, limit })
     }
+}
+
+/// A struct of `requests_per_unit`, a number, and `unit`, a text.
+fn limit_of(value: &Value) -> Option<LimitOverride<'_>> {
+    let fields = value.as_struct()?;
+    let Some(Value::Number(number)) = fields.get("requests_per_unit") else { return None };
+    // Saturates, where a service could not count so far anyway.
+    Some(LimitOverride { requests: *number as u32, unit: fields.get("unit")?.as_str()? })
 }
 
 enum Entry<'a> {
@@ -126,7 +207,12 @@ impl RateLimitAction {
             (None, WhenAbsent::SkipEntry) => Entry::Skipped,
             (None, WhenAbsent::NoDescriptor) => Entry::Missing,
         };
+        let matched = |key: &'a Str, value: &'a Str, matches: bool| match matches {
+            true => Entry::Is(key, Cow::Borrowed(value.as_bytes())),
+            false => Entry::Missing,
+        };
         match self {
+            RateLimitAction::SourceCluster => Entry::Is("source_cluster", Cow::Borrowed(source.own_cluster.as_bytes())),
             RateLimitAction::DestinationCluster => match source.cluster {
                 Some(cluster) => Entry::Is("destination_cluster", Cow::Borrowed(cluster.as_bytes())),
                 None => Entry::Missing,
@@ -135,7 +221,8 @@ impl RateLimitAction {
                 or_absent(key, source.request.field(name).map(Cow::Borrowed), *when_absent)
             }
             RateLimitAction::QueryParameter { name, key, when_absent } => {
-                or_absent(key, query(source.request.path(), name).map(Cow::Borrowed), *when_absent)
+                let value = parameter(query_of(source.request.path()), name);
+                or_absent(key, value.map(|value| Cow::Borrowed(value.as_bytes())), *when_absent)
             }
             RateLimitAction::RemoteAddress => {
                 Entry::Is("remote_address", Cow::Owned(source.remote.to_canonical().to_string().into_bytes()))
@@ -148,7 +235,21 @@ impl RateLimitAction {
             RateLimitAction::Generic { key, value } => Entry::Is(key, Cow::Borrowed(value.as_bytes())),
             RateLimitAction::HeaderValueMatch { key, value, expected, headers } => {
                 let all = headers.iter().all(|matcher| matcher.matches(source.request));
-                if all == *expected { Entry::Is(key, Cow::Borrowed(value.as_bytes())) } else { Entry::Missing }
+                matched(key, value, all == *expected)
+            }
+            RateLimitAction::QueryParameterValueMatch { key, value, expected, parameters } => {
+                let query = query_of(source.request.path());
+                let all = parameters.iter().all(|matcher| matcher.matches(query));
+                matched(key, value, all == *expected)
+            }
+            RateLimitAction::RemoteAddressMatch { key, value, expected, ranges } => {
+                let address = source.remote.to_canonical();
+                matched(key, value, ranges.iter().any(|range| range.contains(address)) == *expected)
+            }
+            RateLimitAction::Metadata { key, place, default, when_absent } => {
+                let found = place.of(source.metadata).and_then(Value::as_str).filter(|text| !text.is_empty());
+                let text = found.or(default.as_deref());
+                or_absent(key, text.map(|text| Cow::Borrowed(text.as_bytes())), *when_absent)
             }
         }
     }
@@ -162,20 +263,13 @@ fn network(address: IpAddr, bits: u8) -> String {
     }
 }
 
-fn query<'a>(path: &'a str, name: &str) -> Option<&'a [u8]> {
-    let (_, query) = path.split_once('?')?;
-    let query = query.split('#').next()?;
-    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_bytes())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn slot(stage: u32, value: &str) -> RateLimitSlot {
         let action = RateLimitAction::Generic { key: "k".into(), value: value.into() };
-        RateLimitSlot { stage, actions: [action].into() }
+        RateLimitSlot { stage, actions: [action].into(), hits: None, limit: None }
     }
 
     #[test]
@@ -199,10 +293,20 @@ mod tests {
     }
 
     #[test]
-    fn networks_and_query_parameters() {
+    fn networks() {
         assert_eq!(network("10.1.2.3".parse().unwrap(), 24), "10.1.2.0/24");
         assert_eq!(network("fd00::1".parse().unwrap(), 8), "fd00::/8");
-        assert_eq!(query("/a?x=1&y=2#y=3", "y"), Some(&b"2"[..]));
-        assert_eq!((query("/a?xy", "x"), query("/a", "x")), (None, None));
+    }
+
+    #[test]
+    fn metadata_may_hold_a_limit() {
+        let fields = |number, unit: &str| {
+            let pairs = [("requests_per_unit", number), ("unit", Value::String(unit.into()))];
+            Value::Struct(pairs.into_iter().map(|(name, value)| (name.into(), value)).collect())
+        };
+        let limit = LimitOverride { requests: 42, unit: "HOUR" };
+        assert_eq!(limit_of(&fields(Value::Number(42.0), "HOUR")), Some(limit));
+        assert_eq!(limit_of(&fields(Value::String("42".into()), "HOUR")), None);
+        assert_eq!(limit_of(&Value::Number(42.0)), None);
     }
 }

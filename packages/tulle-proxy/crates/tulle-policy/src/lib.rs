@@ -16,6 +16,7 @@ pub mod matcher;
 pub mod outcome;
 pub mod overload;
 pub mod overrides;
+pub mod query;
 pub mod rbac;
 pub mod remote_limit;
 pub mod retry;

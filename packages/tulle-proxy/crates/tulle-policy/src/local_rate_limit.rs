@@ -127,8 +127,8 @@ impl ByValue {
 
 impl DescriptorLimit {
     fn fits(&self, descriptor: &Descriptor<'_>) -> bool {
-        let mut pairs = self.entries.iter().zip(descriptor);
-        self.entries.len() == descriptor.len()
+        let mut pairs = self.entries.iter().zip(&descriptor.entries);
+        self.entries.len() == descriptor.entries.len()
             && pairs.all(|((key, value), (name, text))| {
                 &**key == *name && value.as_ref().is_none_or(|value| value.as_bytes() == &**text)
             })
@@ -136,13 +136,14 @@ impl DescriptorLimit {
 
     /// Whether a token was there, and what is left.
     fn take(&self, descriptor: &Descriptor<'_>, now: Nanos) -> (bool, Quota) {
-        let take = |bucket: &SharedBucket| (bucket.take(1, now), Quota::of(bucket, now));
+        let hits = descriptor.hits.unwrap_or(1);
+        let take = |bucket: &SharedBucket| (bucket.take(hits, now), Quota::of(bucket, now));
         match &self.buckets {
             Buckets::One(bucket) => take(bucket),
             Buckets::ByValue(buckets) => {
                 // Lengths keep values apart.
                 let mut values = Vec::new();
-                for (_, value) in descriptor {
+                for (_, value) in &descriptor.entries {
                     values.extend_from_slice(&(value.len() as u32).to_le_bytes());
                     values.extend_from_slice(value);
                 }

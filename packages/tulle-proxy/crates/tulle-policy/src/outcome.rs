@@ -24,6 +24,24 @@ pub enum ResetReason {
     NoHealthyHost,
 }
 
+/// The HTTP status that a gRPC status stands for (Envoy's `Grpc::Utility::grpcToHttpStatus`).
+pub fn http_of_grpc(status: u16) -> u16 {
+    match status {
+        0 => 200,
+        1 => 499,
+        3 | 9 | 11 => 400,
+        4 => 504,
+        5 => 404,
+        6 | 10 => 409,
+        7 => 403,
+        8 => 429,
+        12 => 501,
+        14 => 503,
+        16 => 401,
+        _ => 500,
+    }
+}
+
 /// How an attempt ended, at the latest moment when a retry is still possible: before any byte went downstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {

@@ -247,6 +247,11 @@ impl RetryState {
         if !self.retriable(policy, outcome) {
             return Decision::Final;
         }
+        self.again(policy, outcome, now, rng)
+    }
+
+    /// Another try, as far as there are any left, whether or not the conditions cover this outcome.
+    pub fn again(&mut self, policy: &RetryPolicy, outcome: &Outcome, now: Nanos, rng: &mut Rng) -> Decision {
         if self.remaining == 0 {
             return Decision::LimitExceeded;
         }

@@ -1,12 +1,9 @@
 //! Session affinity: the client keeps, in a cookie or a header, which endpoint its requests belong to
 //! (`envoy.filters.http.stateful_session`).
 
-use std::fmt::Write as _;
-use std::time::Duration;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tulle_core::cookie::cookie;
+use tulle_core::cookie::{SetCookie, cookie};
 use tulle_core::{Address, RequestView, Str};
 
 /// Settings of one session filter.
@@ -23,21 +20,11 @@ pub struct Session {
 /// Where the client keeps the endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionStore {
-    Cookie(SessionCookie),
+    /// A cookie with the base64 of Envoy's `Cookie` message: the address, and when it ends. Only requests under the
+    /// cookie's path have the session; with an empty one all have.
+    Cookie(SetCookie),
     /// A request and response header, in lower case, with the base64 of the address.
     Header(Str),
-}
-
-/// A cookie with the base64 of Envoy's `Cookie` message: the address, and when it ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionCookie {
-    pub name: Str,
-    /// Only requests under this path have the session; empty for all.
-    pub path: Str,
-    /// Zero for as long as the client runs.
-    pub ttl: Duration,
-    /// Further attributes, whose values may be empty.
-    pub attributes: Box<[(Str, Str)]>,
 }
 
 impl SessionStore {
@@ -82,26 +69,6 @@ impl SessionStore {
                 ("set-cookie", own.written(&content))
             }
         }
-    }
-}
-
-impl SessionCookie {
-    fn written(&self, content: &str) -> String {
-        let mut out = format!("{}=\"{content}\"", self.name);
-        // Writing into a String cannot fail.
-        let mut add = |name: &str, value: &str| {
-            let separator = if value.is_empty() { "" } else { "=" };
-            let _ = write!(out, "; {name}{separator}{value}");
-        };
-        if !self.ttl.is_zero() {
-            add("Max-Age", &self.ttl.as_secs().to_string());
-        }
-        if !self.path.is_empty() {
-            add("Path", &self.path);
-        }
-        self.attributes.iter().for_each(|(name, value)| add(name, value));
-        add("HttpOnly", "");
-        out
     }
 }
 
@@ -163,6 +130,8 @@ fn read_varint(rest: &mut &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     struct Request(Vec<(&'static str, String)>);
@@ -201,7 +170,7 @@ mod tests {
 
     fn stored(path: &str, ttl: u64) -> SessionStore {
         let attributes = Box::new([("SameSite".into(), "Lax".into()), ("Secure".into(), "".into())]);
-        SessionStore::Cookie(SessionCookie {
+        SessionStore::Cookie(SetCookie {
             name: "s".into(),
             path: path.into(),
             ttl: Duration::from_secs(ttl),

@@ -196,6 +196,8 @@ fn limit(default_bucket: DefaultBucket, enforced: FractionalPercent) -> LocalRat
                 key: "user".into(),
                 when_absent: WhenAbsent::NoDescriptor,
             }]),
+            hits: None,
+            limit: None,
         }]),
         response_headers: Box::default(),
         request_headers: Box::default(),
@@ -209,7 +211,8 @@ fn limit(default_bucket: DefaultBucket, enforced: FractionalPercent) -> LocalRat
 
 fn take(limit: &LocalRateLimit, headers: &[(&str, &str)]) -> Allowance {
     let request = Request("GET", headers);
-    let source = Source { request: &request, cluster: Some("one"), remote: "10.0.0.1".parse().unwrap() };
+    let remote = "10.0.0.1".parse().unwrap();
+    let source = Source { request: &request, cluster: Some("one"), own_cluster: "here", remote, metadata: None };
     limit.take(&source, Slots::default(), Nanos::from_secs(1), 0)
 }
 

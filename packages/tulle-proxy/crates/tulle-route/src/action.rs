@@ -1,7 +1,6 @@
 //! What a matched route does: forward, redirect, or answer directly.
 
-use std::time::Duration;
-
+use tulle_core::cookie::SetCookie;
 use tulle_core::{FractionalPercent, Str};
 use tulle_policy::descriptors::{HostSlots, RateLimitSlot};
 use tulle_policy::limits::Priority;
@@ -34,6 +33,8 @@ pub struct Forward {
     pub append_x_forwarded_host: bool,
     pub timeouts: TimeoutPolicy,
     pub retry: Option<RetryPolicy>,
+    /// Whether a try that takes too long is left running beside the next (`hedge_on_per_try_timeout`), where it is said.
+    pub hedged: Option<bool>,
     pub hash: Box<[HashPolicy]>,
     pub mirrors: Box<[Mirror]>,
     pub upgrades: Box<[UpgradePolicy]>,
@@ -59,6 +60,7 @@ impl Forward {
             append_x_forwarded_host: false,
             timeouts: TimeoutPolicy::default(),
             retry: None,
+            hedged: None,
             hash: Box::default(),
             mirrors: Box::default(),
             upgrades: Box::default(),
@@ -159,10 +161,18 @@ pub struct HashPolicy {
 #[derive(Clone, Debug)]
 pub enum HashSource {
     Header { name: Str, rewrite: Option<RegexRewrite> },
-    Cookie { name: Str, path: Option<Str>, ttl: Option<Duration> },
+    Cookie { cookie: SetCookie, when_missing: WhenMissing },
     SourceIp,
     QueryParameter(Str),
     FilterState(Str),
+}
+
+/// What a request without the cookie gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenMissing {
+    NotHashed,
+    /// A cookie of a value made for it, which is hashed.
+    Generated,
 }
 
 /// `RequestMirrorPolicy`.

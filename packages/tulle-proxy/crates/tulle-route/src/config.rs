@@ -37,6 +37,8 @@ pub struct VirtualHost {
     pub require_tls: TlsRequirement,
     /// For routes that have none of their own.
     pub retry: Option<RetryPolicy>,
+    /// For routes that do not say it.
+    pub hedged: Option<bool>,
     pub filters: FilterOverrides,
     pub include_attempt_count: AttemptCount,
     pub rate_limits: Box<[RateLimitSlot]>,
@@ -107,6 +109,7 @@ impl VirtualHost {
             mutations: HeaderMutations::default(),
             require_tls: TlsRequirement::None,
             retry: None,
+            hedged: None,
             filters: FilterOverrides::default(),
             include_attempt_count: AttemptCount::default(),
             rate_limits: Box::default(),

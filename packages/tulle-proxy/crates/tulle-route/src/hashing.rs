@@ -2,21 +2,30 @@
 
 use std::io::Write;
 use std::net::IpAddr;
-use std::time::Duration;
 
-use tulle_core::cookie::cookie;
+use tulle_core::cookie::{SetCookie, cookie};
 use tulle_core::{RequestView, xxh64};
+use tulle_policy::query::{parameter, query_of};
 
-use crate::action::{Forward, HashSource};
-use crate::matching::query_of;
+use crate::action::{Forward, HashSource, RegexRewrite, WhenMissing};
 
-/// The hash that the route's policies give; `None` when none of them finds anything.
-///
-/// `source` is the client's address, where one is known.
-pub fn hash_of<R: RequestView + ?Sized>(action: &Forward, request: &R, source: Option<IpAddr>) -> Option<u64> {
+/// What hash policies look at.
+pub struct Hashed<'a, R: ?Sized> {
+    pub request: &'a R,
+    /// The client, as far as forwarding proxies before this one are believed.
+    pub source: Option<IpAddr>,
+}
+
+/// The hash that the route's policies give; `None` when none of them finds anything. `generate` gives a client that
+/// lacks a cookie one and says its value, where there can be one.
+pub fn hash_of<R: RequestView + ?Sized>(
+    action: &Forward,
+    hashed: &Hashed<'_, R>,
+    generate: &mut dyn FnMut(&SetCookie) -> Option<String>,
+) -> Option<u64> {
     let mut hash: Option<u64> = None;
     for policy in &action.hash {
-        if let Some(found) = policy.source.hash(request, source) {
+        if let Some(found) = policy.source.hash(hashed, generate) {
             // Rotated, so that two equal policies do not cancel each other out.
             hash = Some(hash.unwrap_or(0).rotate_left(1) ^ found);
         }
@@ -27,53 +36,48 @@ pub fn hash_of<R: RequestView + ?Sized>(action: &Forward, request: &R, source: O
     hash
 }
 
-/// A cookie that a hash policy wants to be set because the request has none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WantedCookie<'c> {
-    pub name: &'c str,
-    pub path: Option<&'c str>,
-    pub ttl: Duration,
-}
-
-/// The first cookie with a lifetime that the request lacks; its value's hash is then the request's.
-pub fn missing_cookie<'c, R: RequestView + ?Sized>(action: &'c Forward, request: &R) -> Option<WantedCookie<'c>> {
-    action.hash.iter().find_map(|policy| match &policy.source {
-        HashSource::Cookie { name, path, ttl: Some(ttl) } if cookie(request, name, |_| ()).is_none() => {
-            Some(WantedCookie { name, path: path.as_deref(), ttl: *ttl })
-        }
-        _ => None,
-    })
-}
-
 impl HashSource {
-    fn hash<R: RequestView + ?Sized>(&self, request: &R, source: Option<IpAddr>) -> Option<u64> {
+    fn hash<R: RequestView + ?Sized>(
+        &self,
+        hashed: &Hashed<'_, R>,
+        generate: &mut dyn FnMut(&SetCookie) -> Option<String>,
+    ) -> Option<u64> {
+        let request = hashed.request;
         match self {
-            HashSource::Header { name, rewrite } => match rewrite {
-                None => header(request, name),
-                Some(rewrite) => {
-                    let value = String::from_utf8_lossy(request.field(name)?);
-                    Some(xxh64(rewrite.apply(&value).as_bytes(), 0))
-                }
-            },
-            HashSource::Cookie { name, .. } => cookie(request, name, |value| xxh64(value, 0)),
-            HashSource::SourceIp => source.map(address),
-            HashSource::QueryParameter(name) => query(request.path(), name),
+            HashSource::Header { name, rewrite } => header(request, name, rewrite.as_ref()),
+            HashSource::Cookie { cookie: own, when_missing } => {
+                // An empty value counts as none, as in Envoy.
+                let held = cookie(request, &own.name, |value| (!value.is_empty()).then(|| xxh64(value, 0))).flatten();
+                held.or_else(|| match when_missing {
+                    WhenMissing::Generated => generate(own).map(|value| xxh64(value.as_bytes(), 0)),
+                    WhenMissing::NotHashed => None,
+                })
+            }
+            HashSource::SourceIp => hashed.source.map(address),
+            HashSource::QueryParameter(name) => {
+                parameter(query_of(request.path()), name).map(|value| xxh64(value.as_bytes(), 0))
+            }
             HashSource::FilterState(_) => None,
         }
     }
 }
 
-fn header<R: RequestView + ?Sized>(request: &R, name: &str) -> Option<u64> {
+fn header<R: RequestView + ?Sized>(request: &R, name: &str, rewrite: Option<&RegexRewrite>) -> Option<u64> {
     let mut count = 0;
     request.visit_values(name, &mut |_| count += 1);
-    if count <= 1 {
+    if count <= 1 && rewrite.is_none() {
         return request.field(name).map(|value| xxh64(value, 0));
     }
     // Several values are hashed in sorted order, so that their order on the wire does not matter.
     let mut values: Vec<Vec<u8>> = Vec::with_capacity(count);
-    request.visit_values(name, &mut |value| values.push(value.to_vec()));
+    request.visit_values(name, &mut |value| {
+        values.push(match rewrite {
+            Some(rewrite) => rewrite.apply(&String::from_utf8_lossy(value)).as_bytes().to_vec(),
+            None => value.to_vec(),
+        });
+    });
     values.sort();
-    Some(values.iter().fold(0, |seed, value| xxh64(value, seed)))
+    (!values.is_empty()).then(|| values.iter().fold(0, |seed, value| xxh64(value, seed)))
 }
 
 fn address(source: IpAddr) -> u64 {
@@ -83,9 +87,4 @@ fn address(source: IpAddr) -> u64 {
     write!(rest, "{source}").expect("64 bytes hold any address");
     let left = rest.len();
     xxh64(&buffer[..64 - left], 0)
-}
-
-fn query(path: &str, name: &str) -> Option<u64> {
-    let pairs = query_of(path).split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| xxh64(value.as_bytes(), 0))
 }

@@ -15,12 +15,14 @@ pub mod select;
 pub use action::{
     ClusterName, ClusterTarget, DirectResponse, DrawBy, Forward, HashPolicy, HashSource, HostRewrite, Mirror,
     MirrorHost, PathRewrite, Redirect, RedirectPath, RegexRewrite, RouteAction, UpgradePolicy, WeightedCluster,
+    WhenMissing,
 };
 pub use config::{Route, RouteConfig, VirtualHost};
-pub use hashing::{hash_of, missing_cookie};
+pub use hashing::hash_of;
 pub use hosts::HostIndex;
-pub use matching::{CertificateTest, CookieMatcher, PathMatch, QueryMatcher, QueryTest, RouteMatch};
+pub use matching::{CertificateTest, CookieMatcher, PathMatch, RouteMatch};
 pub use mutation::{AppendAction, HeaderMutation, HeaderMutations, HeaderValue, apply_request, apply_response};
 pub use redirects::InternalRedirects;
 pub use select::{Selected, select, wants_tls};
+pub use tulle_policy::query::{QueryMatcher, QueryTest};
 pub use tulle_policy::template::{PathTemplate, TemplateRewrite};

@@ -4,6 +4,7 @@ use tulle_core::cookie::cookie;
 use tulle_core::headers::Certificate;
 use tulle_core::{FractionalPercent, Headers, RequestView, Str};
 use tulle_policy::matcher::has_prefix;
+use tulle_policy::query::{QueryMatcher, query_of};
 use tulle_policy::rbac::MetadataMatcher;
 use tulle_policy::template::PathTemplate;
 use tulle_policy::{HeaderMatcher, Regex, StringMatcher};
@@ -20,20 +21,6 @@ pub enum PathMatch {
     Template(PathTemplate),
     /// Any CONNECT request.
     Connect,
-}
-
-/// What a query-parameter matcher asks of the parameter's first value.
-#[derive(Clone, Debug, PartialEq)]
-pub enum QueryTest {
-    Present(bool),
-    String(StringMatcher),
-}
-
-/// `envoy.config.route.v3.QueryParameterMatcher`; values are compared as they stand, not decoded.
-#[derive(Clone, Debug, PartialEq)]
-pub struct QueryMatcher {
-    pub name: Str,
-    pub test: QueryTest,
 }
 
 /// `envoy.config.route.v3.CookieMatcher`: the first cookie of the name counts; an absent one matches only inverted.
@@ -141,12 +128,6 @@ pub fn path_of(path: &str) -> &str {
     path.bytes().position(|byte| matches!(byte, b'?' | b'#')).map_or(path, |end| &path[..end])
 }
 
-/// The part of a path after the first `?`, up to `#`.
-pub fn query_of(path: &str) -> &str {
-    let query = path.split_once('?').map_or("", |(_, query)| query);
-    query.split_once('#').map_or(query, |(query, _)| query)
-}
-
 fn is_grpc<R: RequestView + ?Sized>(request: &R) -> bool {
     let Some(kind) = request.header("content-type") else { return false };
     kind.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
@@ -155,20 +136,5 @@ fn is_grpc<R: RequestView + ?Sized>(request: &R) -> bool {
 impl CookieMatcher {
     fn matches<H: Headers + ?Sized>(&self, request: &H) -> bool {
         cookie(request, &self.name, |value| self.test.matches(value)).unwrap_or(false) != self.invert
-    }
-}
-
-impl QueryMatcher {
-    /// On a query string without `?`; the first parameter of the name counts.
-    pub fn matches(&self, query: &str) -> bool {
-        let value = query.split('&').filter(|pair| !pair.is_empty()).find_map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (name == &*self.name).then_some(value)
-        });
-        match (&self.test, value) {
-            (QueryTest::Present(wanted), value) => value.is_some() == *wanted,
-            (QueryTest::String(matcher), Some(value)) => matcher.matches(value.as_bytes()),
-            (QueryTest::String(_), None) => false,
-        }
     }
 }

@@ -5,7 +5,7 @@ use tulle_policy::FilterOverride;
 
 use crate::action::{ClusterName, ClusterTarget, DrawBy, Forward, RouteAction, WeightedCluster};
 use crate::config::{Route, RouteConfig, TlsRequirement, VirtualHost};
-use crate::hashing::hash_of;
+use crate::hashing::{Hashed, hash_of};
 use crate::mutation::HeaderMutations;
 
 /// The chosen route with its levels, borrowed from the table.
@@ -58,7 +58,10 @@ fn draw<R: RequestView + ?Sized>(forward: &Forward, request: &R, random: u64) ->
     let told = match &forward.draw_by {
         None => None,
         Some(DrawBy::Header(name)) => only_number(request, name),
-        Some(DrawBy::Hash) => hash_of(forward, request, request.source()),
+        Some(DrawBy::Hash) => {
+            // Nobody could be told of a cookie made here, as in Envoy.
+            hash_of(forward, &Hashed { request, source: request.source() }, &mut |_| None)
+        }
     };
     // Other bits than the runtime fraction's: with the same ones, a fraction would also decide the arm.
     told.unwrap_or(random.rotate_left(32))

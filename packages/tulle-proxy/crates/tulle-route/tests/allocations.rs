@@ -14,6 +14,7 @@ use common::{Request, config, get, host};
 use tulle_balance::*;
 use tulle_core::{Headers, HeadersMut, Nanos, ResponseFlags, Rng};
 use tulle_policy::*;
+use tulle_route::hashing::Hashed;
 use tulle_route::*;
 use tulle_telemetry::istio::{Reporter, RequestProtocol, Security};
 use tulle_telemetry::*;
@@ -181,7 +182,8 @@ impl Worker {
         assert_eq!(head.0, 1);
         let timeouts = Timeouts::resolve(&forward.timeouts, Some(retry), request);
         assert_eq!(timeouts.request, Some(Duration::from_secs(15)));
-        let hash = hash_of(forward, request, Some([127, 0, 0, 1].into()));
+        let hashed = Hashed { request, source: Some([127, 0, 0, 1].into()) };
+        let hash = hash_of(forward, &hashed, &mut |_| unreachable!("no policy makes cookies"));
         let mut state = RetryState::for_request(retry, request);
         for balancer in &mut self.balancers {
             let context = PickContext { hash, ..PickContext::default() };

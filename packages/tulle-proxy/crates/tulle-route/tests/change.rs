@@ -3,8 +3,10 @@
 mod common;
 
 use common::{config, get, host, route};
+use tulle_core::cookie::SetCookie;
 use tulle_core::xxh64;
 use tulle_policy::matcher::compile_unanchored;
+use tulle_route::hashing::Hashed;
 use tulle_route::rewrite::{self, Substitution, SubstitutionPiece};
 use tulle_route::*;
 use tulle_telemetry::TextFormat;
@@ -158,9 +160,18 @@ fn hashes_are_envoys() {
     let source = "10.0.0.1".parse().unwrap();
     let policy = |source, terminal| HashPolicy { source, terminal };
     let header = || HashSource::Header { name: "x".into(), rewrite: None };
-    let cookie = || HashSource::Cookie { name: "c".into(), path: None, ttl: Some(std::time::Duration::from_secs(1)) };
+    let cookie = || {
+        let cookie =
+            SetCookie { name: "c".into(), path: "".into(), ttl: std::time::Duration::ZERO, attributes: Box::default() };
+        HashSource::Cookie { cookie, when_missing: WhenMissing::Generated }
+    };
+    let made = std::cell::Cell::new(0);
     let hash = |policies: Vec<HashPolicy>, request: &common::Request| {
-        hash_of(&Forward { hash: policies.into(), ..Forward::to("c".into()) }, request, Some(source))
+        let action = Forward { hash: policies.into(), ..Forward::to("c".into()) };
+        hash_of(&action, &Hashed { request, source: Some(source) }, &mut |cookie| {
+            made.set(made.get() + 1);
+            Some(format!("made for {}", cookie.name))
+        })
     };
     let request = get("h", "/?a=v").with("x", "foo").with("cookie", "b=1; c=\"bar\"");
     assert_eq!(hash(vec![policy(header(), false)], &request), Some(xxh64(b"foo", 0)));
@@ -172,7 +183,15 @@ fn hashes_are_envoys() {
     let first = hash(vec![policy(header(), true), policy(cookie(), false)], &request);
     assert_eq!(first, Some(xxh64(b"foo", 0)));
     assert_eq!(hash(vec![policy(header(), true)], &get("h", "/")), None);
-    let action = Forward { hash: Box::new([policy(cookie(), false)]), ..Forward::to("c".into()) };
-    assert_eq!(missing_cookie(&action, &request), None);
-    assert_eq!(missing_cookie(&action, &get("h", "/")).map(|cookie| cookie.name), Some("c"));
+    assert_eq!(made.get(), 0);
+    let new = Some(xxh64(b"made for c", 0));
+    assert_eq!(hash(vec![policy(cookie(), true), policy(header(), false)], &get("h", "/").with("x", "foo")), new);
+    assert_eq!(hash(vec![policy(cookie(), false)], &get("h", "/").with("cookie", "c=")), new);
+    assert_eq!(made.get(), 2);
+    let rewrite = RegexRewrite {
+        pattern: compile_unanchored("f(o+)").unwrap(),
+        substitution: Substitution { pieces: Box::new([SubstitutionPiece::Capture(1)]) },
+    };
+    let rewritten = || HashSource::Header { name: "x".into(), rewrite: Some(rewrite.clone()) };
+    assert_eq!(hash(vec![policy(rewritten(), false)], &request), Some(xxh64(b"oo", 0)));
 }

@@ -6,9 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use envoy_types::pb::envoy::extensions::common::ratelimit::v3 as common_pb;
 use envoy_types::pb::envoy::service::ratelimit::v3 as limit_pb;
+use envoy_types::pb::envoy::r#type::v3 as type_pb;
+use envoy_types::pb::google::protobuf::UInt64Value;
 use limit_pb::rate_limit_response as response_pb;
 use tulle_core::metadata::Struct;
-use tulle_policy::descriptors::Descriptor;
+use tulle_policy::descriptors::{Descriptor, LimitOverride};
 use tulle_policy::remote_limit::{Limit, Standing};
 
 use crate::decode::common::struct_to_map;
@@ -36,15 +38,24 @@ pub fn ask(domain: &str, descriptors: &[Descriptor<'_>]) -> Bytes {
         key: (*key).to_owned(),
         value: String::from_utf8_lossy(value).into_owned(),
     };
-    let descriptors = descriptors.iter().map(|entries| common_pb::RateLimitDescriptor {
-        entries: entries.iter().map(entry).collect(),
-        ..Default::default()
+    let descriptors = descriptors.iter().map(|descriptor| common_pb::RateLimitDescriptor {
+        entries: descriptor.entries.iter().map(entry).collect(),
+        limit: descriptor.limit.and_then(limit),
+        hits_addend: descriptor.hits.map(|value| UInt64Value { value: value.into() }),
+        is_negative_hits: false,
     });
     framed(&limit_pb::RateLimitRequest {
         domain: domain.to_owned(),
         descriptors: descriptors.collect(),
         hits_addend: 0,
     })
+}
+
+/// An override whose unit is none is left out, as in Envoy.
+fn limit(limit: LimitOverride<'_>) -> Option<common_pb::rate_limit_descriptor::RateLimitOverride> {
+    let unit = type_pb::RateLimitUnit::from_str_name(limit.unit)?;
+    let requests_per_unit = limit.requests;
+    Some(common_pb::rate_limit_descriptor::RateLimitOverride { requests_per_unit, unit: unit.into() })
 }
 
 /// Reads the answer's one message; `None` when it is none, does not decide, or says what no header can be.
@@ -122,9 +133,13 @@ mod tests {
 
     #[test]
     fn questions_name_the_domain_and_the_entries() {
-        let descriptor: Descriptor<'_> = vec![("user", b"bob".as_slice().into()), ("bytes", vec![0xff].into())];
+        let entries = vec![("user", b"bob".as_slice().into()), ("bytes", vec![0xff].into())];
+        let limit = Some(LimitOverride { requests: 7, unit: "MINUTE" });
+        let descriptor = Descriptor { entries, hits: Some(3), limit };
         let asked: limit_pb::RateLimitRequest = unframed(&ask("d", &[descriptor])).unwrap();
         let entries = &asked.descriptors[0].entries;
+        assert_eq!(asked.descriptors[0].hits_addend.map(|hits| hits.value), Some(3));
+        assert_eq!(asked.descriptors[0].limit.map(|limit| (limit.requests_per_unit, limit.unit)), Some((7, 2)));
         assert_eq!((&*asked.domain, asked.descriptors.len()), ("d", 1));
         assert_eq!((&*entries[0].key, &*entries[0].value), ("user", "bob"));
         assert_eq!(&*entries[1].value, "\u{fffd}");

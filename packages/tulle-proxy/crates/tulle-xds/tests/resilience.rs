@@ -115,7 +115,7 @@ fn retries_and_rate_limits_of_routes() {
     let made = forward_of.unwrap();
     assert_eq!((made.rate_limits[0].stage, made.host_rate_limits), (1, HostSlots::Include));
     let retry = made.retry.unwrap();
-    assert_eq!(&*retry.avoid_labels[0], &[("canary".into(), "true".into())]);
+    assert_eq!(&*retry.avoid_labels[0], &[("canary".into(), "\u{1}true".into())]);
     assert_eq!(&*retry.rate_limited.unwrap().headers[0].name, "x-reset");
     let at = "virtual_hosts[0].routes[0].route";
     let wrong = forward(
@@ -125,7 +125,7 @@ fn retries_and_rate_limits_of_routes() {
         wrong.err(),
         Some(vec![
             format!("{at}.rate_limits[0].stage: must be at most 10"),
-            format!("{at}.rate_limits[0].actions[0]: this action is not supported"),
+            format!("{at}.rate_limits[0].actions[0].metadata.metadata_key.path: must not be empty"),
         ])
     );
 }

@@ -22,7 +22,7 @@ use super::deliver::strip_hop_by_hop;
 use super::forward::{Call, Plan};
 use super::reply::Reply;
 use super::upload::Upload;
-use super::{Exchange, Failed};
+use super::{Exchange, Failed, hedge};
 use crate::serve::h1::reading;
 use crate::worker::alarm::earlier;
 
@@ -65,6 +65,11 @@ pub struct Reset {
 }
 
 impl Reset {
+    /// At least a byte of the request had left.
+    pub fn after_sending(reason: ResetReason) -> Reset {
+        Reset { sent: true, ..Reset::unsent(reason) }
+    }
+
     fn unsent(reason: ResetReason) -> Reset {
         Reset { reason, sent: false, stale: false, transport_failure: String::new(), words: None }
     }
@@ -73,6 +78,17 @@ impl Reset {
 pub enum Tried {
     Answered(Answered),
     Reset(Reset),
+    /// Its time is up, but another may be tried beside it.
+    Late(Answered),
+    /// An earlier try that had been left running is answered: that one of `Plan::waiting`.
+    Overtaken(usize),
+}
+
+/// What came instead of a response's head.
+enum NoAnswer {
+    Reset(Reset),
+    Late,
+    Overtaken(usize),
 }
 
 /// Tries one host. `Err` when there is nothing to retry: the client left, or its own message is at fault.
@@ -83,11 +99,10 @@ pub async fn attempt(
     host: &Rc<Host>,
     upload: &mut Upload,
 ) -> Result<Tried, Failed> {
-    x.record.host = None;
+    x.record.host = Some(host.clone());
     let Ok(admission) = plan.target.upstream.admit_request(plan.action.priority) else {
         return Ok(Tried::Reset(Reset::unsent(ResetReason::Overflow)));
     };
-    x.record.host = Some(host.clone());
     let active = host.begin();
     let per_try = plan.timeouts.per_try.map(|limit| x.worker.clock.instant() + limit);
     let wanted = match plan.call {
@@ -100,7 +115,8 @@ pub async fn attempt(
         Some(lease) => lease,
         None => match new_connection(x, down, plan, (host, terms, per_try)).await? {
             Ok(lease) => lease,
-            Err(reset) => {
+            Err(NoLease::Overtaken(at)) => return Ok(Tried::Overtaken(at)),
+            Err(NoLease::Reset(reset)) => {
                 if reset.reason == ResetReason::Overflow {
                     x.record.host = None;
                 }
@@ -123,9 +139,13 @@ pub async fn attempt(
     };
     x.record.upstream_version = Some(if matches!(hold, Hold::H2(_)) { Version::Http2 } else { Version::Http11 });
     x.record.mark(TimePoint::UpstreamTxStart, x.worker.now());
+    let longest = plan.target.upstream.config_ref().limits.max_stream_duration;
+    plan.try_ends = longest.map(|limit| x.worker.clock.instant() + limit);
     Ok(match heads(x, (down, &mut up), plan, upload, per_try).await? {
         None => Tried::Answered(Answered { up, hold, counted: (active, admission) }),
-        Some(mut reset) => {
+        Some(NoAnswer::Late) => Tried::Late(Answered { up, hold, counted: (active, admission) }),
+        Some(NoAnswer::Overtaken(at)) => Tried::Overtaken(at),
+        Some(NoAnswer::Reset(mut reset)) => {
             let ended = matches!(reset.reason, ResetReason::ConnectionTermination);
             reset.stale = ended && hold.was_idle();
             if let (Hold::H2(lease), true) = (&hold, ended) {
@@ -147,28 +167,38 @@ pub fn wanted(cluster: &Cluster, version: Version) -> Wanted {
     }
 }
 
+/// Why there is no connection.
+enum NoLease {
+    Reset(Reset),
+    Overtaken(usize),
+}
+
 /// Dials, while watching the time and the client.
 async fn new_connection(
     x: &mut Exchange<'_>,
     down: &mut Side,
-    plan: &Plan<'_>,
+    plan: &mut Plan<'_>,
     (host, terms, per_try): (&Rc<Host>, Terms<'_>, Option<Instant>),
-) -> Result<Result<Lease, Reset>, Failed> {
-    let stats = &plan.target.metrics.stats;
+) -> Result<Result<Lease, NoLease>, Failed> {
+    let target = plan.target.clone();
+    let stats = &target.metrics.stats;
     x.worker.metrics.sheet.inc(stats.upstream_cx_total);
     // Boxed: dialing is rare and its state large, so it stays out of every exchange's own state.
-    let mut dialing = Box::pin(plan.target.upstream.lease(host, terms));
+    let mut dialing = Box::pin(target.upstream.lease(host, terms));
     let overall = plan.deadline.or_else(|| plan.timeouts.request.map(|limit| Instant::now() + limit));
     let due = earlier(earlier(overall, per_try), plan.ends);
     let result = std::future::poll_fn(|cx| {
         if let Poll::Ready(lease) = dialing.as_mut().poll(cx) {
-            return Poll::Ready(Ok(lease.map_err(dial_failed)));
+            return Poll::Ready(Ok(lease.map_err(|error| NoLease::Reset(dial_failed(error)))));
+        }
+        if let Poll::Ready(at) = hedge::poll(cx, x, plan) {
+            return Poll::Ready(Ok(Err(NoLease::Overtaken(at))));
         }
         if x.alarm.poll(cx, due).is_ready() {
             return if plan.has_ended() {
                 Poll::Ready(Err(Wrong::Ended))
             } else {
-                Poll::Ready(Ok(Err(Reset::unsent(timed_out(overall)))))
+                Poll::Ready(Ok(Err(NoLease::Reset(Reset::unsent(timed_out(overall))))))
             };
         }
         if down.read_ended() && down.poll_gone(cx).is_ready() {
@@ -177,7 +207,7 @@ async fn new_connection(
         Poll::Pending
     })
     .await;
-    if matches!(&result, Ok(Err(reset)) if reset.words.is_some()) {
+    if matches!(&result, Ok(Err(NoLease::Reset(reset))) if reset.words.is_some()) {
         x.worker.metrics.sheet.inc(stats.upstream_cx_connect_timeout);
     }
     result.map_err(|wrong| match wrong {
@@ -202,6 +232,9 @@ fn dial_failed(error: DialError) -> Reset {
     let words = matches!(error, DialError::Timeout).then_some("connection timeout");
     Reset { transport_failure: error.transport_failure(), words, ..Reset::unsent(reason) }
 }
+
+/// Details of a try that took longer than any stream to its cluster may.
+pub const TRY_ENDED: &str = "upstream_max_stream_duration_reached";
 
 /// Puts the request's head on the connection, where the endpoint is to see it.
 async fn start(x: &mut Exchange<'_>, lease: Lease, call: Call) -> Result<(Side, Hold), Broken> {
@@ -247,6 +280,16 @@ pub fn response_limits(cluster: &Cluster) -> Limits {
     }
 }
 
+/// What the response is to.
+pub fn to(x: &Exchange<'_>) -> To {
+    match (x.heads.request.tunnel, x.heads.request.is_head()) {
+        (Tunnel::No, true) => To::Head,
+        (Tunnel::No, false) => To::Other,
+        (Tunnel::Connect, _) => To::Connect,
+        (Tunnel::WebSocket | Tunnel::Other, _) => To::Upgrade,
+    }
+}
+
 /// Sends the request's body while waiting for the response's head. `Some` when there will be none.
 async fn heads(
     x: &mut Exchange<'_>,
@@ -254,18 +297,15 @@ async fn heads(
     plan: &mut Plan<'_>,
     upload: &mut Upload,
     per_try: Option<Instant>,
-) -> Result<Option<Reset>, Failed> {
+) -> Result<Option<NoAnswer>, Failed> {
     let limits = response_limits(&plan.target.upstream.config_ref());
-    let to = match (x.heads.request.tunnel, x.heads.request.is_head()) {
-        (Tunnel::No, true) => To::Head,
-        (Tunnel::No, false) => To::Other,
-        (Tunnel::Connect, _) => To::Connect,
-        (Tunnel::WebSocket | Tunnel::Other, _) => To::Upgrade,
-    };
+    let to = to(x);
     // HTTP/1.0 knows no interim responses (RFC 9110 §15.2).
     let passed = x.hcm.proxy_100_continue && x.heads.request.version != Version::Http10;
     let expect = Expect { limits: &limits, to, interim: if passed { Interim::Pass } else { Interim::Drop } };
     let mut idle = Quiet::new(plan.idle, x.worker.clock.instant());
+    let mut per_try = per_try.filter(|_| upload.read_all());
+    let mut try_idle = plan.timeouts.per_try_idle.map(|limit| x.worker.clock.instant() + limit);
     let overdue = if upload.read_all() { None } else { overdue(x) };
     let mut sending = true;
     let mut told = Told { passed: 0, queued: down.has_queued() };
@@ -284,12 +324,21 @@ async fn heads(
         if let Poll::Ready(head) = poll_head(cx, x, (&mut *down, &mut *up), expect, &mut told) {
             return Poll::Ready(head);
         }
-        idle.note(upload.bytes + told.passed);
+        if let Poll::Ready(at) = hedge::poll(cx, x, plan) {
+            return Poll::Ready(Err(Wrong::Overtaken(at)));
+        }
+        if idle.note(upload.bytes + told.passed) {
+            try_idle = plan.timeouts.per_try_idle.map(|limit| x.worker.clock.instant() + limit);
+        }
         if plan.deadline.is_none() && upload.read_all() {
             plan.deadline = plan.timeouts.request.map(|limit| x.worker.clock.instant() + limit);
         }
+        if per_try.is_none() && upload.read_all() {
+            // A slow client's time is not the host's.
+            per_try = plan.timeouts.per_try.map(|limit| x.worker.clock.instant() + limit);
+        }
         let overdue = overdue.filter(|_| !upload.read_all());
-        let due = earlier(earlier(plan.due(), per_try), earlier(idle.due, overdue));
+        let due = earlier(earlier(plan.due(), earlier(per_try, try_idle)), earlier(idle.due, overdue));
         if x.alarm.poll(cx, due).is_ready() {
             return Poll::Ready(Err(if plan.has_ended() { Wrong::Ended } else { Wrong::Time }));
         }
@@ -305,13 +354,24 @@ async fn heads(
             x.record.mark(TimePoint::UpstreamRxStart, x.worker.now());
             Ok(None)
         }
-        Err(Wrong::Upstream(no_head)) => Ok(Some(Reset { sent: true, ..Reset::unsent(no_head_reason(&no_head)) })),
+        Err(Wrong::Overtaken(at)) => Ok(Some(NoAnswer::Overtaken(at))),
+        Err(Wrong::Upstream(no_head)) => Ok(Some(NoAnswer::sent(no_head_reason(&no_head)))),
         Err(Wrong::Time) if idle.is_due() => Err(stream_idle(x, upload)),
         Err(Wrong::Time) if !upload.read_all() && overdue.is_some_and(|at| at <= Instant::now()) => {
             x.record.request_bytes = upload.bytes;
             Err(Reply::request_overdue().into())
         }
-        Err(Wrong::Time) => Ok(Some(Reset { sent: true, ..Reset::unsent(timed_out(plan.deadline)) })),
+        Err(Wrong::Time) if plan.try_has_ended() => {
+            Ok(Some(NoAnswer::Reset(Reset { words: Some(TRY_ENDED), ..Reset::after_sending(ResetReason::LocalReset) })))
+        }
+        Err(Wrong::Time) if try_idle.is_some_and(|at| at <= Instant::now()) => {
+            let words = Some("upstream_per_try_idle_timeout");
+            Ok(Some(NoAnswer::Reset(Reset { sent: true, words, ..Reset::unsent(ResetReason::PerTryTimeout) })))
+        }
+        Err(Wrong::Time) => Ok(Some(match timed_out(plan.deadline) {
+            ResetReason::PerTryTimeout if plan.hedged && upload.is_done() => NoAnswer::Late,
+            reason => NoAnswer::sent(reason),
+        })),
         Err(Wrong::Client(broken)) => Err(client_broke(x, down, broken)),
         Err(Wrong::Ended) => Err(Reply::stream_ended(upload.read_all()).into()),
         Err(Wrong::ClientLeft) => Err(client_left(x, down)),
@@ -358,7 +418,14 @@ fn interim(x: &mut Exchange<'_>, down: &mut Side) -> Result<(), Broken> {
     down.interim(&x.heads.response)
 }
 
+impl NoAnswer {
+    fn sent(reason: ResetReason) -> NoAnswer {
+        NoAnswer::Reset(Reset::after_sending(reason))
+    }
+}
+
 enum Wrong {
+    Overtaken(usize),
     Upstream(NoHead),
     Client(Broken),
     ClientLeft,
@@ -385,12 +452,14 @@ impl Quiet {
         Quiet { limit, due: limit.map(|limit| now + limit), seen: 0 }
     }
 
-    /// `moved`: bytes so far, in whatever direction counts.
-    pub fn note(&mut self, moved: u64) {
-        if moved != self.seen {
+    /// Whether something has moved; `moved`: bytes so far, in whatever direction counts.
+    pub fn note(&mut self, moved: u64) -> bool {
+        let more = moved != self.seen;
+        if more {
             self.seen = moved;
             self.due = self.limit.map(|limit| Instant::now() + limit);
         }
+        more
     }
 
     pub fn is_due(&self) -> bool {
@@ -428,7 +497,8 @@ pub fn client_left(x: &mut Exchange<'_>, down: &Side) -> Failed {
     Failed::Broken
 }
 
-fn no_head_reason(no_head: &NoHead) -> ResetReason {
+/// Why there is no response, in the retry policy's terms.
+pub fn no_head_reason(no_head: &NoHead) -> ResetReason {
     match no_head {
         NoHead::Closed => ResetReason::ConnectionTermination,
         NoHead::Broken(broken) => reason(broken),

@@ -12,8 +12,9 @@ use tulle_policy::ResetReason;
 use tulle_telemetry::TimePoint;
 
 use super::attempt::{self, Answered, Hold, Quiet};
-use super::forward::{Plan, RETRIED};
+use super::forward::Plan;
 use super::outgoing::envoy_headers;
+use super::tries::RETRIED;
 use super::upload::Upload;
 use super::{Ending, Exchange, Failed, complete_response_head, mutate_response, number, response_fate};
 use crate::worker::alarm::earlier;
@@ -82,6 +83,9 @@ fn head(x: &mut Exchange<'_>, down: &Side, plan: &Plan<'_>, upload: &Upload) -> 
         let text = x.record.attempts.to_string();
         x.heads.response.headers.set(b"x-envoy-attempt-count", text.as_bytes());
     }
+    for cookie in &plan.cookies {
+        x.heads.response.headers.push(b"set-cookie", cookie.as_bytes());
+    }
     mutate_response(x, &plan.selected);
     complete_response_head(x);
     let old_client = x.heads.request.version == Version::Http10;
@@ -131,6 +135,8 @@ enum Stopped {
     Idle,
     /// The stream took longer than it may.
     Ended,
+    /// The stream to the endpoint did.
+    TryEnded,
 }
 
 /// Moves what is left of the request's body and the response's body at once.
@@ -162,6 +168,7 @@ async fn bodies(
         if x.alarm.poll(cx, earlier(plan.due(), idle.due)).is_ready() {
             let stopped = match (plan.has_ended(), idle.is_due()) {
                 (true, _) => Stopped::Ended,
+                _ if plan.try_has_ended() => Stopped::TryEnded,
                 (false, true) => Stopped::Idle,
                 (false, false) => Stopped::Deadline,
             };
@@ -186,6 +193,10 @@ fn note(x: &mut Exchange<'_>, stopped: Stopped, down: &mut Side, up: &Side) -> F
         Stopped::Idle => {
             x.record.flags.insert(ResponseFlags::STREAM_IDLE_TIMEOUT);
             x.record.details = "stream_idle_timeout".into();
+        }
+        Stopped::TryEnded => {
+            x.record.flags.insert(ResponseFlags::UPSTREAM_MAX_STREAM_DURATION_REACHED);
+            x.record.details = attempt::TRY_ENDED.into();
         }
         Stopped::Ended => x.record.details = "max_duration_timeout".into(),
         Stopped::Upstream(broken) => {

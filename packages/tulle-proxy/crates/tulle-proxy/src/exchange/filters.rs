@@ -314,7 +314,8 @@ pub fn completed(x: &mut Exchange<'_>) {
 fn rate_limit(x: &mut Exchange<'_>, settings: &Arc<LocalRateLimit>, selected: Option<&Selected<'_>>) -> Option<Step> {
     let request = &x.heads.request;
     let cluster = selected.and_then(|selected| selected.cluster(request));
-    let source = Source { request, cluster, remote: client_ip(x) };
+    let metadata = x.record.metadata.as_deref();
+    let source = Source { request, cluster, own_cluster: &x.worker.own_cluster, remote: client_ip(x), metadata };
     let allowance = settings.take(&source, slots(selected), x.worker.now(), x.worker.random());
     let (sheet, stats) = (&x.worker.metrics.sheet, &x.client.http);
     let quota = match allowance {

@@ -8,6 +8,7 @@ pub mod finish;
 pub mod forward;
 pub mod grpc;
 pub mod guarded;
+pub mod hedge;
 pub mod local_reply;
 pub mod mirror;
 pub mod on_demand;
@@ -20,6 +21,7 @@ pub mod remote_limit;
 pub mod reply;
 pub mod session;
 pub mod tokens;
+pub mod tries;
 pub mod tunnel;
 pub mod upload;
 

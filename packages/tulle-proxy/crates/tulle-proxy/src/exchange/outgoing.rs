@@ -11,7 +11,7 @@ use super::forward::{Plan, stream_limit};
 use super::record::View;
 
 /// What a trusted caller says to this proxy's router alone.
-const FOR_ROUTER: [&[u8]; 8] = [
+const FOR_ROUTER: [&[u8]; 9] = [
     b"x-envoy-retry-on",
     b"x-envoy-retry-grpc-on",
     b"x-envoy-max-retries",
@@ -19,6 +19,7 @@ const FOR_ROUTER: [&[u8]; 8] = [
     b"x-envoy-retriable-header-names",
     b"x-envoy-hedge-on-per-try-timeout",
     b"x-envoy-upstream-rq-timeout-ms",
+    b"x-envoy-upstream-rq-timeout-alt-response",
     b"x-envoy-upstream-rq-per-try-timeout-ms",
 ];
 
@@ -53,8 +54,8 @@ pub fn change_head(x: &mut Exchange<'_>, plan: &Plan<'_>) {
     if x.heads.request.headers.has(Known::Internal) {
         x.heads.request.headers.remove_where(|known, name, _| known == Known::Internal && FOR_ROUTER.contains(&name));
     }
+    let expected = if plan.hedged { None } else { plan.timeouts.per_try }.or(plan.timeouts.request);
     if envoy_headers(x) {
-        let expected = plan.timeouts.per_try.or(plan.timeouts.request);
         if let Some(limit) = expected {
             let respected = router(x).is_some_and(|r| r.respect_expected_rq_timeout);
             if !respected || !x.heads.request.headers.contains(b"x-envoy-expected-rq-timeout-ms") {

@@ -53,7 +53,13 @@ pub fn begin(
         _ => None,
     };
     let described = x.client.described(request, x.record.metadata.as_deref());
-    let source = Source { request: &described, cluster: Some(cluster), remote: filters::client_ip(x) };
+    let source = Source {
+        request: &described,
+        cluster: Some(cluster),
+        own_cluster: &x.worker.own_cluster,
+        remote: filters::client_ip(x),
+        metadata: described.metadata,
+    };
     let descriptors: Vec<Descriptor<'_>> =
         slots(limiter, said, selected).filter_map(|slot| slot.descriptor(&source)).collect();
     if descriptors.is_empty() {

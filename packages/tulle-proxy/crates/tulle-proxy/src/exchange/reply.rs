@@ -115,8 +115,16 @@ impl Reply {
         Reply::new(504, "upstream request timeout", "response_timeout", ResponseFlags::UPSTREAM_REQUEST_TIMEOUT)
     }
 
-    pub fn per_try_timeout() -> Reply {
-        Reply { details: Cow::Borrowed("upstream_per_try_timeout"), ..Reply::request_timeout() }
+    /// One try took longer than it may; `details` say which of its limits it was, where it is not the whole try's.
+    pub fn per_try_timeout(details: Option<&'static str>) -> Reply {
+        let details = Cow::Borrowed(details.unwrap_or("upstream_per_try_timeout"));
+        Reply { details, ..Reply::request_timeout() }
+    }
+
+    /// The stream to the endpoint took longer than any to its cluster may.
+    pub fn try_ended() -> Reply {
+        let flags = ResponseFlags::UPSTREAM_MAX_STREAM_DURATION_REACHED;
+        Reply::new(504, "upstream max stream duration reached", super::attempt::TRY_ENDED, flags)
     }
 
     /// The stream took longer than it may; `received`: the request is there in full.

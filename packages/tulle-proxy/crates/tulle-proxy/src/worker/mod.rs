@@ -61,6 +61,8 @@ pub struct Worker {
     pub keys: keys::WorkerKeys,
     /// `None`: nothing is shed.
     pub overload: Option<Arc<Overload>>,
+    /// The cluster that this proxy says it belongs to.
+    pub own_cluster: Str,
     known: RefCell<Known>,
     config: RefCell<Arc<Config>>,
     targets: RefCell<FastMap<Str, Rc<Target>>>,
@@ -100,6 +102,7 @@ impl Worker {
             hosts: launch.hosts.clone(),
             keys: keys::WorkerKeys::default(),
             overload: launch.overload.clone(),
+            own_cluster: launch.node.cluster.clone(),
             known: RefCell::new(launch.hosts.known()),
             config: RefCell::new(config),
             targets: RefCell::default(),

@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use envoy_types::pb::envoy::r#type::v3 as type_pb;
 use envoy_types::pb::google::protobuf;
+use tulle_balance::endpoints::NO_TEXT;
 use tulle_balance::{EndpointMetadata, Labels, Locality};
 use tulle_config::tls::DataSource;
 use tulle_core::metadata::{Metadata, Struct, Value};
@@ -42,14 +43,15 @@ pub fn metadata(cx: &mut Cx, message: Option<core_pb::Metadata>) -> Arc<Metadata
     Arc::new(Metadata { filters: filters.collect() })
 }
 
-/// A struct's entries as labels; values that are not strings are written as JSON would.
+/// A struct's entries as labels; values that are not strings are written as JSON would, and marked so that `true` is not
+/// `"true"`.
 pub fn labels(cx: &mut Cx, fields: &Struct) -> Labels {
     let mut pairs = Vec::with_capacity(fields.len());
     for (key, value) in fields {
         let text = match value {
             Value::String(text) => text.clone(),
-            Value::Number(number) => cx.intern(&number.to_string()),
-            Value::Bool(truth) => cx.intern(if *truth { "true" } else { "false" }),
+            Value::Number(number) => cx.intern(&format!("{NO_TEXT}{number}")),
+            Value::Bool(truth) => cx.intern(&format!("{NO_TEXT}{truth}")),
             Value::Null | Value::List(_) | Value::Struct(_) => {
                 cx.error_at(key, "must be a string, number or boolean");
                 continue;

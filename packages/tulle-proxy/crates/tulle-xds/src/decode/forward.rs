@@ -8,17 +8,16 @@ use tulle_core::FractionalPercent;
 use tulle_policy::descriptors::HostSlots;
 use tulle_policy::{Priority, StreamLimits, TimeoutPolicy};
 use tulle_route::{
-    ClusterName, ClusterTarget, DrawBy, Forward, HashPolicy, HashSource, Mirror, MirrorHost, PathMatch, UpgradePolicy,
-    WeightedCluster,
+    ClusterName, ClusterTarget, DrawBy, Forward, Mirror, MirrorHost, PathMatch, UpgradePolicy, WeightedCluster,
 };
 
 use super::common::{optional, runtime_fraction, subset, truth, uint};
 use super::cx::{Cx, refuse, without_effect};
 use super::filters::{Level, overrides, slot};
+use super::hash_policy::hash_policy;
 use super::internal_redirect::{by_action, internal_redirects};
-use super::matchers::regex_rewrite;
 use super::mutation::{Lists, header_mutation, mutations};
-use super::retry::retry_policy;
+use super::retry::{hedged, retry_policy};
 use super::rewrites::{self, PathRewrites};
 
 /// Decodes a route action, for the paths that its route matches; its `cors` has been taken by the route already.
@@ -54,7 +53,7 @@ pub fn forward(cx: &mut Cx, message: route_pb::RouteAction, matched: &PathMatch)
         cluster_specifier,
         host_rewrite_specifier,
     } = message;
-    refuse!(cx; retry_policy_typed_config, hedge_policy);
+    refuse!(cx; retry_policy_typed_config);
     without_effect!(cx; flush_timeout, early_data_policy);
     let specifier = cx.required("cluster_specifier", cluster_specifier)?;
     let mut forward = Forward {
@@ -91,6 +90,7 @@ pub fn forward(cx: &mut Cx, message: route_pb::RouteAction, matched: &PathMatch)
     .map(Box::new);
     forward.append_x_forwarded_host = append_x_forwarded_host;
     forward.retry = retry.and_then(|retry| cx.field("retry_policy", |cx| retry_policy(cx, retry)));
+    forward.hedged = hedge_policy.map(|policy| cx.field("hedge_policy", |cx| hedged(cx, policy)));
     forward.hash = cx.each("hash_policy", hash, hash_policy).into();
     forward.mirrors = cx.each("request_mirror_policies", request_mirror_policies, mirror).into();
     forward.upgrades = cx.each("upgrade_configs", upgrade_configs, upgrade).into();
@@ -201,38 +201,6 @@ fn cluster_weight(cx: &mut Cx, message: route_pb::weighted_cluster::ClusterWeigh
         subset: cx.field("metadata_match", |cx| subset(cx, metadata_match)),
         filters: overrides(cx, Level { typed: typed_per_filter_config, cors: None }),
     })
-}
-
-fn hash_policy(cx: &mut Cx, message: action_pb::HashPolicy) -> Option<HashPolicy> {
-    use action_pb::hash_policy::PolicySpecifier as Specifier;
-    let action_pb::HashPolicy { terminal, policy_specifier } = message;
-    let source = match cx.required("policy_specifier", policy_specifier)? {
-        Specifier::Header(header) => HashSource::Header {
-            name: cx.name("header.header_name", &header.header_name.to_ascii_lowercase())?,
-            rewrite: match header.regex_rewrite {
-                Some(rewrite) => Some(cx.field("header.regex_rewrite", |cx| regex_rewrite(cx, rewrite))?),
-                None => None,
-            },
-        },
-        Specifier::Cookie(cookie) => {
-            if !cookie.attributes.is_empty() {
-                cx.refuse("cookie.attributes");
-            }
-            HashSource::Cookie {
-                name: cx.name("cookie.name", &cookie.name)?,
-                path: optional(cx, &cookie.path),
-                ttl: cx.duration("cookie.ttl", cookie.ttl),
-            }
-        }
-        Specifier::ConnectionProperties(properties) if properties.source_ip => HashSource::SourceIp,
-        Specifier::ConnectionProperties(_) => {
-            cx.error_at("connection_properties.source_ip", "must be true: there is nothing else to hash");
-            return None;
-        }
-        Specifier::QueryParameter(query) => HashSource::QueryParameter(cx.name("query_parameter.name", &query.name)?),
-        Specifier::FilterState(state) => HashSource::FilterState(cx.name("filter_state.key", &state.key)?),
-    };
-    Some(HashPolicy { source, terminal })
 }
 
 pub fn mirror(cx: &mut Cx, message: action_pb::RequestMirrorPolicy) -> Option<Mirror> {

@@ -4,6 +4,7 @@ use envoy_types::pb::envoy::config::route::v3 as route_pb;
 use envoy_types::pb::envoy::extensions::retry::host as host_pb;
 use envoy_types::pb::envoy::extensions::retry::priority::previous_priorities::v3::PreviousPrioritiesConfig;
 use prost::Name as _;
+use tulle_balance::endpoints::NO_TEXT;
 use tulle_core::Str;
 use tulle_policy::{Backoff, RateLimitedBackoff, ResetFormat, ResetHeader, RetryOn, RetryPolicy};
 
@@ -68,6 +69,16 @@ pub fn retry_policy(cx: &mut Cx, message: route_pb::RetryPolicy) -> Option<Retry
     })
 }
 
+/// Whether a try that takes too long is left running beside the next. Envoy itself does nothing else with the policy.
+pub fn hedged(cx: &mut Cx, message: route_pb::HedgePolicy) -> bool {
+    let route_pb::HedgePolicy { initial_requests, additional_request_chance, hedge_on_per_try_timeout } = message;
+    if uint(initial_requests).is_some_and(|number| number > 1) {
+        cx.refuse("initial_requests");
+    }
+    refuse!(cx; additional_request_chance);
+    hedge_on_per_try_timeout
+}
+
 fn status(cx: &mut Cx, code: u32) -> Option<u16> {
     let valid = u16::try_from(code).ok().filter(|code| (100..600).contains(code));
     if valid.is_none() {
@@ -103,7 +114,8 @@ fn host_predicate(cx: &mut Cx, message: route_pb::retry_policy::RetryHostPredica
         return Some(HostPredicate::Previous);
     }
     if typed == host_pb::omit_canary_hosts::v3::OmitCanaryHostsPredicate::full_name() {
-        return Some(HostPredicate::Labels([(cx.intern("canary"), cx.intern("true"))].into()));
+        let truth = cx.intern(&format!("{NO_TEXT}true"));
+        return Some(HostPredicate::Labels([(cx.intern("canary"), truth)].into()));
     }
     if let Some(ConfigType::TypedConfig(any)) = &config_type
         && typed == host_pb::omit_host_metadata::v3::OmitHostMetadataConfig::full_name()

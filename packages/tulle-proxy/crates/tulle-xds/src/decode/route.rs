@@ -11,7 +11,7 @@ use super::filters::{CORS, Level, overrides, slot};
 use super::forward::{forward, mirror};
 use super::mutation::{Lists, mutations};
 use super::redirect::{direct_response, redirect};
-use super::retry::retry_policy;
+use super::retry::{hedged, retry_policy};
 use super::route_match::route_match;
 
 pub fn route_config(cx: &mut Cx, message: route_pb::RouteConfiguration) -> Option<RouteConfig> {
@@ -96,7 +96,7 @@ fn virtual_host(cx: &mut Cx, message: route_pb::VirtualHost) -> Option<VirtualHo
         metadata,
         route_specifiers,
     } = message;
-    refuse!(cx; matcher, retry_policy_typed_config, hedge_policy, route_specifiers);
+    refuse!(cx; matcher, retry_policy_typed_config, route_specifiers);
     without_effect!(cx; virtual_clusters, include_is_timeout_retry_header, per_request_buffer_limit_bytes,
         request_body_buffer_limit, metadata);
     let name = cx.name("name", &name)?;
@@ -115,6 +115,7 @@ fn virtual_host(cx: &mut Cx, message: route_pb::VirtualHost) -> Option<VirtualHo
         Requirement::ExternalOnly => TlsRequirement::ExternalOnly,
         Requirement::All => TlsRequirement::All,
     };
+    host.hedged = hedge_policy.map(|policy| cx.field("hedge_policy", |cx| hedged(cx, policy)));
     host.retry = retry.and_then(|retry| cx.field("retry_policy", |cx| retry_policy(cx, retry)));
     host.rate_limits = cx.each("rate_limits", rate_limits, slot).into();
     let mirrors = cx.each("request_mirror_policies", request_mirror_policies, mirror);

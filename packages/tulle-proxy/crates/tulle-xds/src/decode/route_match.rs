@@ -108,7 +108,7 @@ fn cookie(cx: &mut Cx, message: route_pb::CookieMatcher) -> Option<CookieMatcher
     })
 }
 
-fn query_parameter(cx: &mut Cx, message: route_pb::QueryParameterMatcher) -> Option<QueryMatcher> {
+pub fn query_parameter(cx: &mut Cx, message: route_pb::QueryParameterMatcher) -> Option<QueryMatcher> {
     use route_pb::query_parameter_matcher::QueryParameterMatchSpecifier as Specifier;
     let route_pb::QueryParameterMatcher { name, query_parameter_match_specifier } = message;
     let name = cx.name("name", &name)?;

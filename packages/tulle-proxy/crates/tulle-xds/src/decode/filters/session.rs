@@ -8,10 +8,11 @@ use envoy_types::pb::envoy::extensions::http::stateful_session::cookie::v3::Cook
 use envoy_types::pb::envoy::extensions::http::stateful_session::header::v3::HeaderBasedSessionState;
 use envoy_types::pb::envoy::r#type::http::v3 as http_pb;
 use prost::Name as _;
-use tulle_core::Str;
+use tulle_core::cookie::SetCookie;
 use tulle_policy::FilterOverride;
-use tulle_policy::session::{Session, SessionCookie, SessionStore};
+use tulle_policy::session::{Session, SessionStore};
 
+use super::super::cookies::{Written, set_cookie, token};
 use super::super::cx::{Cx, type_name, without_effect};
 
 pub fn session(cx: &mut Cx, message: session_pb::StatefulSession) -> Option<Session> {
@@ -58,7 +59,7 @@ fn store(cx: &mut Cx, message: TypedExtensionConfig) -> Option<SessionStore> {
         typed if typed == CookieBasedSessionState::full_name() => {
             let CookieBasedSessionState { cookie: own } = cx.unpack(&any)?;
             let own = cx.required("cookie", own)?;
-            cx.field("cookie", |cx| cookie(cx, own)).map(SessionStore::Cookie)
+            cx.field("cookie", |cx| session_cookie(cx, own)).map(SessionStore::Cookie)
         }
         typed if typed == HeaderBasedSessionState::full_name() => {
             let HeaderBasedSessionState { name } = cx.unpack(&any)?;
@@ -71,35 +72,8 @@ fn store(cx: &mut Cx, message: TypedExtensionConfig) -> Option<SessionStore> {
     })
 }
 
-fn cookie(cx: &mut Cx, message: http_pb::Cookie) -> Option<SessionCookie> {
+fn session_cookie(cx: &mut Cx, message: http_pb::Cookie) -> Option<SetCookie> {
     let http_pb::Cookie { name, ttl, path, attributes } = message;
-    Some(SessionCookie {
-        name: token(cx, "name", &name)?,
-        ttl: cx.duration("ttl", ttl).unwrap_or_default(),
-        path: attribute_value(cx, "path", &path)?,
-        attributes: cx
-            .each("attributes", attributes, |cx, http_pb::CookieAttribute { name, value }| {
-                Some((token(cx, "name", &name)?, attribute_value(cx, "value", &value)?))
-            })
-            .into(),
-    })
-}
-
-/// A cookie's or header's name (RFC 9110 §5.6.2).
-fn token(cx: &mut Cx, field: &str, name: &str) -> Option<Str> {
-    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if name.is_empty() || !name.bytes().all(token) {
-        cx.error_at(field, format!("{name:?} is not a name"));
-        return None;
-    }
-    Some(cx.intern(name))
-}
-
-/// What may stand in a cookie's attribute (RFC 6265 §4.1.1); may be empty.
-fn attribute_value(cx: &mut Cx, field: &str, value: &str) -> Option<Str> {
-    if !value.bytes().all(|byte| (0x20..0x7f).contains(&byte) && byte != b';') {
-        cx.error_at(field, format!("{value:?} cannot stand in a cookie"));
-        return None;
-    }
-    Some(cx.intern(value))
+    let attributes = attributes.into_iter().map(|http_pb::CookieAttribute { name, value }| (name, value)).collect();
+    set_cookie(cx, Written { name, path, ttl, attributes })
 }
