@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
+import pytest
 from mesh_peers import Stranger
 from mesh_runner import Mesh
 
@@ -164,11 +165,9 @@ class Live(threading.Thread):
             return
 
 
-def test_whatever_a_revoked_caller_has_open_is_cut(mesh: Mesh, tmp_path: Path) -> None:
+def all_open(mesh: Mesh) -> dict[str, Live]:
+    """An exchange of the client's with the server by every protocol, all of them under way."""
     outbound, local = mesh.placed("client")["outbound"], mesh.placed("client")["upstreams"][0]["local_port"]
-    inbound = {each["name"]: each["listen"] for each in mesh.placed("server")["inbound"]}
-    impostor = Stranger.with_identity_of(mesh, "client", tmp_path)
-    assert impostor.is_served(inbound["http"], "/1")
     live = {
         "HTTP/1.1": Live(lambda: http(outbound, "ticks:9001")),
         "HTTP/2": Live(lambda: http(outbound, "multiplexed:9002")),
@@ -177,10 +176,31 @@ def test_whatever_a_revoked_caller_has_open_is_cut(mesh: Mesh, tmp_path: Path) -
     }
     for name, each in live.items():
         assert each.begun.wait(30), f"{name} does not begin"
+    return live
+
+
+def still_open(live: dict[str, Live], since: float) -> list[str]:
+    """What has not come to its end in the time that a revocation may take."""
+    for each in live.values():
+        each.join(max(0.0, since + LIVE - time.monotonic()))
+    return [name for name, each in live.items() if each.is_alive()]
+
+
+def test_whatever_a_revoked_caller_has_open_is_cut(mesh: Mesh, tmp_path: Path) -> None:
+    inbound = {each["name"]: each["listen"] for each in mesh.placed("server")["inbound"]}
+    impostor = Stranger.with_identity_of(mesh, "client", tmp_path)
+    assert impostor.is_served(inbound["http"], "/1")
+    live = all_open(mesh)
     assert mesh.tulle("workload", "revoke", "default/client").returncode == 0
     at = time.monotonic()
     mesh.until(lambda: not impostor.is_served(inbound["http"], "/1"), "no handshake is accepted", HANDSHAKES)
-    for each in live.values():
-        each.join(max(0.0, at + LIVE - time.monotonic()))
-    assert [name for name, each in live.items() if each.is_alive()] == []
+    assert still_open(live, at) == []
     assert not impostor.is_served(inbound["http"], "/1"), "nor later"
+
+
+def test_whatever_is_open_with_a_revoked_server_is_cut(mesh: Mesh, data_plane: str) -> None:
+    if data_plane == "envoy":
+        pytest.skip("Envoy does not look at a server again whose certificate it has accepted")
+    live = all_open(mesh)
+    assert mesh.tulle("workload", "revoke", "default/server").returncode == 0
+    assert still_open(live, time.monotonic()) == []

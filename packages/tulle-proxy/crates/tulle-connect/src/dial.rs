@@ -1,5 +1,6 @@
 //! Dialing: a socket within the connect timeout, and TLS over it.
 
+use std::any::Any;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,10 +9,11 @@ use rustls_pki_types::ServerName;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tulle_balance::{Endpoint, Labels};
 use tulle_config::cluster::{Proxied, TransportMatch, UpstreamTransport};
 use tulle_config::{Cluster, UpstreamTls};
-use tulle_http::Stream;
+use tulle_http::{Dialed, Stream};
 
 use crate::error::DialError;
 use crate::proxy_header::{self, Ends};
@@ -30,6 +32,11 @@ pub trait Dialer {
     /// # Errors
     /// [`DialError::NoIdentity`] while a referenced secret has not arrived.
     fn tls(&self, settings: &Arc<UpstreamTls>, endpoint: &Endpoint, alpn: &[&[u8]]) -> Result<TlsDial, DialError>;
+
+    /// Called with each connection over TLS that was made. What it returns is dropped before the socket is closed.
+    fn dialed(&self, _stream: &TlsStream<TcpStream>) -> Option<Box<dyn Any>> {
+        None
+    }
 
     /// Where the control plane listens, which is nobody's upstream.
     fn own_servers(&self) -> &[SocketAddr] {
@@ -84,8 +91,9 @@ pub async fn dial_for(
         None => Ok(Stream::Tcp(tcp)),
         Some(tls) => {
             let connector = TlsConnector::from(tls.config);
-            let stream = connector.connect(tls.server_name, tcp).await;
-            Ok(Stream::Dialed(Box::new(stream.map_err(|e| DialError::Tls(e.to_string()))?)))
+            let stream = connector.connect(tls.server_name, tcp).await.map_err(|e| DialError::Tls(e.to_string()))?;
+            let kept = dialer.dialed(&stream);
+            Ok(Stream::Dialed(Box::new(Dialed::new(stream, kept))))
         }
     }
 }

@@ -17,4 +17,4 @@ pub use body::{Broken, Piece};
 pub use head::{Expect, Framing, Interim, RequestHead, ResponseHead, To, Tunnel, Version};
 pub use headers::{Headers, Known};
 pub use side::{BodyCopy, Pump, PumpError, Side};
-pub use stream::Stream;
+pub use stream::{Dialed, Stream};

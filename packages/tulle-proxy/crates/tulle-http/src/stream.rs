@@ -1,6 +1,8 @@
 //! The byte stream under a connection: plain TCP, or TLS from either end, told apart without a virtual call.
 
+use std::any::Any;
 use std::io::{self, IoSlice};
+use std::ops::Deref;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -11,7 +13,28 @@ use tokio::net::TcpStream;
 pub enum Stream {
     Tcp(TcpStream),
     Accepted(Box<tokio_rustls::server::TlsStream<TcpStream>>),
-    Dialed(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    Dialed(Box<Dialed>),
+}
+
+/// A TLS connection to a server, and what somebody keeps about it for as long as its socket is open.
+pub struct Dialed {
+    // Fields are dropped in this order: nobody is told of a socket that is closed already.
+    _kept: Option<Box<dyn Any>>,
+    tls: tokio_rustls::client::TlsStream<TcpStream>,
+}
+
+impl Dialed {
+    pub fn new(tls: tokio_rustls::client::TlsStream<TcpStream>, kept: Option<Box<dyn Any>>) -> Dialed {
+        Dialed { _kept: kept, tls }
+    }
+}
+
+impl Deref for Dialed {
+    type Target = tokio_rustls::client::TlsStream<TcpStream>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.tls
+    }
 }
 
 impl Stream {
@@ -34,7 +57,10 @@ macro_rules! each {
         match $self.get_mut() {
             Stream::Tcp($s) => $e,
             Stream::Accepted($s) => $e,
-            Stream::Dialed($s) => $e,
+            Stream::Dialed(dialed) => {
+                let $s = &mut dialed.tls;
+                $e
+            }
         }
     };
 }

@@ -2,6 +2,7 @@
 //! process is counted in atomics.
 
 pub mod alarm;
+pub mod called;
 pub mod clock;
 pub mod drain;
 pub mod dynamic;
@@ -257,6 +258,7 @@ impl Worker {
     /// Housekeeping between requests: idle connections, health of ejected hosts, log lines.
     pub fn sweep(&self) {
         self.peers.cut_revoked(self.tls.contexts());
+        self.tls.cut_revoked();
         self.keys.tokens.borrow_mut().sweep();
         for target in self.targets.borrow().values() {
             target.upstream.sweep();

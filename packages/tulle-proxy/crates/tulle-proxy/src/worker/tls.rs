@@ -1,17 +1,24 @@
 //! TLS settings to rustls configurations: made once per settings and identity, and made again when either changes.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
 use rustls_pki_types::{DnsName, ServerName};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 use tulle_balance::Endpoint;
 use tulle_config::store::Resources;
 use tulle_config::{Config, Discovery, DownstreamTls, Secret, UpstreamTls};
 use tulle_connect::{DialError, Dialer, TlsDial};
 use tulle_core::Str;
 use tulle_identity::{MaterialError, TlsContexts};
+
+use super::called::Called;
 
 struct Made<S, C> {
     settings: Weak<S>,
@@ -36,6 +43,9 @@ pub struct TlsCache {
     generation: Cell<u64>,
     servers: RefCell<Servers>,
     clients: RefCell<Clients>,
+    called: Rc<Called>,
+    /// The identity as of which all who are called were looked at.
+    checked: Cell<u64>,
 }
 
 impl TlsCache {
@@ -47,6 +57,16 @@ impl TlsCache {
             secrets: RefCell::new(config.secrets.clone()),
             servers: RefCell::default(),
             clients: RefCell::default(),
+            called: Rc::default(),
+            checked: Cell::default(),
+        }
+    }
+
+    /// Ends the connections to servers that were revoked since the last call. Costs nothing while trust does not change.
+    pub fn cut_revoked(&self) {
+        let now = self.contexts.generation();
+        if self.checked.replace(now) != now {
+            self.called.cut_revoked(&self.contexts);
         }
     }
 
@@ -114,6 +134,12 @@ impl Dialer for TlsCache {
     fn tls(&self, settings: &Arc<UpstreamTls>, endpoint: &Endpoint, alpn: &[&[u8]]) -> Result<TlsDial, DialError> {
         let config = self.client(settings, alpn).map_err(|e| DialError::NoIdentity(e.to_string()))?;
         Ok(TlsDial { config, server_name: server_name(settings, endpoint)? })
+    }
+
+    fn dialed(&self, stream: &TlsStream<TcpStream>) -> Option<Box<dyn Any>> {
+        let (socket, session) = stream.get_ref();
+        let serial = tulle_identity::peer::serial(session.peer_certificates()?.first()?);
+        Some(Box::new(self.called.enter(serial, socket.as_raw_fd())))
     }
 
     fn own_servers(&self) -> &[SocketAddr] {
