@@ -12,6 +12,7 @@ use tulle_policy::CircuitBreakers;
 
 use crate::egress::EgressGuard;
 use crate::hcm::{Http1Options, Http2Options};
+use crate::listener::PassFields;
 use crate::own::Own;
 use crate::tls::UpstreamTls;
 
@@ -154,6 +155,8 @@ pub struct Proxied {
     pub version: ProxyVersion,
     /// Type-length-value fields behind the addresses, as they are sent; version 2 only.
     pub tlvs: Box<[u8]>,
+    /// Which fields of the client's own header go with them.
+    pub pass: PassFields,
     /// Not `Proxied` again.
     pub inner: UpstreamTransport,
 }

@@ -67,10 +67,35 @@ impl ListenerFilters {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProxyProtocol {
     /// Connections without a PROXY header are taken as they are instead of closed.
     pub allow_requests_without: bool,
+    /// Versions that are not looked for: their headers are none.
+    pub without_v1: bool,
+    pub without_v2: bool,
+    /// Which fields of the header endpoints may be told.
+    pub pass: PassFields,
+}
+
+/// Which fields of a PROXY header (version 2) are passed on (`core.v3.ProxyProtocolPassThroughTLVs`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PassFields {
+    #[default]
+    None,
+    All,
+    /// Of these types.
+    Only(Box<[u8]>),
+}
+
+impl PassFields {
+    pub fn takes(&self, kind: u8) -> bool {
+        match self {
+            PassFields::None => false,
+            PassFields::All => true,
+            PassFields::Only(kinds) => kinds.contains(&kind),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -99,7 +99,7 @@ pub async fn dial_for(
 }
 
 async fn tell(tcp: &mut TcpStream, form: &Proxied, client: Option<&Ends>) -> std::io::Result<()> {
-    let own = Ends { source: tcp.local_addr()?, destination: tcp.peer_addr()? };
+    let own = Ends { source: tcp.local_addr()?, destination: tcp.peer_addr()?, fields: None };
     tcp.write_all(&proxy_header::header(form, client, &own)).await
 }
 

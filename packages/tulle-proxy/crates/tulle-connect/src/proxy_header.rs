@@ -2,14 +2,17 @@
 //! 2020/03/05).
 
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 
 use tulle_config::cluster::{Proxied, ProxyVersion};
 
 /// Both ends of a client's connection, as the endpoint is to know them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ends {
     pub source: SocketAddr,
     pub destination: SocketAddr,
+    /// Fields of the client's own PROXY header, one behind the other.
+    pub fields: Option<Rc<[u8]>>,
 }
 
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -24,7 +27,7 @@ const TCP6: u8 = 0x21;
 pub fn header(form: &Proxied, client: Option<&Ends>, own: &Ends) -> Vec<u8> {
     match form.version {
         ProxyVersion::V1 => version_1(client.unwrap_or(own)),
-        ProxyVersion::V2 => version_2(client, &form.tlvs),
+        ProxyVersion::V2 => version_2(client, form),
     }
 }
 
@@ -39,8 +42,30 @@ fn version_1(ends: &Ends) -> Vec<u8> {
     }
 }
 
-fn version_2(client: Option<&Ends>, tlvs: &[u8]) -> Vec<u8> {
-    let mut body = Vec::with_capacity(36 + tlvs.len());
+/// The header's own fields, and behind them those of the client that pass on and are of other types.
+fn all_fields(ends: &Ends, form: &Proxied) -> Vec<u8> {
+    let mut all = form.tlvs.to_vec();
+    let own: Vec<u8> = fields(&form.tlvs).map(|field| field[0]).collect();
+    for field in fields(ends.fields.as_deref().unwrap_or_default()) {
+        if form.pass.takes(field[0]) && !own.contains(&field[0]) {
+            all.extend_from_slice(field);
+        }
+    }
+    all
+}
+
+/// Fields of which the decoder, or the listener, has seen that they are whole.
+fn fields(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let [_, high, low, ..] = *rest else { return None };
+        let (field, behind) = rest.split_at_checked(3 + usize::from(u16::from_be_bytes([high, low])))?;
+        rest = behind;
+        Some(field)
+    })
+}
+
+fn version_2(client: Option<&Ends>, form: &Proxied) -> Vec<u8> {
+    let mut body = Vec::with_capacity(36 + form.tlvs.len());
     let pair = client.map(|ends| (ends.source.ip().to_canonical(), ends.destination.ip().to_canonical()));
     let (command, family) = match pair {
         Some((IpAddr::V4(from), IpAddr::V4(to))) => {
@@ -58,9 +83,12 @@ fn version_2(client: Option<&Ends>, tlvs: &[u8]) -> Vec<u8> {
     if let (PROXY, Some(ends)) = (command, client) {
         body.extend_from_slice(&ends.source.port().to_be_bytes());
         body.extend_from_slice(&ends.destination.port().to_be_bytes());
-        body.extend_from_slice(tlvs);
+        let fields = all_fields(ends, form);
+        // Where a client's fields are too many for one header, the configured ones go alone.
+        let fit = body.len() + fields.len() <= usize::from(u16::MAX);
+        body.extend_from_slice(if fit { &fields } else { &form.tlvs });
     }
-    // The decoder bounds the fields, so that the length fits.
+    // The decoder bounds the configured fields, so that the length fits.
     let length = u16::try_from(body.len()).unwrap_or(u16::MAX);
     [V2, &[command, family], &length.to_be_bytes(), &body].concat()
 }
@@ -69,13 +97,19 @@ fn version_2(client: Option<&Ends>, tlvs: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
     use tulle_config::UpstreamTransport;
+    use tulle_config::listener::PassFields;
 
     fn ends(source: &str, destination: &str) -> Ends {
-        Ends { source: source.parse().unwrap(), destination: destination.parse().unwrap() }
+        Ends { source: source.parse().unwrap(), destination: destination.parse().unwrap(), fields: None }
     }
 
     fn form(version: ProxyVersion, tlvs: &[u8]) -> Proxied {
-        Proxied { version, tlvs: tlvs.into(), inner: UpstreamTransport::Plaintext }
+        Proxied {
+            version,
+            tlvs: tlvs.into(),
+            pass: PassFields::Only([0xe1].into()),
+            inner: UpstreamTransport::Plaintext,
+        }
     }
 
     #[test]
@@ -87,6 +121,16 @@ mod tests {
         assert_eq!(text(Some(&ends("[2001:db8::1]:1", "[::1]:2"))), "PROXY TCP6 2001:db8::1 ::1 1 2\r\n");
         assert_eq!(text(Some(&ends("192.0.2.1:1", "[::1]:2"))), "PROXY UNKNOWN\r\n");
         assert_eq!(text(None), "PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\n");
+    }
+
+    #[test]
+    fn a_clients_fields_pass_where_they_may() {
+        let own = ends("127.0.0.1:1", "127.0.0.1:2");
+        let client = Ends { fields: Some([0xe0, 0, 1, 9, 0xe1, 0, 2, 8, 8, 0xe2, 0, 0].into()), ..own.clone() };
+        let sent = header(&form(ProxyVersion::V2, &[0xe0, 0, 1, 7]), Some(&client), &own);
+        assert_eq!(sent[28..], [0xe0, 0, 1, 7, 0xe1, 0, 2, 8, 8]);
+        let replaced = header(&form(ProxyVersion::V2, &[0xe1, 0, 0]), Some(&client), &own);
+        assert_eq!(replaced[28..], [0xe1, 0, 0]);
     }
 
     #[test]

@@ -302,7 +302,7 @@ impl Upstream {
         let admission = self.breaker.count_in(Resource::Connection, terms.priority);
         pool.open.set(pool.open.get() + 1);
         let counted = Counted { _admission: admission, pool: Rc::downgrade(pool), waiters: self.waiters.clone() };
-        let client = terms.client.copied().map(Box::new);
+        let client = terms.client.cloned().map(Box::new);
         let life = Life { made: (self.shared.clock)(), used: 1, counted, client };
         let guard = (terms.wanted == Wanted::Http2).then(|| pool.h2.dial_begins());
         let making = async {

@@ -23,6 +23,8 @@ pub struct Inspected {
     pub application_protocols: Vec<Vec<u8>>,
     /// Source and destination by PROXY protocol.
     pub proxied: Option<(SocketAddr, SocketAddr)>,
+    /// Fields of the PROXY header that pass on, as they stand there.
+    pub fields: Vec<u8>,
 }
 
 /// Why a connection is closed before a chain could be chosen.
@@ -98,8 +100,8 @@ async fn read_until_decided(
 /// `None` while more bytes are needed.
 fn decide(filters: &ListenerFilters, seen: &[u8]) -> Result<Option<Found>, InspectError> {
     let mut found = Found::default();
-    if let Some(options) = filters.proxy_protocol {
-        match proxy_protocol::parse(seen) {
+    if let Some(options) = &filters.proxy_protocol {
+        match proxy_protocol::parse_for(seen, options) {
             ProxyHeader::Partial => return Ok(None),
             ProxyHeader::Absent if options.allow_requests_without => {}
             ProxyHeader::Absent | ProxyHeader::Malformed => {
@@ -108,6 +110,11 @@ fn decide(filters: &ListenerFilters, seen: &[u8]) -> Result<Option<Found>, Inspe
             ProxyHeader::Present { length, addresses } => {
                 found.consumed = length;
                 found.inspected.proxied = addresses;
+                if addresses.is_some() {
+                    // Looked at even where none passes: what does not fit its header is malformed.
+                    let fields = proxy_protocol::passed(&seen[..length], &options.pass);
+                    found.inspected.fields = fields.ok_or(InspectError::ProxyProtocol)?;
+                }
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use tulle_config::listener::{PassFields, ProxyProtocol};
+
 /// What the first bytes of a connection are, as far as PROXY protocol is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProxyHeader {
@@ -26,13 +28,38 @@ const V2_HEAD: usize = 16;
 
 /// Looks at the bytes received so far, from the first one on.
 pub fn parse(bytes: &[u8]) -> ProxyHeader {
-    if starts(bytes, V2) {
+    parse_for(bytes, &ProxyProtocol::default())
+}
+
+/// The same for a listener that does not take every version.
+pub fn parse_for(bytes: &[u8], taken: &ProxyProtocol) -> ProxyHeader {
+    if !taken.without_v2 && starts(bytes, V2) {
         return if bytes.len() < V2_HEAD { ProxyHeader::Partial } else { parse_v2(bytes) };
     }
-    if starts(bytes, V1) {
+    if !taken.without_v1 && starts(bytes, V1) {
         return if bytes.len() < V1.len() { ProxyHeader::Partial } else { parse_v1(bytes) };
     }
     ProxyHeader::Absent
+}
+
+/// The fields behind the addresses of a whole version 2 header, those that `pass` takes, as they stand there; `None` when
+/// one is longer than its header. A version 1 header has none.
+pub fn passed(header: &[u8], pass: &PassFields) -> Option<Vec<u8>> {
+    let addresses = match (header.starts_with(V2), header.get(13)) {
+        (true, Some(0x11)) => 12,
+        (true, Some(0x21)) => 36,
+        _ => return Some(Vec::new()),
+    };
+    let mut rest = header.get(V2_HEAD + addresses..).unwrap_or_default();
+    let mut found = Vec::new();
+    while let [kind, high, low, ..] = *rest {
+        let (field, behind) = rest.split_at_checked(3 + usize::from(u16::from_be_bytes([high, low])))?;
+        if pass.takes(kind) {
+            found.extend_from_slice(field);
+        }
+        rest = behind;
+    }
+    rest.is_empty().then_some(found)
 }
 
 /// Whether `bytes` begins with `signature`, or is itself a beginning of it.
@@ -151,6 +178,26 @@ mod tests {
         for cut in 0..whole.len() {
             assert_eq!(parse(&whole[..cut]), ProxyHeader::Partial, "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn fields_pass_as_they_stand() {
+        let body = [192, 0, 2, 1, 192, 0, 2, 2, 0x13, 0x88, 0, 80, 0xe0, 0, 2, b'h', b'i', 4, 0, 0, 0xe1, 0, 1, 7];
+        let header = [V2, &[0x21, 0x11, 0, body.len() as u8], &body].concat();
+        assert_eq!(passed(&header, &PassFields::All).as_deref(), Some(&body[12..]));
+        let only = PassFields::Only([0xe1, 0xe0].into());
+        assert_eq!(passed(&header, &only).unwrap(), [0xe0, 0, 2, b'h', b'i', 0xe1, 0, 1, 7]);
+        assert_eq!(passed(&header[..header.len() - 1], &only), None);
+        assert_eq!(passed(b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 80\r\n", &only), Some(Vec::new()));
+    }
+
+    #[test]
+    fn versions_that_are_not_taken_are_none() {
+        let without = ProxyProtocol { without_v1: true, ..ProxyProtocol::default() };
+        assert_eq!(parse_for(b"PROXY UNKNOWN\r\n", &without), ProxyHeader::Absent);
+        assert_eq!(parse_for(V2, &without), ProxyHeader::Partial);
+        let without = ProxyProtocol { without_v2: true, ..ProxyProtocol::default() };
+        assert_eq!(parse_for(V2, &without), ProxyHeader::Absent);
     }
 
     proptest! {

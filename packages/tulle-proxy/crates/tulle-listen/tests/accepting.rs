@@ -141,7 +141,7 @@ async fn what_was_inspected_is_still_read() {
 
 #[tokio::test]
 async fn a_proxy_header_is_taken_off_and_a_missing_one_refused() {
-    let required = Some(ProxyProtocol { allow_requests_without: false });
+    let required = Some(ProxyProtocol::default());
     let (mut client, server) = pair().await;
     client.write_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 80\r\n\x16bytes").await.unwrap();
     client.shutdown().await.unwrap();

@@ -133,7 +133,7 @@ pub fn path(hcm: &Hcm, head: &mut RequestHead) -> Result<(), Reply> {
         Canonical::Elsewhere(path) => {
             return Err(Reply::redirect(307, String::from_utf8_lossy(&path).into_owned()));
         }
-        Canonical::Refused => return Err(Reply::bad_request("path_normalization_failed")),
+        Canonical::Refused => return Err(Reply::bad_request("path_normalization_failed").closing()),
     }
     Ok(())
 }

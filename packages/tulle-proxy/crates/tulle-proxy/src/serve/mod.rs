@@ -44,6 +44,8 @@ pub struct Client {
     pub listener: Arc<Listener>,
     pub chain: Str,
     pub tls: Option<TlsFacts>,
+    /// Fields of its PROXY header that endpoints may be told.
+    pub fields: Option<Rc<[u8]>>,
     /// What inspection found the client to ask for by SNI.
     pub server_name: Option<Str>,
     /// Metric labels of whoever is at the other end.
@@ -57,7 +59,7 @@ pub struct Client {
 impl Client {
     /// As an endpoint is told of the connection.
     pub fn ends(&self) -> Ends {
-        Ends { source: self.peer, destination: self.local }
+        Ends { source: self.peer, destination: self.local, fields: self.fields.clone() }
     }
 
     /// A request of this client with what routes may ask beside its head.
@@ -233,6 +235,7 @@ impl Arrival {
             chain: chain.name.clone(),
             listener: listener.clone(),
             tls: accepted_tls,
+            fields: (!inspected.fields.is_empty()).then(|| inspected.fields.into()),
             server_name: inspected.server_name.as_deref().map(Str::from),
             source,
             http,

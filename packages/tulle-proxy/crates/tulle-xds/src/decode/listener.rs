@@ -18,6 +18,7 @@ use super::address::{Names, address};
 use super::chain::filter_chain;
 use super::common::{metadata, truth, uint};
 use super::cx::{Cx, refuse, type_name, without_effect};
+use super::transport::passed;
 
 /// Envoy's defaults.
 const BUFFER_LIMIT: u32 = 1 << 20;
@@ -186,7 +187,7 @@ fn listener_filter(cx: &mut Cx, message: listener_pb::ListenerFilter) -> Option<
         } else if typed == OriginalDst::full_name() {
             Some(Inspector::OriginalDst)
         } else if typed == proxy_pb::ProxyProtocol::full_name() {
-            cx.unpack::<proxy_pb::ProxyProtocol>(&any).map(|proxy| proxy_protocol(cx, proxy))
+            cx.unpack::<proxy_pb::ProxyProtocol>(&any).and_then(|proxy| proxy_protocol(cx, proxy))
         } else {
             cx.error(format!("the listener filter {typed} is not supported"));
             None
@@ -199,9 +200,7 @@ fn by_name(cx: &mut Cx, name: &str) -> Option<Inspector> {
         "envoy.filters.listener.tls_inspector" => Some(Inspector::Tls),
         "envoy.filters.listener.http_inspector" => Some(Inspector::Http),
         "envoy.filters.listener.original_dst" => Some(Inspector::OriginalDst),
-        "envoy.filters.listener.proxy_protocol" => {
-            Some(Inspector::Proxy(ProxyProtocol { allow_requests_without: false }))
-        }
+        "envoy.filters.listener.proxy_protocol" => Some(Inspector::Proxy(ProxyProtocol::default())),
         _ => {
             cx.error(format!("the listener filter {name:?} is not supported"));
             None
@@ -222,7 +221,8 @@ fn tls_inspector(cx: &mut Cx, message: TlsInspector) -> Inspector {
     Inspector::Tls
 }
 
-fn proxy_protocol(cx: &mut Cx, message: proxy_pb::ProxyProtocol) -> Inspector {
+fn proxy_protocol(cx: &mut Cx, message: proxy_pb::ProxyProtocol) -> Option<Inspector> {
+    use core_pb::proxy_protocol_config::Version;
     let proxy_pb::ProxyProtocol {
         rules,
         allow_requests_without_proxy_protocol,
@@ -231,7 +231,14 @@ fn proxy_protocol(cx: &mut Cx, message: proxy_pb::ProxyProtocol) -> Inspector {
         stat_prefix,
         tlv_location,
     } = message;
-    refuse!(cx; rules, disallowed_versions);
-    without_effect!(cx; pass_through_tlvs, stat_prefix, tlv_location);
-    Inspector::Proxy(ProxyProtocol { allow_requests_without: allow_requests_without_proxy_protocol })
+    refuse!(cx; rules);
+    without_effect!(cx; stat_prefix, tlv_location);
+    let without =
+        cx.each("disallowed_versions", disallowed_versions, |cx, version| cx.enumeration::<Version>("", version));
+    Some(Inspector::Proxy(ProxyProtocol {
+        allow_requests_without: allow_requests_without_proxy_protocol,
+        without_v1: without.contains(&Version::V1),
+        without_v2: without.contains(&Version::V2),
+        pass: passed(cx, pass_through_tlvs)?,
+    }))
 }

@@ -9,6 +9,7 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::UpstreamTlsC
 use prost::Name as _;
 use tulle_config::UpstreamTransport;
 use tulle_config::cluster::{Proxied, ProxyVersion};
+use tulle_config::listener::PassFields;
 
 use super::cx::{Cx, refuse, type_name};
 use super::tls::upstream;
@@ -55,7 +56,6 @@ fn proxied(cx: &mut Cx, message: ProxyProtocolUpstreamTransport) -> Option<Proxi
     }
     let core_pb::ProxyProtocolConfig { version, pass_through_tlvs, added_tlvs } = config.unwrap_or_default();
     cx.field("config", |cx| {
-        refuse!(cx; pass_through_tlvs);
         let version = match cx.enumeration::<Version>("version", version)? {
             Version::V1 => ProxyVersion::V1,
             Version::V2 => ProxyVersion::V2,
@@ -64,7 +64,28 @@ fn proxied(cx: &mut Cx, message: ProxyProtocolUpstreamTransport) -> Option<Proxi
         if tlvs.len() > MOST || (version == ProxyVersion::V1 && !tlvs.is_empty()) {
             cx.error_at("added_tlvs", format!("go with version 2, and take at most {MOST} bytes"));
         }
-        Some(Proxied { version, tlvs: tlvs.into(), inner })
+        let pass = passed(cx, pass_through_tlvs)?;
+        if version == ProxyVersion::V1 && pass != PassFields::None {
+            cx.error_at("pass_through_tlvs", "goes with version 2");
+        }
+        Some(Proxied { version, tlvs: tlvs.into(), pass, inner })
+    })
+}
+
+/// Which fields of a PROXY header pass on.
+pub fn passed(cx: &mut Cx, message: Option<core_pb::ProxyProtocolPassThroughTlVs>) -> Option<PassFields> {
+    use core_pb::proxy_protocol_pass_through_tl_vs::PassTlVsMatchType as Match;
+    let Some(core_pb::ProxyProtocolPassThroughTlVs { match_type, tlv_type }) = message else {
+        return Some(PassFields::None);
+    };
+    cx.field("pass_through_tlvs", |cx| match cx.enumeration::<Match>("match_type", match_type)? {
+        Match::IncludeAll => Some(PassFields::All),
+        Match::Include => {
+            let kind = |cx: &mut Cx, kind: u32| {
+                u8::try_from(kind).map_err(|_| cx.error(format!("{kind} is not below 256"))).ok()
+            };
+            Some(PassFields::Only(cx.each("tlv_type", tlv_type, kind).into()))
+        }
     })
 }
 
