@@ -7,7 +7,7 @@ use tulle_core::metadata::Value;
 use tulle_core::{Cidr, Metadata, RequestView, Str};
 
 use crate::matcher::HeaderMatcher;
-use crate::query::{QueryMatcher, parameter, query_of};
+use crate::query::{QueryMatcher, decoded_parameter, query_of};
 
 /// One entry of `rate_limits`: which descriptor a request yields.
 #[derive(Clone, Debug, PartialEq)]
@@ -221,8 +221,7 @@ impl RateLimitAction {
                 or_absent(key, source.request.field(name).map(Cow::Borrowed), *when_absent)
             }
             RateLimitAction::QueryParameter { name, key, when_absent } => {
-                let value = parameter(query_of(source.request.path()), name);
-                or_absent(key, value.map(|value| Cow::Borrowed(value.as_bytes())), *when_absent)
+                or_absent(key, decoded_parameter(query_of(source.request.path()), name), *when_absent)
             }
             RateLimitAction::RemoteAddress => {
                 Entry::Is("remote_address", Cow::Owned(source.remote.to_canonical().to_string().into_bytes()))
@@ -239,7 +238,7 @@ impl RateLimitAction {
             }
             RateLimitAction::QueryParameterValueMatch { key, value, expected, parameters } => {
                 let query = query_of(source.request.path());
-                let all = parameters.iter().all(|matcher| matcher.matches(query));
+                let all = parameters.iter().all(|matcher| matcher.matches_decoded(query));
                 matched(key, value, all == *expected)
             }
             RateLimitAction::RemoteAddressMatch { key, value, expected, ranges } => {

@@ -13,7 +13,7 @@ use tulle_policy::{SharedBucket, TokenBucketConfig};
 
 use super::super::common::{optional, runtime_fraction, truth, uint};
 use super::super::cx::{Cx, refuse, without_effect};
-use super::rate_slots::slot;
+use super::rate_slots::own_slot;
 
 pub fn limit(cx: &mut Cx, message: limit_pb::LocalRateLimit) -> Option<LocalRateLimit> {
     let limit_pb::LocalRateLimit {
@@ -60,7 +60,7 @@ pub fn limit(cx: &mut Cx, message: limit_pb::LocalRateLimit) -> Option<LocalRate
         enabled: share(cx, "filter_enabled", filter_enabled)?,
         enforced: share(cx, "filter_enforced", filter_enforced)?,
         descriptors: cx.each("descriptors", descriptors, |cx, one| descriptor(cx, one, most)).into(),
-        slots: cx.each("rate_limits", rate_limits, slot).into(),
+        slots: cx.each("rate_limits", rate_limits, own_slot).into(),
         stage,
         host_slots: match cx.enumeration::<common_pb::VhRateLimitsOptions>("vh_rate_limits", vh_rate_limits)? {
             common_pb::VhRateLimitsOptions::Override => HostSlots::Override,

@@ -17,7 +17,7 @@ use super::super::common::{optional, runtime_fraction};
 use super::super::cx::{Cx, without_effect};
 use super::grpc::{service, version};
 use super::local_rate_limit::{headers, status_of};
-use super::rate_slots::slot;
+use super::rate_slots::own_slot;
 
 /// Envoy's default.
 const TIMEOUT: Duration = Duration::from_millis(20);
@@ -61,7 +61,7 @@ pub fn rate_limiter(cx: &mut Cx, message: limit_pb::RateLimit) -> Option<RateLim
         service: asked,
         domain: cx.name("domain", &domain)?,
         stage,
-        slots: cx.each("rate_limits", rate_limits, slot).into(),
+        slots: cx.each("rate_limits", rate_limits, own_slot).into(),
         concerns: concerns(cx, &request_type)?,
         enabled: share(cx, "filter_enabled", filter_enabled, FractionalPercent::ALWAYS)?,
         enforced: share(cx, "filter_enforced", filter_enforced, FractionalPercent::ALWAYS)?,
@@ -138,7 +138,7 @@ pub fn per_route(cx: &mut Cx, message: limit_pb::RateLimitPerRoute) -> Option<Fi
         VhRateLimitsOptions::Include => HostSlots::Include,
         VhRateLimitsOptions::Ignore => HostSlots::Ignore,
     };
-    let slots = cx.each("rate_limits", rate_limits, slot).into();
+    let slots = cx.each("rate_limits", rate_limits, own_slot).into();
     let settings = RateLimiterOverride { host_slots, slots, domain: optional(cx, &domain) };
     Some(FilterOverride::RateLimiter(settings.into()))
 }

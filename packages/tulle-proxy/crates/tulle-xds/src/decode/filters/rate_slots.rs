@@ -21,7 +21,16 @@ use super::super::route_match::query_parameter;
 /// As in Envoy.
 const MOST_HITS: u32 = 1_000_000_000;
 
-pub fn slot(cx: &mut Cx, message: route_pb::RateLimit) -> Option<RateLimitSlot> {
+/// Of a route or a virtual host, whose requests count as one hit each, as in Envoy.
+pub fn slot(cx: &mut Cx, mut message: route_pb::RateLimit) -> Option<RateLimitSlot> {
+    if message.hits_addend.take().is_some() {
+        cx.ignore("hits_addend");
+    }
+    own_slot(cx, message)
+}
+
+/// Of a filter's own settings.
+pub fn own_slot(cx: &mut Cx, message: route_pb::RateLimit) -> Option<RateLimitSlot> {
     let route_pb::RateLimit {
         stage,
         disable_key,
