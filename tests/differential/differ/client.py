@@ -48,7 +48,9 @@ async def connect(call: Call, way: Way, pki: Pki) -> tuple[asyncio.StreamReader,
     """A connection to a listener, with TLS when the call says so; raises OSError, ssl.SSLError."""
     # Without a server name the address is given, which is no name to send.
     tls: dict[str, Any] = (
-        {} if call.tls is None else {"ssl": tls_context(call.tls, pki), "server_hostname": call.tls.sni or HOST}
+        {}
+        if call.tls is None
+        else {"ssl": tls_context(call.tls, pki), "server_hostname": call.tls.sni or HOST}
     )
     sock = await _connected(way)
     try:
