@@ -44,6 +44,28 @@ spec: {{selector: {{app: w{0}}}, ports: [{{name: http, port: 80, targetPort: htt
 
 
 @dataclass
+class Door:
+    """The control plane's port. One at a time looks whether somebody listens, however many wait: a herd that did so on
+    its own would take the processor from the control plane that it waits for.
+    """
+
+    port: int
+    _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def opens(self) -> None:
+        """Waits until a connection is taken; then everybody may come at once."""
+        async with self._looking:
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                except OSError:
+                    await asyncio.sleep(0.005)
+                else:
+                    writer.close()
+                    return
+
+
+@dataclass
 class Member:
     """A proxy that keeps a stream open to wherever the control plane was, and never forgets what it was sent."""
 
@@ -54,17 +76,17 @@ class Member:
     removed: list[str] = field(default_factory=list)
     streams: int = 0
 
-    async def run(self, xds: str) -> None:
+    async def run(self, door: Door) -> None:
         """Reconnects for ever, without a pause that would spare the control plane anything."""
         credentials = grpc.ssl_channel_credentials(self.root, self.held.key.encode(), self.held.leaf.encode())
         while True:
-            async with grpc.aio.secure_channel(xds, credentials, options=OPTIONS) as channel:
+            await door.opens()
+            async with grpc.aio.secure_channel(f"127.0.0.1:{door.port}", credentials, options=OPTIONS) as channel:
                 try:
                     await self._stream(channel)
                 except grpc.aio.AioRpcError as error:
                     if error.code() is not grpc.StatusCode.UNAVAILABLE:
                         raise
-            await asyncio.sleep(0.01)
 
     async def _stream(self, channel: grpc.aio.Channel) -> None:
         request = message("envoy.service.discovery.v3.DeltaDiscoveryRequest")
@@ -114,11 +136,11 @@ async def until_synced(plane: ControlPlane) -> list[dict[str, Any]]:
 async def test_a_herd_that_finds_a_restarted_control_plane_is_sent_nothing_and_told_of_nothing_gone(
     tmp_path: Path,
 ) -> None:
-    xds = f"127.0.0.1:{PortBook(random.Random()).choose()}"
+    door = Door(PortBook(random.Random()).choose())
     config = "".join(WORKLOAD.format(number, 9000 + number) for number in range(HERD))
-    with control_plane(tmp_path / "plane", config, ["--xds", xds]) as plane:
+    with control_plane(tmp_path / "plane", config, ["--xds", f"127.0.0.1:{door.port}"]) as plane:
         members = [await join(plane, number) for number in range(HERD)]
-        tasks = [asyncio.create_task(member.run(xds)) for member in members]
+        tasks = [asyncio.create_task(member.run(door)) for member in members]
         try:
             await until_synced(plane)
             before = [{url: dict(versions) for url, versions in each.versions.items()} for each in members]

@@ -7,6 +7,7 @@ import os
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,9 +22,10 @@ from tulle.sources.store import Store
 
 COMMITS, KILLS = 1000, 20
 
-# Commits pairs of objects for ever, through the control plane's own code, and says after each what was acknowledged.
+# For every number it is told, a child of its own commits pairs of objects from that one on for ever, through the
+# control plane's own code, and says after each what was acknowledged. Reading that code takes time, and is done once.
 COMMITTER = '''
-import sys, time
+import os, sys, time
 from pathlib import Path
 from tulle.controlplane.accepted import Accepted
 from tulle.controlplane.audit import Auditor
@@ -44,44 +46,66 @@ kind: DestinationRule
 metadata: {{name: two, namespace: default, annotations: {{number: "{0}"}}}}
 spec: {{host: example.com}}
 """
-state = Path(sys.argv[1])
-store = Store.open(state / "store.db")
-accepted = Accepted.load(state)
-configuration = Configuration((), store, accepted, Placements.load(store.ledger), changed=lambda compiled: None)
-configuration.start()
-auditor = Auditor(store.ledger, time.time)
-for number in range(int(sys.argv[2]), 1 << 30):
-    objects, wrong = read_yaml(PAIR.format(number), "pair.yaml", number)
-    assert not wrong
-    draft = configuration.propose(objects)
-    result = wire.ObjectResult(api_version="v1", kind="Pair", namespace="default", name=str(number), result="created")
-    configuration.commit(draft, lambda revision: auditor.changed([result], revision))
-    print(number, flush=True)
+
+def commit(state, first):
+    store = Store.open(state / "store.db")
+    accepted = Accepted.load(state)
+    configuration = Configuration((), store, accepted, Placements.load(store.ledger), changed=lambda compiled: None)
+    configuration.start()
+    auditor = Auditor(store.ledger, time.time)
+    for number in range(first, 1 << 30):
+        objects, wrong = read_yaml(PAIR.format(number), "pair.yaml", number)
+        assert not wrong
+        draft = configuration.propose(objects)
+        done = wire.ObjectResult(api_version="v1", kind="Pair", namespace="default", name=str(number), result="created")
+        configuration.commit(draft, lambda revision: auditor.changed([done], revision))
+        print(number, flush=True)
+
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        print(os.getpid(), flush=True)
+        commit(Path(sys.argv[1]), int(line))
+    os.waitpid(child, 0)
+    print("gone", flush=True)
 '''
 
+Committer = subprocess.Popen[str]
 
-def commit_until_killed(state: Path, first: int, count: int) -> int:
+
+@pytest.fixture
+def committer(tmp_path: Path) -> Iterator[Committer]:
+    argv = [sys.executable, "-c", COMMITTER, str(tmp_path)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+
+
+def commit_until_killed(committer: Committer, first: int, count: int) -> int:
     """Has pairs committed from a number on and kills the process at one of the next; the last that was acknowledged."""
-    argv = [sys.executable, "-c", COMMITTER, str(state), str(first)]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        last = first - 1
-        for line in process.stdout:
-            last = int(line)
-            if last == first + count - 1:
-                # The next commit is under way.
-                process.kill()
-        process.wait()
+    assert committer.stdin is not None
+    assert committer.stdout is not None
+    committer.stdin.write(f"{first}\n")
+    committer.stdin.flush()
+    child = int(committer.stdout.readline())
+    last = first - 1
+    for line in iter(committer.stdout.readline, "gone\n"):
+        assert line, "the committer itself ended"
+        last = int(line)
+        if last == first + count - 1:
+            # The next commit is under way.
+            os.kill(child, signal.SIGKILL)
     return last
 
 
-def test_twenty_kills_during_a_thousand_commits_lose_nothing_and_leave_nothing_partial(tmp_path: Path) -> None:
+def test_twenty_kills_during_a_thousand_commits_lose_nothing_and_leave_nothing_partial(
+    tmp_path: Path, committer: Committer
+) -> None:
     chance = random.Random(20)
     last, every = 0, set[int]()
     for kill in range(KILLS):
         count = COMMITS // KILLS + (chance.randrange(-9, 10) if kill < KILLS - 1 else 10)
         first = last + 1
-        last = commit_until_killed(tmp_path, first, count)
+        last = commit_until_killed(committer, first, count)
         assert last >= first + count - 1
         every |= set(range(first, last + 1))
         store = Store.open(tmp_path / "store.db")
@@ -120,6 +144,30 @@ def apply(plane: ControlPlane, name: str) -> subprocess.CompletedProcess[str]:
     return plane.tulle("apply", "-f", "-", text=RULE.format(name=name))
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The state of a control plane that was given one object and has ended, and a backup of it."""
+
+    folder: Path
+    backup: Path
+
+    def again(self, folder: Path) -> ControlPlane:
+        """A control plane that has yet to start, on a copy."""
+        shutil.copytree(self.folder, folder)
+        return ControlPlane(folder, ready={"api": "http://127.0.0.1:1"})
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    folder = tmp_path_factory.mktemp("kept")
+    found = Kept(folder / "plane", folder / "backup")
+    with control_plane(found.folder) as running:
+        assert apply(running, "first").returncode == 0
+        assert running.tulle("backup", str(found.backup), "--state", str(running.state)).returncode == 0
+        assert running.stop() == 0
+    return found
+
+
 @dataclass(frozen=True)
 class Damage:
     """What is done to a file: cut to a share of its length, or bits flipped in the middle."""
@@ -143,11 +191,8 @@ class Damage:
     [Damage("store.db", True), Damage("store.db", False), Damage("accepted.json", False), Damage("ca/state.json", True)],  # noqa: E501
     ids=lambda each: f"{each.file}-{'cut' if each.cut else 'flipped'}",
 )
-def test_a_damaged_state_is_refused_with_the_way_back(plane: ControlPlane, tmp_path: Path, damage: Damage) -> None:
-    assert apply(plane, "first").returncode == 0
-    backup = tmp_path / "backup"
-    assert plane.tulle("backup", str(backup), "--state", str(plane.state)).returncode == 0
-    assert plane.stop() == 0
+def test_a_damaged_state_is_refused_with_the_way_back(kept: Kept, tmp_path: Path, damage: Damage) -> None:
+    plane = kept.again(tmp_path / "plane")
     damage.do(plane.state)
     before = (plane.state / damage.file).read_bytes()
     said = plane.refuses_to_start()
@@ -155,10 +200,19 @@ def test_a_damaged_state_is_refused_with_the_way_back(plane: ControlPlane, tmp_p
     assert "estore" in said, "it says how to come back"
     assert "Traceback" not in said
     assert (plane.state / damage.file).read_bytes() == before, "and it repaired nothing behind anybody's back"
-    plane.state.rename(tmp_path / "damaged")
-    assert plane.tulle("restore", str(backup), "--state", str(plane.state)).returncode == 0
-    plane.start()
-    assert "first" in plane.tulle("get", "dr", "-A").stdout
+
+
+def test_the_way_back_leads_to_what_was_there(kept: Kept, tmp_path: Path) -> None:
+    plane = kept.again(tmp_path / "plane")
+    try:
+        refused = plane.tulle("restore", str(kept.backup), "--state", str(plane.state))
+        assert refused.returncode != 0, "over what is there"
+        plane.state.rename(tmp_path / "damaged")
+        assert plane.tulle("restore", str(kept.backup), "--state", str(plane.state)).returncode == 0
+        plane.start()
+        assert "first" in plane.tulle("get", "dr", "-A").stdout
+    finally:
+        plane.kill()
 
 
 def test_a_full_disk_refuses_changes_clearly_and_stops_nothing_else(plane: ControlPlane) -> None:
@@ -220,8 +274,8 @@ def test_a_killed_owner_leaves_no_lock_behind(plane: ControlPlane) -> None:
 
 
 @pytest.mark.parametrize(("path", "mode"), [(".", 0o777), ("store.db", 0o666), ("accepted.json", 0o620), ("ca", 0o755)])
-def test_a_state_that_others_may_write_is_refused(plane: ControlPlane, path: str, mode: int) -> None:
-    assert plane.stop() == 0
+def test_a_state_that_others_may_write_is_refused(kept: Kept, tmp_path: Path, path: str, mode: int) -> None:
+    plane = kept.again(tmp_path / "plane")
     (plane.state / path).chmod(mode)
     said = plane.refuses_to_start()
     assert "open to other users" in said

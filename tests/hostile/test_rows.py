@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from attack import rows_h1, rows_policy
+from attack import rows_h1, rows_policy, variants_h1, variants_h2, variants_policy
 from attack.judge import Memory, excuses, run, run_stream
 from attack.positions import POSITIONS, Arena, Position
-from attack.rows_h2 import STREAMS
+from attack.rows_h2 import STREAMS, translated
 from attack.table import Attack, Stream
 from attack.wire import PATIENCE_S
 
@@ -17,6 +17,9 @@ from harness.proxies import DataPlane
 
 Arenas = Callable[[Position, DataPlane], Arena]
 ATTACKS = [*rows_h1.ATTACKS, *rows_policy.ATTACKS]
+MORE_ATTACKS = [*variants_h1.ATTACKS, *variants_policy.ATTACKS]
+MORE_STREAMS = [*variants_h2.STREAMS, *translated(variants_policy.ATTACKS)]
+"""Further forms of the rows, which tulle-proxy alone is asked: what Envoy makes of each is no measure of anything."""
 ENVOY = excuses(Path(__file__).parent / "envoy.toml")
 
 
@@ -43,7 +46,8 @@ def _judge(arena: Arena, protocol: str, row: int) -> list[str]:
     """What is wrong; what envoy.toml says of Envoy must be so."""
     memory = Memory(arena)
     found: list[str] = []
-    for attack in _of(KINDS[protocol], row, arena.position):
+    kind = KINDS[protocol] if arena.plane.name == "envoy" else [*KINDS[protocol], *MORE[protocol]]
+    for attack in _of(kind, row, arena.position):
         key = f"{protocol} {arena.position} {attack.id}"
         excuse = ENVOY.get(key) if arena.plane.name == "envoy" else None
         patience = PATIENCE_S if excuse is None else SHORT_S
@@ -57,17 +61,18 @@ def _judge(arena: Arena, protocol: str, row: int) -> list[str]:
 
 
 KINDS: dict[str, Sequence[Input]] = {"h1": ATTACKS, "h2": STREAMS}
+MORE: dict[str, Sequence[Input]] = {"h1": MORE_ATTACKS, "h2": MORE_STREAMS}
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize(("row", "position"), _rows(ATTACKS))
+@pytest.mark.parametrize(("row", "position"), _rows([*ATTACKS, *MORE_ATTACKS]))
 def test_http_1(row: int, position: Position, plane: DataPlane, arenas: Arenas) -> None:
     found = _judge(arenas(position, plane), "h1", row)
     assert not found, "\n".join(found)
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize(("row", "position"), _rows(STREAMS))
+@pytest.mark.parametrize(("row", "position"), _rows([*STREAMS, *MORE_STREAMS]))
 def test_http_2(row: int, position: Position, plane: DataPlane, arenas: Arenas) -> None:
     found = _judge(arenas(position, plane), "h2", row)
     assert not found, "\n".join(found)
@@ -75,8 +80,8 @@ def test_http_2(row: int, position: Position, plane: DataPlane, arenas: Arenas) 
 
 def test_names_are_told_apart() -> None:
     """A name in envoy.toml means one attack."""
-    for kind in KINDS.values():
-        names = [(each.id, position) for each in kind for position in each.positions]
+    for protocol, kind in KINDS.items():
+        names = [(each.id, position) for each in (*kind, *MORE[protocol]) for position in each.positions]
         assert len(names) == len(set(names))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from attack import rows_h1, rows_policy
+from attack import rows_h1, rows_policy, variants_h1, variants_policy
 from attack.judge import good_request
 from attack.positions import Arena, Position
 from attack.readers import LAST, Node, by_application, by_h11, by_proxy, node
@@ -24,9 +24,8 @@ SILENCE_S = 0.3
 """A proxy that says nothing for so long waits for more; nothing is wrong with that, or with being slow."""
 
 POSITION: Position = "outbound"
-CORPUS = [
-    b"".join(each.parts) for each in (*rows_h1.ATTACKS, *rows_policy.ATTACKS) if POSITION in each.positions
-]
+ATTACKS = (*rows_h1.ATTACKS, *rows_policy.ATTACKS, *variants_h1.ATTACKS, *variants_policy.ATTACKS)
+CORPUS = [b"".join(each.parts) for each in ATTACKS if POSITION in each.positions]
 
 LINES = [
     b"Content-Length: 5", b"Content-Length: 0", b"Content-Length: 05", b"Content-Length: 5, 5", b"content-length:5",

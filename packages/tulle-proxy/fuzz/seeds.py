@@ -108,6 +108,12 @@ IDS: Seeds = {
     "mesh": b"spiffe://cluster.local/ns/default/sa/backend", "other": b"spiffe://a-b.c_d/ns/x-y/sa/z.1",
     "slash": b"spiffe://a/ns/b/sa/c/", "case": b"SPIFFE://a/ns/b/sa/c", "port": b"spiffe://a:1/ns/b/sa/c",
 }  # fmt: skip
+FORWARDED: Seeds = {
+    "mesh": b"\nspiffe://a/ns/b/sa/c\nCN=x,O=y\nspiffe://a/ns/b/sa/d",
+    "chain": b"By=spiffe://a/ns/b/sa/x;Hash=00;URI=spiffe://a/ns/b/sa/y\nspiffe://a/ns/b/sa/c\n\nspiffe://a/ns/b/sa/d",
+    "quoted": b'a\nb\nCN=\\"x\\",O=\\\\\nurn:x;URI=y,By="z"',
+    "broken": b"a\rb\n\xc3\xa9\nCN=\\\n\\",
+}
 BOOTSTRAPS: Seeds = {
     "mesh": b"node: {id: me, cluster: c, metadata: {a: [1, null, true]}}\nadmin: {address: {socket_address: "
     b"{address: 127.0.0.1, port_value: 0}}}\ndynamic_resources:\n  lds_config: {ads: {}, initial_fetch_timeout: 5s}\n"
@@ -290,7 +296,7 @@ def corpora() -> Iterator[tuple[str, Seeds]]:
         "h1_request": H1_REQUESTS, "h1_response": H1_RESPONSES, "h1_body": H1_BODIES, "h2_server": h2_requests(),
         "h2_client": h2_responses(), "hpack": field_lists(), "path": PATHS, "authority": AUTHORITIES, "route": ROUTED,
         "path_template": TEMPLATES, "grpc_timeout": TIMEOUTS, "proxy_protocol": PROXIED, "trace": TRACES,
-        "access_log": FORMATS, "spiffe_id": IDS, "bootstrap": BOOTSTRAPS, "xds": resources(),
+        "access_log": FORMATS, "spiffe_id": IDS, "xfcc": FORWARDED, "bootstrap": BOOTSTRAPS, "xds": resources(),
     }.items()  # fmt: skip
     signed, keys = tokens()
     yield "jwt", signed

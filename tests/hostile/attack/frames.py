@@ -108,7 +108,7 @@ class Session:
             end = trailers is None and number == len(pieces) - 1
             out += frame(DATA, END_STREAM if end else 0, stream, piece)
         if trailers is not None:
-            out += frame(HEADERS, END_HEADERS | END_STREAM, stream, block(trailers))
+            out += head_frames(stream, block(trailers), END_STREAM)
         self.line.send(out)
         return stream
 

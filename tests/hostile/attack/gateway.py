@@ -54,15 +54,13 @@ def _header(name: str, matcher: dict[str, Any]) -> dict[str, Any]:
     return {"header": {"name": name, "string_match": matcher}}
 
 
-def _denials() -> dict[str, Any]:
-    """The same policies as mesh.yaml's, and one with a regular expression that is negated."""
-    permissions = _any_of(
-        _path(exact="/admin"),
-        _path(prefix="/admin/"),
-        {"url_path": {"path": {"safe_regex": {"regex": r"/v1\.0/[^/]+"}}}},
-        _header(":authority", {"exact": "secret.example", "ignore_case": True}),
-        _header(":method", {"exact": "DELETE"}),
-        _header("x-role", {"exact": "blocked"}),
+def texts() -> dict[str, Any]:
+    """A filter with regular expressions, one of them negated: no dialect says that, so every position gets it so."""
+    return {"name": "texts", "typed_config": _denying(_texts())}
+
+
+def _texts() -> list[dict[str, Any]]:
+    return _any_of(
         {
             "and_rules": {
                 "rules": [
@@ -73,6 +71,22 @@ def _denials() -> dict[str, Any]:
         },
         _header("x-path", {"safe_regex": {"regex": ".*secret.*"}}),
     )
+
+
+def _denials() -> dict[str, Any]:
+    """The same policies as mesh.yaml's."""
+    permissions = _any_of(
+        _path(exact="/admin"),
+        _path(prefix="/admin/"),
+        {"url_path": {"path": {"safe_regex": {"regex": r"/v1\.0/[^/]+"}}}},
+        _header(":authority", {"exact": "secret.example", "ignore_case": True}),
+        _header(":method", {"exact": "DELETE"}),
+        _header("x-role", {"exact": "blocked"}),
+    )
+    return _denying(permissions)
+
+
+def _denying(permissions: list[dict[str, Any]]) -> dict[str, Any]:
     policy = {"permissions": permissions, "principals": [{"any": True}]}
     return {"@type": RBAC, "rules": {"action": "DENY", "policies": {"keep-out": policy}}}
 
@@ -86,6 +100,7 @@ def manager(domains: list[str], **over: Any) -> dict[str, Any]:
     config |= EDGE
     config["http_filters"] = [
         {"name": "envoy.filters.http.rbac", "typed_config": _denials()},
+        texts(),
         {"name": "envoy.filters.http.router", "typed_config": {"@type": ROUTER}},
     ]
     route = {"match": {"prefix": "/"}, "route": {"cluster": "shop", "timeout": "0s"}}

@@ -152,6 +152,8 @@ def arena(
             assembler = Assembler(holder, application.add, folder / "access.log", identities)
             made = assembler.assemble(compiled.snapshot(workload, plane.client), workload)
             bootstrap, ports = made.bootstrap, made.ports
+            for manager in managers(bootstrap):
+                manager["http_filters"].insert(0, gateway.texts())
         for manager in managers(bootstrap):
             manager["delayed_close_timeout"] = DELAYED_CLOSE
         change(bootstrap)

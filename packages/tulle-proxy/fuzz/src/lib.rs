@@ -50,6 +50,7 @@ pub const TARGETS: &[Target] = &[
     target("jwks", token::jwks, 4000),
     target("spiffe_id", identity::spiffe_id, 8000),
     target("certificate", identity::certificate, 4000),
+    target("xfcc", identity::xfcc, 8000),
     target("xds", config::xds, 4000),
     target("bootstrap", config::bootstrap, 40),
 ];

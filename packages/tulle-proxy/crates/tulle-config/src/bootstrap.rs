@@ -25,8 +25,19 @@ pub struct Bootstrap {
     pub local_cluster: Option<Str>,
     /// `None`: nothing is shed.
     pub overload: Option<OverloadManager>,
+    /// How many connections from clients there may be, as the runtime says.
+    pub connections: ConnectionLimits,
     /// What was understood but has no effect here, for the log: one line each, with the field's path.
     pub warnings: Vec<String>,
+}
+
+/// Limits on connections from clients among the runtime's keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// Of all listeners (`overload.global_downstream_max_connections`).
+    pub process: Option<u64>,
+    /// Of single listeners, by name (`envoy.resource_limits.listener.NAME.connection_limit`).
+    pub listeners: BTreeMap<Str, u64>,
 }
 
 /// This proxy, as it introduces itself to the control plane.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tulle_core::metadata::Metadata;
 use tulle_core::{Address, Cidr, Str};
 use tulle_policy::Rbac;
+use tulle_policy::gate::{ConnectionLimit, Gate};
 
 use crate::access_log::AccessLog;
 use crate::authorizer::ConnectionAuthorizer;
@@ -41,6 +42,10 @@ pub struct Listener {
     /// Logged per connection, also for connections that no chain matched.
     pub access_logs: Vec<AccessLog>,
     pub metadata: Arc<Metadata>,
+    /// Whether its connections count towards the most that the process may have (`ignore_global_conn_limit`).
+    pub counted: bool,
+    /// Its connections, counted by all workers. A listener that has changed counts anew.
+    pub gate: Arc<Gate>,
 }
 
 /// What is read from a connection before a chain is chosen.
@@ -123,6 +128,8 @@ pub struct FilterChain {
     pub tls: Option<Arc<DownstreamTls>>,
     /// Limit on the TLS handshake.
     pub transport_connect_timeout: Option<Duration>,
+    /// How many connections the chain takes at once; counted before the TLS handshake, as in Envoy.
+    pub limits: Box<[ConnectionLimit]>,
     /// Who decides about the connection, each asked in turn before anything is done with it.
     pub access: Box<[ConnectionCheck]>,
     pub filter: NetworkFilter,

@@ -185,6 +185,17 @@ impl Headers {
         self.of_class(known).map(|e| e.value)
     }
 
+    /// Whether every header of a known name stands in its line as we would write it: one space or none behind the colon,
+    /// nothing behind the value. For heads that were read from HTTP/1 lines.
+    pub(crate) fn plainly_spaced(&self, known: Known) -> bool {
+        // An empty value may lie anywhere.
+        self.of_class(known).filter(|e| !e.value.is_empty()).all(|e| {
+            let before = &self.text[e.name.range().end..e.value.range().start];
+            let behind = &self.text[e.value.range().end..];
+            matches!(before, b":" | b": ") && behind.starts_with(LINE_END)
+        })
+    }
+
     pub fn has(&self, known: Known) -> bool {
         self.of_class(known).next().is_some()
     }

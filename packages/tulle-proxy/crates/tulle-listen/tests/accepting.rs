@@ -31,6 +31,8 @@ fn listener(name: &str, backlog: u32) -> Arc<Listener> {
         buffer_limit: 1 << 20,
         access_logs: vec![],
         metadata: Arc::default(),
+        counted: true,
+        gate: Arc::default(),
     })
 }
 

@@ -31,6 +31,7 @@ fn chain(name: &str, matches: ChainMatch) -> FilterChain {
         matches,
         tls: None,
         transport_connect_timeout: None,
+        limits: Box::default(),
         access: Box::default(),
         filter: tcp(),
         metadata: Arc::default(),
@@ -63,6 +64,8 @@ fn listener(chains: Vec<FilterChain>) -> Listener {
         buffer_limit: 1 << 20,
         access_logs: vec![],
         metadata: Arc::default(),
+        counted: true,
+        gate: Arc::default(),
     }
 }
 

@@ -9,6 +9,7 @@ pub mod cors;
 pub mod deadline;
 pub mod descriptors;
 pub mod fault;
+pub mod gate;
 pub mod gradient;
 pub mod limits;
 pub mod local_rate_limit;

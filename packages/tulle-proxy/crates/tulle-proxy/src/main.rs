@@ -1,5 +1,6 @@
 //! tulle-proxy: the sidecar's command line.
 
+mod descriptors;
 mod memory;
 
 use std::path::{Path, PathBuf};
@@ -76,6 +77,7 @@ fn start(arguments: &Arguments) -> Result<ExitCode, String> {
         identity,
         state,
         concurrency: arguments.concurrency.max(1),
+        descriptors: descriptors::raise(),
         drain: Duration::from_secs(arguments.drain_time_s),
         log: Log::new(arguments.log_level),
         started: memory::give_back_start_up,

@@ -80,6 +80,7 @@ stats! {
     counters {
         downstream_cx_total = "Connections accepted.",
         downstream_cx_overload_reject = "Connections closed because of overload.",
+        downstream_cx_overflow = "Connections closed because the listener had as many as it may have.",
         downstream_global_cx_overflow = "Connections closed because the process had as many as it may have.",
         no_filter_chain_match = "Connections closed because no filter chain matched.",
         ssl_handshake = "TLS handshakes completed.",
@@ -87,6 +88,17 @@ stats! {
     }
     gauges {
         downstream_cx_active = "Open connections.",
+    }
+}
+
+stats! {
+    /// `connection_limit.<stat prefix>.*`.
+    ConnectionLimitStats, "envoy_connection_limit_", "envoy_connection_limit_prefix";
+    counters {
+        limited_connections = "Connections closed because their filter chain had as many as it may have.",
+    }
+    gauges {
+        active_connections = "Connections that count towards the limit.",
     }
 }
 

@@ -90,6 +90,11 @@ impl TraceContext {
         w3c.or_else(single).or_else(|| Self::parse_b3_multi(headers))
     }
 
+    /// Whether a header of this lower-case name tells of a trace, in any of the forms that are read.
+    pub fn names(name: &[u8]) -> bool {
+        matches!(name, b"traceparent" | b"tracestate" | b"b3") || name.starts_with(b"x-b3-")
+    }
+
     /// W3C Trace Context §3.2: version, trace id, parent id, flags; a later version may have more after them.
     pub fn parse_w3c(text: &[u8]) -> Option<Self> {
         let text = text.trim_ascii();

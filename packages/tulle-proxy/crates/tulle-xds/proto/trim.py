@@ -44,6 +44,7 @@ ROOTS = [
     f"{EXT}/filters/listener/original_dst/v3/original_dst.proto",
     f"{EXT}/filters/listener/proxy_protocol/v3/proxy_protocol.proto",
     f"{EXT}/filters/listener/tls_inspector/v3/tls_inspector.proto",
+    f"{EXT}/filters/network/connection_limit/v3/connection_limit.proto",
     f"{EXT}/filters/network/ext_authz/v3/ext_authz.proto",
     f"{EXT}/filters/network/http_connection_manager/v3/http_connection_manager.proto",
     f"{EXT}/filters/network/rbac/v3/rbac.proto",

@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::bootstrap::v3 as boot_pb;
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
-use tulle_config::{AdsConfig, Bootstrap, Node, StaticResources};
+use tulle_config::{AdsConfig, Bootstrap, ConnectionLimits, Node, StaticResources};
 use tulle_core::{Address, Str};
 
 use crate::decode::statics::{self, refuse, without_effect};
 use crate::decode::{Cx, Finding};
 use crate::json::{JsonError, Messages, pack};
 use crate::overload::overload_manager;
+use crate::runtime::connection_limits;
 
 /// Why a bootstrap was refused.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +112,10 @@ fn bootstrap(cx: &mut Cx, message: boot_pb::Bootstrap) -> Option<Bootstrap> {
         overload: message
             .overload_manager
             .and_then(|manager| cx.field("overload_manager", |cx| overload_manager(cx, manager))),
+        connections: match message.layered_runtime {
+            Some(runtime) => cx.field("layered_runtime", |cx| connection_limits(cx, runtime)),
+            None => ConnectionLimits::default(),
+        },
         warnings: Vec::new(),
     })
 }
@@ -129,8 +134,9 @@ fn unique<'a>(cx: &mut Cx, field: &str, names: impl Iterator<Item = &'a Str>) {
 fn supported(cx: &mut Cx, message: boot_pb::Bootstrap) -> boot_pb::Bootstrap {
     let boot_pb::Bootstrap {
         node: _, static_resources: _, dynamic_resources: _, admin: _, cluster_manager: _, overload_manager: _,
+        layered_runtime: _,
         node_context_params, hds_config, flags_path, stats_sinks, deferred_stat_options,
-        stats_config, stats_flush_interval, watchdog, watchdogs, tracing, layered_runtime,
+        stats_config, stats_flush_interval, watchdog, watchdogs, tracing,
         enable_dispatcher_stats, header_prefix, stats_server_version_override, use_tcp_for_dns_lookups,
         dns_resolution_config, typed_dns_resolver_config, bootstrap_extensions, fatal_actions, config_sources,
         default_config_source, default_socket_interface, certificate_provider_instances, inline_headers,
@@ -142,7 +148,7 @@ fn supported(cx: &mut Cx, message: boot_pb::Bootstrap) -> boot_pb::Bootstrap {
     refuse!(cx; hds_config, tracing, header_prefix, config_sources, default_config_source,
         certificate_provider_instances, xds_delegate_extension, default_socket_interface);
     without_effect!(cx; node_context_params, flags_path, stats_sinks, deferred_stat_options, stats_config,
-        stats_flush_interval, watchdog, watchdogs, layered_runtime, enable_dispatcher_stats,
+        stats_flush_interval, watchdog, watchdogs, enable_dispatcher_stats,
         stats_server_version_override, use_tcp_for_dns_lookups, dns_resolution_config, typed_dns_resolver_config,
         bootstrap_extensions, fatal_actions, inline_headers, perf_tracing_file_path, default_regex_engine,
         xds_config_tracker_extension, listener_manager, application_log_config, grpc_async_client_manager_config,

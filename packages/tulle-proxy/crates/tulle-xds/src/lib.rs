@@ -18,3 +18,4 @@ pub mod json;
 pub mod keeping;
 pub mod limits;
 mod overload;
+mod runtime;

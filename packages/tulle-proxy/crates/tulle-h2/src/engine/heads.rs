@@ -258,6 +258,7 @@ impl<'f, F: Fields> Reader<'f, F> {
         match which {
             Pseudo::Method => self.connect = value == b"CONNECT",
             Pseudo::Status => self.seen.status = status(value).ok_or(Malformed::Pseudo)?,
+            Pseudo::Scheme if !scheme_allowed(value) => return Err(Malformed::Pseudo),
             _ => {}
         }
         self.fields.pseudo(which, value);
@@ -292,6 +293,12 @@ impl<'f, F: Fields> Reader<'f, F> {
         self.fields.complete();
         self.seen
     }
+}
+
+/// RFC 3986 §3.1: no scheme that could be read as a whole URI's beginning.
+fn scheme_allowed(scheme: &[u8]) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+    matches!(scheme, b"http" | b"https") || scheme.iter().all(plain)
 }
 
 impl<F: Fields> Sink for Reader<'_, F> {

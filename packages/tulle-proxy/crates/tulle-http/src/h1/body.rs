@@ -8,6 +8,9 @@ use crate::headers::Headers;
 
 /// Bytes of all chunk extensions of one body together; they are legal, useless and a way to burn CPU.
 const MAX_EXTENSION: usize = 4096;
+/// Of a chunk's size, leading zeros among them. What is refused is far from where any reader's numbers overflow, signed or
+/// not: 2^60 bytes.
+const MAX_DIGITS: usize = 16;
 /// Bytes of a trailer section.
 const MAX_TRAILERS: usize = 8192;
 
@@ -146,7 +149,7 @@ impl Decoder {
         let mut size = 0u64;
         let mut at = 0;
         while let Some(digit) = buf.get(at).and_then(|b| (*b as char).to_digit(16)) {
-            if at == 16 || size >> 60 != 0 {
+            if at == MAX_DIGITS || size >> 56 != 0 {
                 return Err(Refused::Chunk);
             }
             size = size << 4 | u64::from(digit);

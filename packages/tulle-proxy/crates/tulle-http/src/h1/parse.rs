@@ -243,33 +243,42 @@ pub fn method_allowed(method: &[u8]) -> bool {
     )
 }
 
-/// Whether this may stand as an authority (host, optional port; no user information).
+/// Whether this may stand as an authority: a name or address, and perhaps a port. What RFC 3986 §3.2.2 allows beyond that
+/// (lists, encoded bytes) has no honest use in a host, and is taken for another host by some readers.
 pub fn authority_allowed(authority: &[u8]) -> bool {
-    !authority.is_empty()
-        && authority.iter().all(|b| {
-            b.is_ascii_alphanumeric()
-                || matches!(
-                    b,
-                    b'-' | b'.'
-                        | b'_'
-                        | b'~'
-                        | b':'
-                        | b'['
-                        | b']'
-                        | b'%'
-                        | b'!'
-                        | b'$'
-                        | b'&'
-                        | b'\''
-                        | b'('
-                        | b')'
-                        | b'*'
-                        | b'+'
-                        | b','
-                        | b';'
-                        | b'='
-                )
-        })
+    let (mut before, mut marked) = (b'.', false);
+    for byte in authority {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' | b'*' => {}
+            // A host does not begin with a dot, nor has it labels of no length.
+            b'.' if before != b'.' => {}
+            b':' | b'[' | b']' => marked = true,
+            _ => return false,
+        }
+        before = *byte;
+    }
+    !authority.is_empty() && (!marked || host_and_port(authority))
+}
+
+/// A host that is not empty, perhaps in brackets, and behind a colon a port, perhaps an empty one.
+fn host_and_port(authority: &[u8]) -> bool {
+    let (host, rest) = match authority {
+        [b'[', inner @ ..] => {
+            let Some(end) = memchr::memchr(b']', inner) else { return false };
+            let (host, rest) = inner.split_at(end);
+            if !host.iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.')) {
+                return false;
+            }
+            (host, &rest[1..])
+        }
+        _ => authority.split_at(memchr::memchr(b':', authority).unwrap_or(authority.len())),
+    };
+    let port = match rest {
+        [] | [b':'] => true,
+        [b':', port @ ..] => decimal(port).is_some_and(|port| port <= 65_535),
+        _ => false,
+    };
+    !host.is_empty() && !host.contains(&b'[') && !host.contains(&b']') && port
 }
 
 /// Whether this may stand as a path with query: printable ASCII, no fragment.
@@ -380,11 +389,12 @@ fn set_connection(out: &mut RequestHead) {
     let asks = connection_asks(&out.headers);
     out.close = asks.close || (out.version == Version::Http10 && !asks.keep_alive);
     if asks.upgrade && out.version == Version::Http11 && out.tunnel == Tunnel::No {
-        out.tunnel = match out.headers.known(Known::Upgrade) {
-            None => Tunnel::No,
-            Some(v) if v.eq_ignore_ascii_case(b"websocket") => Tunnel::WebSocket,
-            Some(v) if v.eq_ignore_ascii_case(b"h2c") => Tunnel::No,
-            Some(_) => Tunnel::Other,
+        let mut wanted = out.headers.all_known(Known::Upgrade);
+        out.tunnel = match (wanted.next(), wanted.next()) {
+            (Some(v), None) if v.eq_ignore_ascii_case(b"websocket") => Tunnel::WebSocket,
+            (Some(v), None) if !v.eq_ignore_ascii_case(b"h2c") => Tunnel::Other,
+            // Of a choice that we do not understand nothing is passed on.
+            _ => Tunnel::No,
         };
     }
     if let Some(expect) = out.headers.known(Known::Expect) {
@@ -397,6 +407,10 @@ fn set_connection(out: &mut RequestHead) {
 }
 
 fn request_framing(head: &RequestHead) -> Result<Framing, Refused> {
+    // A tab or a blank too many is how one reader is made to see a coding and another not.
+    if !head.headers.plainly_spaced(Known::TransferEncoding) {
+        return Err(Refused::Framing);
+    }
     match (coding(&head.headers)?, length(&head.headers)?) {
         (true, Some(_)) => Err(Refused::Framing),
         (true, None) if head.version == Version::Http10 => Err(Refused::Framing),
@@ -438,6 +452,9 @@ fn coding(headers: &Headers) -> Result<bool, Refused> {
     }
 }
 
+/// Readers that count with a sign would take more for less than nothing.
+const LONGEST: u64 = i64::MAX as u64;
+
 /// The one Content-Length, all digits; repeated ones are refused even when equal.
 fn length(headers: &Headers) -> Result<Option<u64>, Refused> {
     let mut all = headers.all_known(Known::ContentLength);
@@ -445,7 +462,7 @@ fn length(headers: &Headers) -> Result<Option<u64>, Refused> {
     if all.next().is_some() {
         return Err(Refused::Framing);
     }
-    decimal(text).map(Some).ok_or(Refused::Framing)
+    decimal(text).filter(|length| *length <= LONGEST).map(Some).ok_or(Refused::Framing)
 }
 
 /// Digits only, at least one, no overflow.

@@ -1,5 +1,6 @@
 //! The HTTP server around [`Admin`]: small, on the control thread, careful about who asks.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -13,11 +14,12 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 
 use super::{Admin, Answer};
 
-/// More clients than this wait: the endpoint is for a few operators and one Prometheus.
+/// The endpoint is for a few operators, probes and one Prometheus. One more takes the place of the oldest, so that clients
+/// who say nothing keep nobody from asking whether the process is well.
 const MAX_CONNECTIONS: usize = 32;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// After a failed accept (out of descriptors), before the next.
@@ -27,16 +29,17 @@ const PUBLIC: [&str; 2] = ["/ready", "/stats/prometheus"];
 
 /// Serves for ever.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let admin = admin.clone();
-                tokio::spawn(async move {
-                    connection(stream, peer, admin).await;
-                    drop(slot);
-                });
+                open.retain(|task| !task.is_finished());
+                if open.len() >= MAX_CONNECTIONS
+                    && let Some(oldest) = open.pop_front()
+                {
+                    oldest.abort();
+                }
+                open.push_back(tokio::spawn(connection(stream, peer, admin.clone())).abort_handle());
             }
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }

@@ -30,6 +30,7 @@ use tulle_xds::bootstrap::Loaded;
 use tulle_xds::driver::{Driver, Event, SharedClient};
 use tulle_xds::keeping::Keeping;
 
+use crate::worker::doors::Doors;
 use crate::worker::overload::Overload;
 use crate::worker::{Launch, Status, Workers};
 use console::Console;
@@ -47,6 +48,8 @@ pub struct Options {
     /// Where the last accepted configuration is kept; `None`: nowhere.
     pub state: Option<PathBuf>,
     pub concurrency: usize,
+    /// The most files that the process may have open.
+    pub descriptors: u64,
     pub drain: Duration,
     pub log: Log,
     /// Called when start-up is over, and once more when a control plane has had time to send its configuration.
@@ -90,6 +93,7 @@ fn launch(options: &Options, identity: Arc<IdentityCell>) -> Launch {
         hosts: Arc::default(),
         breakers: Arc::new(Breakers::for_workers(options.concurrency)),
         overload: bootstrap.overload.clone().map(|manager| Arc::new(Overload::new(manager))),
+        doors: Arc::new(Doors::new(bootstrap.overload.as_ref(), &bootstrap.connections, options.descriptors)),
         local_cluster: bootstrap.local_cluster.clone(),
         keys: Arc::default(),
         demands: Arc::default(),

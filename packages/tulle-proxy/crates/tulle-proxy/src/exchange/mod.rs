@@ -237,6 +237,8 @@ fn trace(x: &mut Exchange<'_>) {
     let context = match TraceContext::extract(&x.heads.request.headers) {
         Some(parent) => parent.child(&mut rng),
         None => {
+            // What is malformed is not passed on beside a good one.
+            x.heads.request.headers.remove_where(|known, name, _| known == Known::Other && TraceContext::names(name));
             let share = tracing.random_sampling.min(tracing.overall_sampling);
             let sampled = rng.unit() * 100.0 < share;
             let sampling = if sampled { Sampling::Record } else { Sampling::Skip };

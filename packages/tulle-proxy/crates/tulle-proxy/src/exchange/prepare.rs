@@ -7,6 +7,7 @@ use tulle_core::Rng;
 use tulle_core::address::split_authority;
 use tulle_http::headers::Classes;
 use tulle_http::{Known, RequestHead, Tunnel};
+use tulle_identity::forwarded::Forwarded;
 use tulle_route::canonical::{self, Canonical};
 
 use super::reply::Reply;
@@ -152,10 +153,10 @@ enum Caller {
 /// As Envoy's `ConnectionManagerUtility`: only a caller that came through no other proxy, or through exactly one where
 /// the connection's own address does not count, is looked up among the internal addresses.
 fn caller(rules: &Forwarding, client: &Client, head: &RequestHead) -> Caller {
-    let told = head.headers.known(Known::XForwardedFor);
-    let address = match (rules.use_remote_address, told) {
-        (true, None) => Some(client.peer.ip()),
-        (false, Some(one)) if rules.xff_num_trusted_hops == 0 && !one.contains(&b',') => {
+    let mut told = head.headers.all_known(Known::XForwardedFor);
+    let address = match (rules.use_remote_address, told.next(), told.next()) {
+        (true, None, _) => Some(client.peer.ip()),
+        (false, Some(one), None) if rules.xff_num_trusted_hops == 0 && !one.contains(&b',') => {
             std::str::from_utf8(one.trim_ascii()).ok().and_then(|text| text.parse().ok())
         }
         _ => None,
@@ -209,6 +210,8 @@ fn drop_internal(head: &mut RequestHead, caller: Caller) {
                     && matches!(
                         name,
                         b"x-envoy-decorator-operation"
+                            | b"x-envoy-original-path"
+                            | b"x-envoy-original-host"
                             | b"x-envoy-downstream-service-cluster"
                             | b"x-envoy-downstream-service-node"
                     )))
@@ -222,18 +225,13 @@ fn client_cert(hcm: &Hcm, client: &Client, head: &mut RequestHead) {
     match (rules.mode, tls) {
         (ForwardClientCertMode::AlwaysForwardOnly, _) | (ForwardClientCertMode::ForwardOnly, Some(_)) => {}
         (ForwardClientCertMode::AppendForward | ForwardClientCertMode::SanitizeSet, Some(tls)) => {
-            let mut element = Vec::new();
-            if let Some(own) = &tls.own_uri {
-                element.push(format!("By={own}"));
-            }
-            element.push(format!("Hash={}", tls.peer_hash));
-            if rules.subject {
-                element.push(format!("Subject=\"{}\"", tls.subject));
-            }
-            if rules.uri {
-                element.push(format!("URI={}", tls.uri_san.as_deref().unwrap_or_default()));
-            }
-            let element = element.join(";");
+            let told = Forwarded {
+                by: tls.own_uri.as_deref(),
+                hash: &tls.peer_hash,
+                subject: rules.subject.then_some(&*tls.subject),
+                uri: rules.uri.then(|| tls.uri_san.as_deref().unwrap_or_default()),
+            };
+            let element = told.element();
             if rules.mode == ForwardClientCertMode::AppendForward {
                 head.headers.append_csv(b"x-forwarded-client-cert", element.as_bytes());
             } else {

@@ -13,7 +13,9 @@ pub fn told(rules: &Forwarding, head: &RequestHead) -> Option<IpAddr> {
     }
     // With `use_remote_address` the connection's address was appended already, unless that is switched off.
     let from_end = if rules.use_remote_address && rules.skip_xff_append { hops - 1 } else { hops };
-    let address = head.headers.known(Known::XForwardedFor)?.rsplit(|byte| *byte == b',').nth(from_end)?;
+    // Several lines are one list (RFC 9110 §5.3): a line more must not hide what a trusted hop said.
+    let all = || head.headers.all_known(Known::XForwardedFor).flat_map(|line| line.split(|byte| *byte == b','));
+    let address = all().nth(all().count().checked_sub(from_end + 1)?)?;
     std::str::from_utf8(address.trim_ascii()).ok()?.parse().ok()
 }
 
@@ -51,5 +53,11 @@ mod tests {
             assert_eq!(told(&rules, &head), expected.map(|ip| ip.parse().unwrap()), "{rules:?}");
         }
         assert_eq!(told(&rules(false, false, 0), &RequestHead::default()), None);
+        head.headers.push(b"x-forwarded-for", b"192.0.2.4,192.0.2.5");
+        for (hops, last) in [(0, 5), (1, 4), (2, 3), (4, 1)] {
+            let expected = format!("192.0.2.{last}").parse().unwrap();
+            assert_eq!(told(&rules(false, false, hops), &head), Some(expected), "in two lines, {hops}");
+        }
+        assert_eq!(told(&rules(false, false, 5), &head), None);
     }
 }

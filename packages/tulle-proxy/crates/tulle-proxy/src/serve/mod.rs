@@ -3,6 +3,7 @@
 pub mod access;
 pub mod h1;
 pub mod h2;
+mod limits;
 pub mod tcp;
 pub mod tls;
 
@@ -23,14 +24,16 @@ use tulle_core::metadata::Metadata;
 use tulle_http::h1::conn::Connection;
 use tulle_http::{RequestHead, Side, Stream};
 use tulle_listen::{Accepted, ConnectionFacts, Inspected, inspect, select_chain};
-use tulle_telemetry::envoy::HttpStats;
+use tulle_telemetry::Counter;
+use tulle_telemetry::envoy::{HttpStats, ListenerStats};
 use tulle_telemetry::istio::PeerRef;
 
 use crate::worker::Worker;
 use crate::worker::alarm::{Alarm, earlier};
+use crate::worker::doors::{Full, Places};
 use crate::worker::drain::Present;
-use crate::worker::overload::Entered;
 use crate::worker::peers::Connected;
+use limits::Limited;
 use tls::TlsFacts;
 
 /// A downstream connection, as its exchanges know it.
@@ -116,11 +119,11 @@ impl Client {
 
 /// Takes a connection; called by the listener for each.
 pub fn accepted(worker: &Rc<Worker>, accepted: Accepted) {
-    let Ok(entered) = admitted(worker, &accepted.listener) else { return };
+    let Ok(places) = admitted(worker, &accepted.listener) else { return };
     let worker = worker.clone();
     let (peers, connected) = (worker.peers.clone(), worker.peers.enter());
     let slot = connected.slot;
-    let task = tokio::task::spawn_local(async move { connection(worker, accepted, (connected, entered)).await });
+    let task = tokio::task::spawn_local(async move { connection(worker, accepted, (connected, places)).await });
     peers.served_by(slot, task.abort_handle());
 }
 
@@ -149,22 +152,22 @@ impl Drop for Active {
 /// One connection too many: it is closed as it came.
 struct TooMany;
 
-/// Whether the overload manager lets a connection in, and counts it.
-fn admitted(worker: &Worker, listener: &Listener) -> Result<Option<Entered>, TooMany> {
-    let Some(overload) = &worker.overload else { return Ok(None) };
-    let stats = worker.metrics.listener(&listener.stat_prefix);
-    if overload.rejects_connection(|| worker.random()) {
-        worker.metrics.sheet.inc(stats.downstream_cx_overload_reject);
-        return Err(TooMany);
+/// Whether the limits and the overload manager let a connection in.
+fn admitted(worker: &Worker, listener: &Listener) -> Result<Places, TooMany> {
+    let refused = |counter: fn(&ListenerStats) -> Counter| {
+        worker.metrics.sheet.inc(counter(&worker.metrics.listener(&listener.stat_prefix)));
+        TooMany
+    };
+    if worker.overload.as_ref().is_some_and(|overload| overload.rejects_connection(|| worker.random())) {
+        return Err(refused(|stats| stats.downstream_cx_overload_reject));
     }
-    let entered = overload.enter();
-    if entered.is_none() {
-        worker.metrics.sheet.inc(stats.downstream_global_cx_overflow);
-    }
-    entered.map(Some).ok_or(TooMany)
+    worker.doors.enter(listener).map_err(|full| match full {
+        Full::Process => refused(|stats| stats.downstream_global_cx_overflow),
+        Full::Listener => refused(|stats| stats.downstream_cx_overflow),
+    })
 }
 
-async fn connection(worker: Rc<Worker>, accepted: Accepted, (connected, _entered): (Connected, Option<Entered>)) {
+async fn connection(worker: Rc<Worker>, accepted: Accepted, (connected, _places): (Connected, Places)) {
     let Accepted { stream, peer, local, listener } = accepted;
     let present = worker.drain.enter();
     let _active = Active::new(worker.clone(), listener.clone());
@@ -194,6 +197,8 @@ struct Ready {
     filter: NetworkFilter,
     /// What HTTP inspection found, for plaintext.
     protocols: Vec<Vec<u8>>,
+    /// Its places in the chain's limits.
+    limited: Limited,
 }
 
 impl Arrival {
@@ -203,6 +208,7 @@ impl Arrival {
         let (peer, local) = inspected.proxied.unwrap_or((self.peer, self.local));
         let listener = self.listener.clone();
         let chain = self.chain(&listener, &inspected, (peer, local))?;
+        let limited = limits::enter(&self.worker, &chain.limits).await?;
         let mut accepted_tls = None;
         let mut left = Vec::new();
         let stream = match &chain.tls {
@@ -250,7 +256,7 @@ impl Arrival {
             return None;
         }
         let (filter, protocols) = (chain.filter.clone(), inspected.application_protocols);
-        Some(Ready { worker, client, stream, seen: left, filter, protocols })
+        Some(Ready { worker, client, stream, seen: left, filter, protocols, limited })
     }
 
     fn chain<'l>(
@@ -281,7 +287,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 impl Ready {
     async fn serve(self) {
-        let (worker, client) = (self.worker, self.client);
+        let (worker, client, _limited) = (self.worker, self.client, self.limited);
         match self.filter {
             NetworkFilter::Tcp(proxy) => {
                 let conn = Connection::with_input(self.stream, &self.seen);

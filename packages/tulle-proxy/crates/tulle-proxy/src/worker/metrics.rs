@@ -7,7 +7,7 @@ use tulle_config::{Cluster, Node};
 use tulle_core::hash::FastMap;
 use tulle_core::metadata::{Struct, Value};
 use tulle_core::{PeerIdentity, Str};
-use tulle_telemetry::envoy::{ClusterStats, HttpStats, ListenerStats, RateLimitStats};
+use tulle_telemetry::envoy::{ClusterStats, ConnectionLimitStats, HttpStats, ListenerStats, RateLimitStats};
 use tulle_telemetry::istio::{ConnectionKey, ConnectionSeries, PeerRef, ServiceRef};
 use tulle_telemetry::{IstioMetrics, PeerLabels, Registry, RequestKey, RequestSample, ServiceLabels, Sheet};
 
@@ -27,6 +27,7 @@ pub struct Metrics {
     http: RefCell<FastMap<Str, HttpStats>>,
     listeners: RefCell<FastMap<Str, ListenerStats>>,
     rate_limits: RefCell<FastMap<Str, RateLimitStats>>,
+    connection_limits: RefCell<FastMap<Str, ConnectionLimitStats>>,
     /// This workload.
     pub own: PeerRef,
     pub unknown: PeerRef,
@@ -48,6 +49,7 @@ impl Metrics {
             http: RefCell::default(),
             listeners: RefCell::default(),
             rate_limits: RefCell::default(),
+            connection_limits: RefCell::default(),
             own,
             unknown,
             no_service,
@@ -91,6 +93,11 @@ impl Metrics {
             return *found;
         }
         *known.entry(stat_prefix.clone()).or_insert_with(|| ListenerStats::resolve(&self.registry, stat_prefix))
+    }
+
+    pub fn connection_limit(&self, stat_prefix: &Str) -> ConnectionLimitStats {
+        let resolve = || ConnectionLimitStats::resolve(&self.registry, stat_prefix);
+        *self.connection_limits.borrow_mut().entry(stat_prefix.clone()).or_insert_with(resolve)
     }
 
     /// Of the requests to a cluster that a rate-limit service was asked about.

@@ -4,6 +4,7 @@
 pub mod alarm;
 pub mod called;
 pub mod clock;
+pub mod doors;
 pub mod drain;
 pub mod dynamic;
 pub mod guard;
@@ -37,6 +38,7 @@ use tulle_route::scopes::ScopeRoutes;
 use tulle_xds::demands::Demands;
 
 use clock::Clock;
+use doors::Doors;
 use drain::Drain;
 use dynamic::Dynamic;
 use hosts::{HostBook, Known};
@@ -64,6 +66,7 @@ pub struct Worker {
     pub overload: Option<Arc<Overload>>,
     /// The cluster that this proxy says it belongs to.
     pub own_cluster: Str,
+    pub doors: Arc<Doors>,
     known: RefCell<Known>,
     config: RefCell<Arc<Config>>,
     targets: RefCell<FastMap<Str, Rc<Target>>>,
@@ -104,6 +107,7 @@ impl Worker {
             keys: keys::WorkerKeys::default(),
             overload: launch.overload.clone(),
             own_cluster: launch.node.cluster.clone(),
+            doors: launch.doors.clone(),
             known: RefCell::new(launch.hosts.known()),
             config: RefCell::new(config),
             targets: RefCell::default(),

@@ -1,7 +1,6 @@
 //! What is shed while the process is overloaded: set by the control thread, looked at by every worker.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::sync::watch;
 use tulle_config::OverloadManager;
@@ -36,8 +35,6 @@ pub struct Overload {
     connections: Share,
     /// Whether listeners rest.
     resting: watch::Sender<bool>,
-    /// Connections from clients.
-    open: AtomicU64,
 }
 
 impl Overload {
@@ -48,7 +45,6 @@ impl Overload {
             keep_alive: Share::default(),
             connections: Share::default(),
             resting: watch::channel(false).0,
-            open: AtomicU64::new(0),
         }
     }
 
@@ -87,24 +83,6 @@ impl Overload {
     pub fn rest(&self) -> watch::Receiver<bool> {
         self.resting.subscribe()
     }
-
-    /// Counts a client's connection until the guard is dropped; `None` at the limit.
-    pub fn enter(self: &Arc<Self>) -> Option<Entered> {
-        let most = self.manager.max_connections.unwrap_or(u64::MAX);
-        let one_more = |open| (open < most).then_some(open + 1);
-        self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
-        Some(Entered(self.clone()))
-    }
-}
-
-/// One of the connections that are open.
-#[derive(Debug)]
-pub struct Entered(Arc<Overload>);
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 #[cfg(test)]
@@ -113,19 +91,15 @@ mod tests {
 
     use super::*;
 
-    fn overload(max_connections: Option<u64>) -> Arc<Overload> {
+    #[test]
+    fn actions_go_as_far_as_they_are_let() {
         let manager = OverloadManager {
             refresh: Duration::from_secs(1),
             max_heap: None,
-            max_connections,
+            max_connections: None,
             actions: Box::default(),
         };
-        Arc::new(Overload::new(manager))
-    }
-
-    #[test]
-    fn actions_go_as_far_as_they_are_let() {
-        let overload = overload(None);
+        let overload = Overload::new(manager);
         assert!(!overload.refuses_request(|| 0));
         overload.set(ActionKind::StopAcceptingRequests, 0.25);
         assert!(overload.refuses_request(|| 249_999) && !overload.refuses_request(|| 250_000));
@@ -136,14 +110,5 @@ mod tests {
         assert!(!*rest.borrow());
         overload.set(ActionKind::StopAcceptingConnections, 1.0);
         assert!(*rest.borrow());
-    }
-
-    #[test]
-    fn no_more_connections_than_allowed() {
-        let overload = overload(Some(1));
-        let first = overload.enter();
-        assert!(first.is_some() && overload.enter().is_none());
-        drop(first);
-        assert!(overload.enter().is_some());
     }
 }

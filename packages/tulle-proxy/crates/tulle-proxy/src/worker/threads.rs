@@ -21,6 +21,7 @@ use tulle_xds::demands::Demands;
 
 use super::Worker;
 use super::clock;
+use super::doors::Doors;
 use super::hosts::HostBook;
 use super::keys::KeyBook;
 use super::overload::Overload;
@@ -41,6 +42,7 @@ pub struct Launch {
     pub hosts: Arc<HostBook>,
     pub breakers: Arc<Breakers>,
     pub overload: Option<Arc<Overload>>,
+    pub doors: Arc<Doors>,
     /// The cluster of the proxies like this one, for zone-aware routing.
     pub local_cluster: Option<Str>,
     pub keys: Arc<KeyBook>,

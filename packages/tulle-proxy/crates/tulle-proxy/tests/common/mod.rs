@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tulle_config::ConfigStore;
 use tulle_connect::Breakers;
 use tulle_identity::TlsContexts;
+use tulle_proxy::worker::doors::Doors;
 use tulle_proxy::worker::{Launch, Workers};
 use tulle_telemetry::Registry;
 use tulle_xds::ads::Client;
@@ -31,6 +32,7 @@ impl Proxy {
             hosts: Arc::default(),
             breakers: Arc::new(Breakers::for_workers(1)),
             overload: None,
+            doors: Arc::new(Doors::new(None, &loaded.bootstrap.connections, 1024)),
             keys: Arc::default(),
             demands: Arc::default(),
             principal: None,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use envoy_types::pb::envoy::config::listener::v3 as listener_pb;
+use envoy_types::pb::envoy::extensions::filters::network::connection_limit::v3::ConnectionLimit as LimitMessage;
 use envoy_types::pb::envoy::extensions::filters::network::ext_authz::v3::ExtAuthz as NetworkExtAuthz;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac as NetworkRbac;
@@ -16,10 +17,12 @@ use envoy_types::pb::google::protobuf::Any;
 use prost::Name as _;
 use tulle_config::listener::{ChainMatch, SourceMatch, SourceType, TransportProtocol};
 use tulle_config::{ConnectionCheck, DownstreamTls, FilterChain, NetworkFilter};
+use tulle_policy::gate::ConnectionLimit;
 
 use super::address::{cidr, lower_case};
 use super::cluster::dns_cache;
 use super::common::{metadata, truth, uint};
+use super::connection_limit::connection_limit;
 use super::cx::{Cx, refuse, type_name};
 use super::filters::{connection_authorizer, network_rbac};
 use super::hcm::hcm;
@@ -45,12 +48,13 @@ pub fn filter_chain(cx: &mut Cx, message: listener_pb::FilterChain) -> Option<Fi
         None => Some(None),
     };
     let filters = network_filters(cx, filters);
-    let (access, filter) = filters?;
+    let Filters { limits, access, filter } = filters?;
     Some(FilterChain {
         name: cx.intern(&name),
         matches: matches?,
         tls: tls?,
         transport_connect_timeout: cx.limit("transport_socket_connect_timeout", transport_socket_connect_timeout, None),
+        limits: limits.into(),
         access: access.into(),
         filter,
         metadata: metadata(cx, about),
@@ -141,11 +145,15 @@ fn transport(cx: &mut Cx, message: core_pb::TransportSocket) -> Option<Option<Ar
     })
 }
 
-/// Access rules and what names the host, if any, and then the filter that speaks the protocol.
-fn network_filters(
-    cx: &mut Cx,
-    mut filters: Vec<listener_pb::Filter>,
-) -> Option<(Vec<ConnectionCheck>, NetworkFilter)> {
+/// A chain's network filters.
+struct Filters {
+    limits: Vec<ConnectionLimit>,
+    access: Vec<ConnectionCheck>,
+    filter: NetworkFilter,
+}
+
+/// Limits, access rules and what names the host, if any, and then the filter that speaks the protocol.
+fn network_filters(cx: &mut Cx, mut filters: Vec<listener_pb::Filter>) -> Option<Filters> {
     let Some(last) = filters.pop() else {
         cx.error_at("filters", "is required");
         return None;
@@ -157,10 +165,11 @@ fn network_filters(
     if first.len() != before {
         return None;
     }
-    let mut access = Vec::new();
+    let (mut limits, mut access) = (Vec::new(), Vec::new());
     for (index, each) in first.into_iter().enumerate() {
         match (each, &mut filter) {
             (First::Check(check), _) => access.push(check),
+            (First::Limit(limit), _) => limits.extend(limit),
             (First::SniPort(port), NetworkFilter::Tcp(proxy)) => Arc::make_mut(proxy).sni_port = Some(port),
             (First::SniPort(_), NetworkFilter::Http(_)) => {
                 cx.error_at(&format!("filters[{index}]"), "goes with the TCP proxy only");
@@ -168,12 +177,14 @@ fn network_filters(
             }
         }
     }
-    Some((access, filter))
+    Some(Filters { limits, access, filter })
 }
 
 /// What may stand before the last filter.
 enum First {
     Check(ConnectionCheck),
+    /// `None`: switched off.
+    Limit(Option<ConnectionLimit>),
     /// The host is the one that the client's server name says.
     SniPort(u16),
 }
@@ -189,6 +200,9 @@ fn first_filter(cx: &mut Cx, message: listener_pb::Filter) -> Option<First> {
             let message = cx.unpack::<NetworkExtAuthz>(&any)?;
             let authorizer = connection_authorizer(cx, message)?;
             Some(First::Check(ConnectionCheck::Authorizer(Arc::new(authorizer))))
+        } else if typed == LimitMessage::full_name() {
+            let message = cx.unpack::<LimitMessage>(&any)?;
+            connection_limit(cx, message).map(First::Limit)
         } else if typed == SniForward::full_name() {
             let SniForward { dns_cache_config, save_upstream_address: _, port_specifier } =
                 cx.unpack::<SniForward>(&any)?;

@@ -1,5 +1,6 @@
 //! Listeners and listener filters.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
@@ -68,8 +69,8 @@ pub fn listener(cx: &mut Cx, message: listener_pb::Listener) -> Option<Listener>
     refuse!(cx; fcds_config, filter_chain_matcher, udp_listener_config, api_listener, listener_specifier, freebind,
         socket_options, enable_mptcp);
     without_effect!(cx; stats_matcher, per_connection_buffer_high_watermark_timeout, tcp_fast_open_queue_length,
-        connection_balance_config, max_connections_to_accept_per_socket_event, ignore_global_conn_limit,
-        bypass_overload_manager, tcp_keepalive);
+        connection_balance_config, max_connections_to_accept_per_socket_event, bypass_overload_manager,
+        tcp_keepalive);
     let bind = cx.required("address", bind).and_then(|bind| bound(cx, "address", bind));
     let additional = cx.each("additional_addresses", additional_addresses, additional_address);
     if filter_chains.is_empty() && default_filter_chain.is_none() {
@@ -109,6 +110,8 @@ pub fn listener(cx: &mut Cx, message: listener_pb::Listener) -> Option<Listener>
         buffer_limit: uint(per_connection_buffer_limit_bytes).unwrap_or(BUFFER_LIMIT),
         access_logs,
         metadata: metadata(cx, about),
+        counted: !ignore_global_conn_limit,
+        gate: Arc::default(),
     })
 }
 

@@ -11,6 +11,7 @@ mod address;
 mod chain;
 mod cluster;
 pub(crate) mod common;
+mod connection_limit;
 mod cookies;
 pub(crate) mod cx;
 mod endpoint;
