@@ -57,6 +57,16 @@ def bootstrap(port: int, app: Endpoint, overload: dict[str, Any] | None = None) 
     return made | ({"overload_manager": overload} if overload else {})
 
 
+def at_most(connections: int) -> dict[str, Any]:
+    """An overload manager that limits connections from clients."""
+    limit = {
+        "@type": f"{MONITORS}downstream_connections.v3.DownstreamConnectionsConfig",
+        "max_active_downstream_connections": connections,
+    }
+    name = "envoy.resource_monitors.global_downstream_max_connections"
+    return {"resource_monitors": [{"name": name, "typed_config": limit}]}
+
+
 def cpu_ticks(pid: int) -> int:
     """Processor time used, in clock ticks (proc(5))."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -79,7 +89,8 @@ async def test_descriptors_run_out(tulle: Tulle, tmp_path: Path) -> None:
     with contextlib.closing(PortHolder()) as ports:
         port = ports()
         async with fleet(1) as endpoints:
-            config = bootstrap(port, endpoints[0])
+            # By itself the proxy would refuse clients before it comes to that.
+            config = bootstrap(port, endpoints[0], at_most(10 * DESCRIPTORS))
             async with proxied(FewDescriptors(), config, port, tmp_path) as process:
                 assert (await load(port, 10, clients=1)).errors == 0
                 many = await connections(port, 2 * DESCRIPTORS)
@@ -142,22 +153,11 @@ async def test_memory_runs_out(tulle: Tulle, tmp_path: Path) -> None:
 @pytest.mark.integration
 async def test_no_more_connections_than_allowed(plane: DataPlane, tmp_path: Path) -> None:
     """The limit is the process's; one more is closed as it comes, and there is room again when one ends."""
-    limit = {
-        "resource_monitors": [
-            {
-                "name": "envoy.resource_monitors.global_downstream_max_connections",
-                "typed_config": {
-                    "@type": f"{MONITORS}downstream_connections.v3.DownstreamConnectionsConfig",
-                    "max_active_downstream_connections": 3,
-                },
-            }
-        ]
-    }
     with contextlib.closing(PortHolder()) as ports:
         port = ports()
         async with (
             fleet(1) as endpoints,
-            proxied(plane, bootstrap(port, endpoints[0], limit), port, tmp_path),
+            proxied(plane, bootstrap(port, endpoints[0], at_most(3)), port, tmp_path),
         ):
             clients = [Client(port, Tally()) for _ in range(4)]
             for client in clients[:3]:

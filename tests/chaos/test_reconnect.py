@@ -81,7 +81,9 @@ class Member:
         credentials = grpc.ssl_channel_credentials(self.root, self.held.key.encode(), self.held.leaf.encode())
         while True:
             await door.opens()
-            async with grpc.aio.secure_channel(f"127.0.0.1:{door.port}", credentials, options=OPTIONS) as channel:
+            async with grpc.aio.secure_channel(
+                f"127.0.0.1:{door.port}", credentials, options=OPTIONS
+            ) as channel:
                 try:
                     await self._stream(channel)
                 except grpc.aio.AioRpcError as error:
@@ -109,7 +111,13 @@ async def join(plane: ControlPlane, number: int) -> Member:
     root = (plane.state / "ca" / "root.pem").read_bytes()
     url = f"{plane.ready['api']}/v1/workloads/herd/w{number}"
     async with httpx.AsyncClient(trust_env=False) as http:
-        place = {"outbound": 20_000 + number, "admin": 21_000 + number, "inbound": [], "upstreams": [], "ready": True}
+        place = {
+            "outbound": 20_000 + number,
+            "admin": 21_000 + number,
+            "inbound": [],
+            "upstreams": [],
+            "ready": True,
+        }
         (await http.put(f"{url}/placement", json=place)).raise_for_status()
         token = (await http.post(f"{url}/join-token")).json()["token"]
     client = CertificateClient(plane.ready["join"], plane.ready["xds"], root.decode)
@@ -126,7 +134,9 @@ async def until_synced(plane: ControlPlane) -> list[dict[str, Any]]:
     """What is known of the proxies when all of them are connected and have everything."""
     deadline = time.monotonic() + 60
     while True:
-        found = [each for each in await asyncio.to_thread(proxies, plane) if each["connected"] and each["synced"]]
+        found = [
+            each for each in await asyncio.to_thread(proxies, plane) if each["connected"] and each["synced"]
+        ]
         if len(found) == HERD:
             return found
         assert time.monotonic() < deadline, f"{len(found)} of {HERD}\n{plane.log[-3000:]}"

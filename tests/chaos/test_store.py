@@ -110,7 +110,9 @@ def test_twenty_kills_during_a_thousand_commits_lose_nothing_and_leave_nothing_p
         every |= set(range(first, last + 1))
         store = Store.open(tmp_path / "store.db")
         kept = [int(each.annotations["number"]) for each in store.objects()]
-        audited = [int(each.subject.split()[1].removeprefix("default/")) for each in store.ledger.audit_log(100_000)]
+        audited = [
+            int(each.subject.split()[1].removeprefix("default/")) for each in store.ledger.audit_log(100_000)
+        ]
         whole, revision = store.ledger.verify().fault, store.revision
         store.close()
         assert len(kept) == 2
@@ -188,7 +190,12 @@ class Damage:
 
 @pytest.mark.parametrize(
     "damage",
-    [Damage("store.db", True), Damage("store.db", False), Damage("accepted.json", False), Damage("ca/state.json", True)],  # noqa: E501
+    [
+        Damage("store.db", True),
+        Damage("store.db", False),
+        Damage("accepted.json", False),
+        Damage("ca/state.json", True),
+    ],
     ids=lambda each: f"{each.file}-{'cut' if each.cut else 'flipped'}",
 )
 def test_a_damaged_state_is_refused_with_the_way_back(kept: Kept, tmp_path: Path, damage: Damage) -> None:
@@ -273,7 +280,9 @@ def test_a_killed_owner_leaves_no_lock_behind(plane: ControlPlane) -> None:
     assert apply(plane, "mine").returncode == 0
 
 
-@pytest.mark.parametrize(("path", "mode"), [(".", 0o777), ("store.db", 0o666), ("accepted.json", 0o620), ("ca", 0o755)])
+@pytest.mark.parametrize(
+    ("path", "mode"), [(".", 0o777), ("store.db", 0o666), ("accepted.json", 0o620), ("ca", 0o755)]
+)
 def test_a_state_that_others_may_write_is_refused(kept: Kept, tmp_path: Path, path: str, mode: int) -> None:
     plane = kept.again(tmp_path / "plane")
     (plane.state / path).chmod(mode)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
-import ssl
-import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from attack.forged import SERVER, Impostor, presenting
 from attack.judge import Memory, good_request
-from attack.positions import Arena, Position
-from attack.wire import CLOSED, RESET
+from attack.member import member, speak_mesh
+from attack.positions import Arena, Position, arena
+from attack.wire import CLOSED, RESET, converse
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from harness.identities import Identities, Identity
 from harness.proxies import DataPlane
 
 Arenas = Callable[[Position, DataPlane], Arena]
@@ -73,20 +75,18 @@ def _endless(root: str) -> tuple[Key, bytes]:
     return keys[0], b"".join(made)
 
 
-def _context(inbound: Arena, chain: Callable[[str], tuple[Key, bytes]]) -> ssl.SSLContext:
-    root = x509.load_pem_x509_certificate(inbound.identities.root.encode())
+Chain = Callable[[str], tuple[Key, bytes]]
+
+
+def _identity(mesh: Identities, chain: Chain) -> Identity:
+    """What a peer shows who makes such a chain below the mesh's root."""
+    root = x509.load_pem_x509_certificate(mesh.root.encode())
     common = root.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
     key, certificates = chain(str(common))
-    context = ssl.create_default_context(cadata=inbound.identities.root)
-    context.check_hostname = False
     pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    with tempfile.NamedTemporaryFile(suffix=".pem") as file:
-        file.write(certificates + pem)
-        file.flush()
-        context.load_cert_chain(Path(file.name))
-    return context
+    return Identity(certificates.decode(), pem.decode())
 
 
 def _processor_time(pid: int) -> float:
@@ -96,13 +96,12 @@ def _processor_time(pid: int) -> float:
 
 
 @pytest.mark.parametrize("chain", [_all_alike, _endless])
-def test_expensive_chains(
-    plane: DataPlane, arenas: Arenas, chain: Callable[[str], tuple[Key, bytes]]
-) -> None:
+def test_expensive_chains(plane: DataPlane, arenas: Arenas, chain: Chain) -> None:
+    """A caller's, at the called side."""
     inbound = arenas("inbound", plane)
     inbound.application.forget()
     memory = Memory(inbound)
-    context = _context(inbound, chain)
+    context = presenting(inbound.identities, _identity(inbound.identities, chain))
     before = _processor_time(inbound.process.pid)
     for _ in range(TIMES):
         try:
@@ -115,3 +114,28 @@ def test_expensive_chains(
     assert _processor_time(inbound.process.pid) - before < PROCESSOR_S
     assert not inbound.application.snapshot().requests
     assert not [*good_request(inbound), *memory.faults()]
+
+
+@pytest.mark.parametrize("chain", [_all_alike, _endless])
+def test_expensive_chains_of_a_server(plane: DataPlane, chain: Chain, tmp_path: Path) -> None:
+    """A server's, at the caller's side: it hears nothing."""
+    mesh = Identities()
+    with Impostor(mesh, _identity(mesh, chain)) as server:
+
+        def towards(bootstrap: dict[str, Any]) -> None:
+            inline = (mesh, "client") if plane.name == "envoy" else None
+            for cluster in bootstrap["static_resources"]["clusters"]:
+                if cluster["name"].startswith("outbound|80||backend-service"):
+                    speak_mesh(cluster, SERVER, server.port, inline)
+
+        with arena("outbound", member(plane, mesh, "client", tmp_path), tmp_path, towards) as calling:
+            memory, before = Memory(calling), _processor_time(calling.process.pid)
+            for _ in range(TIMES):
+                with calling.connect() as line:
+                    asked = f"GET /x HTTP/1.1\r\nHost: {calling.host}\r\n\r\n".encode()
+                    assert converse(line, [asked], 1).statuses == [503]
+            assert _processor_time(calling.process.pid) - before < PROCESSOR_S
+            assert not list(memory.faults())
+            assert calling.alive() is None
+        assert server.shaken >= TIMES
+        assert not any(server.heard)

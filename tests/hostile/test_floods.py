@@ -79,6 +79,24 @@ def _malformed(session: Session, host: bytes) -> bytes:
     )
 
 
+def _wrong_priorities(session: Session, host: bytes) -> bytes:
+    """The peer is made to reset the stream: by a frame of a wrong size."""
+    return _streams_then(session, host, lambda stream: frame(PRIORITY, 0, stream, b"1234"))
+
+
+def _data_behind_the_end(session: Session, host: bytes) -> bytes:
+    return _streams_then(session, host, lambda stream: frame(DATA, 0, stream, b"x"))
+
+
+def _own_parents(session: Session, host: bytes) -> bytes:
+    def depends(stream: int) -> bytes:
+        return frame(PRIORITY, 0, stream, stream.to_bytes(4, "big") + b"\1") + frame(
+            RST_STREAM, 0, stream, bytes(4)
+        )
+
+    return _streams_then(session, host, depends)
+
+
 def _opened(session: Session, host: bytes) -> int:
     """The one stream that stays open while frames for it come."""
     if session.streams:
@@ -99,6 +117,26 @@ def _window_updates(session: Session, host: bytes) -> bytes:
 
 def _priorities(session: Session, host: bytes) -> bytes:
     return frame(PRIORITY, 0, _opened(session, host), b"\0\0\0\0\1") * BATCH
+
+
+def _padding_only(session: Session, host: bytes) -> bytes:
+    return frame(DATA, 0x8, _opened(session, host), b"\2\0\0") * BATCH
+
+
+def _connection_windows(session: Session, host: bytes) -> bytes:
+    return frame(WINDOW_UPDATE, payload=(1).to_bytes(4, "big")) * BATCH
+
+
+def _acknowledgements(session: Session, host: bytes) -> bytes:
+    return frame(SETTINGS, 0x1) * BATCH
+
+
+def _pongs(session: Session, host: bytes) -> bytes:
+    return frame(PING, 0x1, payload=b"12345678") * BATCH
+
+
+def _unknown_frames(session: Session, host: bytes) -> bytes:
+    return frame(0x77, payload=b"?") * BATCH
 
 
 def _settings(session: Session, host: bytes) -> bytes:
@@ -123,6 +161,7 @@ def _empty_continuations(session: Session, host: bytes) -> bytes:
     return started + frame(CONTINUATION, 0, 1) * BATCH
 
 
+OURS = "a form of the row that is asked of tulle-proxy only"
 BORNE = "Envoy answers for as long as its answers are read"
 
 FLOODS = [
@@ -137,6 +176,14 @@ FLOODS = [
     Flood("27 priority", _priorities),
     Flood("27 window update", _window_updates),
     Flood("27 empty data", _empty_data),
+    Flood("24 priorities of a wrong size", _wrong_priorities, OURS),
+    Flood("24 data behind the end", _data_behind_the_end, OURS),
+    Flood("24 streams that depend on themselves", _own_parents, OURS),
+    Flood("27 padding only", _padding_only, OURS),
+    Flood("27 windows of the connection", _connection_windows, OURS),
+    Flood("27 acknowledgements", _acknowledgements, OURS),
+    Flood("27 pongs", _pongs, OURS),
+    Flood("27 unknown frames", _unknown_frames, OURS),
 ]
 
 

@@ -80,7 +80,9 @@ def _run(plane: DataPlane, position: Position, folder: Path, parts: Sequence[Seq
                 for number, part in enumerate(parts)
             ]
             found = [future.result() for future in futures]
-            return Report(sum(each.cases for each in found), frozenset().union(*(each.failed for each in found)))
+            return Report(
+                sum(each.cases for each in found), frozenset().union(*(each.failed for each in found))
+            )
 
         first = ask(parts, TIMEOUT_S)
         again = ask([[section] for section in _sections(first.failed)], AGAIN_S)

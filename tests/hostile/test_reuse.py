@@ -135,6 +135,34 @@ def test_expected_continue_and_early_answer(field: Arena) -> None:
     _unharmed(field, "/early")
 
 
+def test_expected_continue_and_early_answer_h2(field: Arena) -> None:
+    """Row 12, from HTTP/2: the body that was announced never comes."""
+    with field.connect("h2") as line:
+        session = Session(line)
+        stream = session.new_stream()
+        more = [(b"expect", b"100-continue"), (b"content-length", b"100")]
+        head = block([*usual(b"POST", b"/early", field.host.encode()), *more])
+        line.send(frame(HEADERS, END_HEADERS, stream, head))
+        session.until(stream)
+        assert session.streams[stream].status == 200
+    _unharmed(field, "/early")
+
+
+@pytest.mark.parametrize("path", ["/no-switch", "/x"])
+def test_bytes_behind_an_extended_connect_that_is_refused(field: Arena, path: str) -> None:
+    """Row 13, from HTTP/2: what follows is for a tunnel that never comes to be."""
+    with field.connect("h2") as line:
+        session = Session(line)
+        stream = session.new_stream()
+        (_, *others) = usual(path=path.encode(), authority=field.host.encode())
+        head = block([(b":method", b"CONNECT"), (b":protocol", b"websocket"), *others])
+        smuggled = SMUGGLED.format(host=field.host).encode()
+        line.send(frame(HEADERS, END_HEADERS, stream, head) + frame(DATA, 0, stream, smuggled))
+        session.until(stream)
+    assert b"smuggled" not in field.application.recording.all_bytes()
+    _unharmed(field, path if path != "/x" else "/nowhere")
+
+
 def test_bytes_behind_an_upgrade_are_held_and_dropped(field: Arena) -> None:
     """Row 13: the upstream answers 200 to an upgrade, so that what followed was meant for nobody."""
     with field.connect() as line:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import contextlib
 import ssl
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from attack import gateway
 from attack.frames import PREFACE, setting
 from attack.judge import good_request
-from attack.positions import Arena, Position
+from attack.member import speak_mesh
+from attack.positions import Arena, Position, arena
+from attack.upstream import Application
 from attack.wire import CLOSED, RESET, Line, converse
 
+from harness.identities import Identities
 from harness.proxies import DataPlane
 
 Arenas = Callable[[Position, DataPlane], Arena]
@@ -62,6 +67,41 @@ def test_nobodys_name(edge: Arena, name: str | None) -> None:
     with pytest.raises(OSError), edge.secure(_context(edge), name) as line:
         raise ConnectionResetError(line.drain())
     assert not list(good_request(edge))
+
+
+UPSTREAM = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("a.wild.example", 200), ("a.b.wild.example", 503), ("wild.example", 503)]
+)
+def test_a_wildcard_certificate_is_for_one_label(
+    plane: DataPlane, name: str, expected: int, tmp_path: Path
+) -> None:
+    """Row 46: a server that is to be called by a name, and shows a certificate for one label below another name."""
+    mesh = Identities()
+    with Application() as server:
+        port = server.add("server", mesh.server(gateway.WILD))
+
+        def towards(bootstrap: dict[str, Any]) -> None:
+            for cluster in bootstrap["static_resources"]["clusters"]:
+                if cluster["name"].startswith("outbound|80||backend-service"):
+                    speak_mesh(cluster, "spiffe://cluster.local/ns/x/sa/y", port, (mesh, "client"))
+                    wanted = {"san_type": "DNS", "matcher": {"exact": name}}
+                    peers = {
+                        "trusted_ca": {"inline_string": mesh.root},
+                        "match_typed_subject_alt_names": [wanted],
+                    }
+                    context = {
+                        "@type": UPSTREAM,
+                        "sni": name,
+                        "common_tls_context": {"validation_context": peers},
+                    }
+                    cluster["transport_socket"]["typed_config"] = context
+
+        with arena("outbound", plane, tmp_path, towards) as calling, calling.connect() as line:
+            assert _get(line, calling.host) == [expected]
+        assert len(server.snapshot().requests) == (expected == 200)
 
 
 @pytest.fixture(params=["gateway", "inbound"])

@@ -55,7 +55,7 @@ def _header(name: str, matcher: dict[str, Any]) -> dict[str, Any]:
 
 
 def texts() -> dict[str, Any]:
-    """A filter with regular expressions, one of them negated: no dialect says that, so every position gets it so."""
+    """A filter on texts, with a regular expression that is negated: no dialect says that for every position."""
     return {"name": "texts", "typed_config": _denying(_texts())}
 
 
@@ -70,6 +70,7 @@ def _texts() -> list[dict[str, Any]]:
             }
         },
         _header("x-path", {"safe_regex": {"regex": ".*secret.*"}}),
+        _header("x-role", {"exact": "blocked"}),
     )
 
 
@@ -81,7 +82,6 @@ def _denials() -> dict[str, Any]:
         {"url_path": {"path": {"safe_regex": {"regex": r"/v1\.0/[^/]+"}}}},
         _header(":authority", {"exact": "secret.example", "ignore_case": True}),
         _header(":method", {"exact": "DELETE"}),
-        _header("x-role", {"exact": "blocked"}),
     )
     return _denying(permissions)
 

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from tulle.cli.main import COMMANDS, tulle
+from tulle.cli.run import PAST_THE_SIDECAR, announce
 from tulle.cli.state import default_state, find_api
 
 HEAVY = ("pydantic", "grpc", "httpx", "yaml", "rich", "cryptography", "google.protobuf", "starlette", "msgspec")
@@ -106,3 +107,12 @@ def test_network_namespaces_are_refused_clearly(tmp_path: Path) -> None:
     refused = run("up", "--net", "ns", str(tmp_path))
     assert refused.returncode == 2
     assert "--net host" in refused.stderr
+
+
+def test_up_says_that_applications_can_be_dialed_past_their_sidecars(capsys: pytest.CaptureFixture[str]) -> None:
+    """Only where there is something to dial."""
+    workload = {"namespace": "shop", "name": "web", "outbound": 1, "admin": 2, "ports": []}
+    port = {"name": "http", "port": 8080}
+    for ports, said in (([port], True), ([], False)):
+        announce({"api": "http://127.0.0.1:3", "workloads": [{**workload, "ports": ports}]})
+        assert (PAST_THE_SIDECAR in capsys.readouterr().err) is said

@@ -64,6 +64,12 @@ def execute_setup(run: Any, setup: Any) -> None:
         raise Failure(f"tulle up: {error}", FAILED) from error
 
 
+PAST_THE_SIDECAR = (
+    "Note: with --net host nothing is captured. Processes of this machine can dial an application's own port directly, "
+    "past its sidecar and every policy."
+)
+
+
 def announce(ready: dict[str, Any]) -> None:
     """Says what runs where, and what to try."""
     rows = [("WORKLOAD", "PORTS", "OUTBOUND", "ADMIN")]
@@ -73,4 +79,6 @@ def announce(ready: dict[str, Any]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines += ["", f"The mesh is ready. Admin API: {ready['api']}"]
+    if any(each["ports"] for each in ready["workloads"]):
+        lines.append(PAST_THE_SIDECAR)
     print("\n".join(lines), file=sys.stderr, flush=True)

@@ -17,10 +17,10 @@ impl<F: Fields> Engine<F> {
         if header.stream != 0 {
             return Err(Reason::PROTOCOL_ERROR);
         }
+        self.flood.settings(now)?;
         if header.has(flag::ACK) {
             return if payload.is_empty() { Ok(()) } else { Err(Reason::FRAME_SIZE_ERROR) };
         }
-        self.flood.settings(now)?;
         let before = self.peer;
         if !self.settings_seen && self.role == Role::Client {
             self.peer.max_streams = u32::MAX;
@@ -69,11 +69,14 @@ impl<F: Fields> Engine<F> {
             self.flood.ping(now)?;
             return self.control(|out| frame::put(out, kind::PING, flag::ACK, 0, payload));
         }
-        if payload == KEEPALIVE {
+        if payload == KEEPALIVE && self.pinging {
             self.pinging = false;
         } else if payload == SHUTDOWN && self.leaving == Leaving::Warned {
             self.leaving = Leaving::Final;
             frame::put_goaway(&mut self.out, self.last_peer, Reason::NO_ERROR);
+        } else {
+            // It answers nothing.
+            self.flood.ping(now)?;
         }
         Ok(())
     }
