@@ -246,11 +246,11 @@ pub fn method_allowed(method: &[u8]) -> bool {
 /// Whether this may stand as an authority: a name or address, and perhaps a port. What RFC 3986 §3.2.2 allows beyond that
 /// (lists, encoded bytes) has no honest use in a host, and is taken for another host by some readers.
 pub fn authority_allowed(authority: &[u8]) -> bool {
-    let (mut before, mut marked) = (b'.', false);
+    let (mut before, mut marked) = (0, false);
     for byte in authority {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' | b'*' => {}
-            // A host does not begin with a dot, nor has it labels of no length.
+            // Of two dots at the end one may be taken off before a rule looks, and the other after it.
             b'.' if before != b'.' => {}
             b':' | b'[' | b']' => marked = true,
             _ => return false,
