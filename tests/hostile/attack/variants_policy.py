@@ -189,7 +189,7 @@ def headers() -> Iterator[Attack]:
 
 
 def forged() -> Iterator[Attack]:
-    """Rows 38 and 39."""
+    """Row 38."""
     xfcc = b"X-Forwarded-Client-Cert: "
     for name, fields in {
         "with an open quotation": xfcc + b'By=x;Subject="\r\n',
@@ -236,6 +236,10 @@ def forged() -> Iterator[Attack]:
         fields = name.encode() + b": 1\r\n"
         checks = [absent(name)] if name not in COUNTED else [_at_most_once(name)]
         yield Attack(38, f"internal {name}", (get(b"/x", fields),), Passed("/x", checks), ("gateway",))
+
+
+def traces() -> Iterator[Attack]:
+    """Row 39."""
     for name, value in {
         "empty": b"",
         "bytes": b"\xff\xfe",
@@ -284,4 +288,4 @@ def _no_such_trace(value: str) -> Check:
     return check
 
 
-ATTACKS = [*paths(), *hosts(), *headers(), *forged()]
+ATTACKS = [*paths(), *hosts(), *headers(), *forged(), *traces()]
