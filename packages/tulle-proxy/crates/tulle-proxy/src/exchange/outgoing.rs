@@ -55,13 +55,13 @@ pub fn change_head(x: &mut Exchange<'_>, plan: &Plan<'_>) {
         x.heads.request.headers.remove_where(|known, name, _| known == Known::Internal && FOR_ROUTER.contains(&name));
     }
     let expected = if plan.hedged { None } else { plan.timeouts.per_try }.or(plan.timeouts.request);
-    if envoy_headers(x) {
-        if let Some(limit) = expected {
-            let respected = router(x).is_some_and(|r| r.respect_expected_rq_timeout);
-            if !respected || !x.heads.request.headers.contains(b"x-envoy-expected-rq-timeout-ms") {
-                let text = Digits::of(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
-                x.heads.request.headers.set(b"x-envoy-expected-rq-timeout-ms", &text);
-            }
+    if envoy_headers(x)
+        && let Some(limit) = expected
+    {
+        let respected = router(x).is_some_and(|r| r.respect_expected_rq_timeout);
+        if !respected || !x.heads.request.headers.contains(b"x-envoy-expected-rq-timeout-ms") {
+            let text = Digits::of(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+            x.heads.request.headers.set(b"x-envoy-expected-rq-timeout-ms", &text);
         }
     }
 }

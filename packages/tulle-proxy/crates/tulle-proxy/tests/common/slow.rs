@@ -46,15 +46,32 @@ impl Sent {
 
 /// An HTTP/2 upstream that answers `/flood` with a body without end, `/deaf` with nothing, not reading what it gets, and
 /// everything else with 200.
-pub async fn upstream(sent: Arc<Sent>) -> SocketAddr {
+pub struct Upstream {
+    pub address: SocketAddr,
+    /// By `/flood`.
+    pub sent: Arc<Sent>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Upstream {
+    /// That were ever made.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+pub async fn upstream() -> Upstream {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
+    let (sent, connections) = (Arc::<Sent>::default(), Arc::<AtomicUsize>::default());
+    let made = Upstream { address, sent: sent.clone(), connections: connections.clone() };
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
+            connections.fetch_add(1, Ordering::SeqCst);
             tokio::spawn(serve(stream, sent.clone()));
         }
     });
-    address
+    made
 }
 
 /// An error ends the connection: the test looks at what the proxy made of it.
