@@ -285,6 +285,10 @@ impl Headers {
 
     /// Makes one header of those with this name, their values joined by commas (RFC 9110 §5.3).
     pub fn join(&mut self, name: &[u8]) {
+        let known = Known::of(name);
+        if known != Known::Other && self.of_class(known).nth(1).is_none() {
+            return;
+        }
         let same = |other: &[u8]| other.eq_ignore_ascii_case(name);
         let values: Vec<&[u8]> = self.iter().filter(|(_, n, _)| same(n)).map(|(_, _, value)| value).collect();
         if values.len() > 1 {
