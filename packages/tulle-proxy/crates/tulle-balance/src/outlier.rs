@@ -96,7 +96,7 @@ pub enum HostResult {
     Status(u16),
     /// Connecting, TLS or a reset failed before a response.
     LocalOriginFailure,
-    /// Connected and served, status aside.
+    /// There is a connection for a request.
     LocalOriginSuccess,
     /// The response did not come in time.
     Timeout,
@@ -327,11 +327,7 @@ impl Monitor {
     fn count(&mut self, config: &OutlierConfig, result: HostResult) -> Option<(EjectionReason, u32)> {
         if config.split_external_local_origin_errors {
             match result {
-                HostResult::Status(status) => {
-                    // A response means that connecting went well, whether or not the caller said so.
-                    self.count_local(config, true);
-                    self.count_status(config, status)
-                }
+                HostResult::Status(status) => self.count_status(config, status),
                 HostResult::LocalOriginSuccess => self.count_local(config, true),
                 HostResult::LocalOriginFailure | HostResult::Timeout => self.count_local(config, false),
             }

@@ -73,8 +73,8 @@ fn local_errors_count_as_gateway_errors_unless_split() {
     assert_eq!(bench.report(0, HostResult::LocalOriginFailure, 1, 1), None);
     assert_eq!(bench.report(0, HostResult::LocalOriginSuccess, 1, 1), None);
     assert_eq!(bench.report(0, HostResult::LocalOriginFailure, 1, 1), None);
-    assert_eq!(bench.report(0, HostResult::Status(500), 1, 1), None, "a response is a local success");
-    let event = bench.report(0, HostResult::LocalOriginFailure, 2, 1);
+    assert_eq!(bench.report(0, HostResult::Status(500), 1, 1), None, "a response is not of our own side");
+    let event = bench.report(0, HostResult::LocalOriginFailure, 1, 1);
     assert_eq!(event, Some(ejected(0, 31, EjectionReason::ConsecutiveLocalOriginFailure)));
 }
 

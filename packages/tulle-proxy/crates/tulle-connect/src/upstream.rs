@@ -87,9 +87,8 @@ impl Upstream {
 
     /// Tells outlier detection how a host did.
     pub fn report(&self, host: HostId, result: HostResult, rng: &mut Rng) {
-        let now = (self.shared.clock)();
         let event = match self.outlier.borrow_mut().as_mut() {
-            Some(detector) => detector.report(host, result, now, rng),
+            Some(detector) => detector.report(host, result, (self.shared.clock)(), rng),
             None => None,
         };
         if let Some(event) = event {

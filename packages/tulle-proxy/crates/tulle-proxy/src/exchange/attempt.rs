@@ -22,7 +22,7 @@ use super::deliver::strip_hop_by_hop;
 use super::forward::{Call, Plan};
 use super::reply::Reply;
 use super::upload::Upload;
-use super::{Exchange, Failed, hedge};
+use super::{Exchange, Failed, hedge, tries};
 use crate::serve::h1::reading;
 use crate::worker::alarm::earlier;
 
@@ -124,6 +124,7 @@ pub async fn attempt(
             }
         },
     };
+    tries::connected(x, plan, host);
     let (mut up, hold) = match start(x, lease, plan.call).await {
         Ok((up, hold)) if plan.call == Call::Payload => {
             x.record.mark(TimePoint::UpstreamTxStart, x.worker.now());

@@ -289,7 +289,6 @@ pub fn report(x: &Exchange<'_>, plan: &Plan<'_>, host: &tulle_balance::Host, res
     let told = match result {
         Tried::Late(_) => {
             sheet.inc(stats.upstream_rq_per_try_timeout);
-            connected(x, plan, host);
             HostResult::Timeout
         }
         Tried::Answered(_) | Tried::Overtaken(_) => {
@@ -313,17 +312,14 @@ pub fn report(x: &Exchange<'_>, plan: &Plan<'_>, host: &tulle_balance::Host, res
             }
             ResetReason::PerTryTimeout => {
                 sheet.inc(stats.upstream_rq_per_try_timeout);
-                connected(x, plan, host);
                 HostResult::Timeout
             }
             ResetReason::GlobalTimeout => {
                 sheet.inc(stats.upstream_rq_timeout);
-                connected(x, plan, host);
                 HostResult::Timeout
             }
             _ => {
                 sheet.inc(stats.upstream_rq_rx_reset);
-                connected(x, plan, host);
                 HostResult::LocalOriginFailure
             }
         },
@@ -331,8 +327,9 @@ pub fn report(x: &Exchange<'_>, plan: &Plan<'_>, host: &tulle_balance::Host, res
     plan.target.upstream.report(host.id, told, &mut x.worker.rng.borrow_mut());
 }
 
-/// Connecting went well, whatever came then: this ends a row of failures of our own side.
-fn connected(x: &Exchange<'_>, plan: &Plan<'_>, host: &tulle_balance::Host) {
+/// There is a connection, whatever will come: this ends a row of failures of our own side. Told at once, as Envoy does, so
+/// that several tries that hang at a time are a row.
+pub fn connected(x: &Exchange<'_>, plan: &Plan<'_>, host: &tulle_balance::Host) {
     use tulle_balance::outlier::HostResult;
     plan.target.upstream.report(host.id, HostResult::LocalOriginSuccess, &mut x.worker.rng.borrow_mut());
 }
