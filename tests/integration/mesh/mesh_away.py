@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from mesh_runner import BACKEND, Mesh, route, stopped
 AUTHORITY, COLD = "backend:9001", "cold:9002"
 KEPT = "the one kept on disk is in force"
 """What a tulle-proxy says that was started without a control plane."""
+WRITTEN_AFTER_S = 0.5
+"""How long after a change a tulle-proxy keeps what it has then."""
 RETRIED = """
 apiVersion: networking.istio.io/v1beta1
 kind: VirtualService
@@ -91,9 +94,21 @@ def gone(mesh: Mesh) -> Iterator[None]:
 
 
 def until_kept(mesh: Mesh) -> None:
-    """Waits until every sidecar has its configuration on disk."""
-    names = [each["name"] for each in mesh.ready["workloads"]]
-    mesh.until(lambda: all((folder(mesh, n) / "identity" / "configuration").exists() for n in names), "all is kept")
+    """Waits until every sidecar has its whole configuration on disk: a change is written half a second after it came,
+    so files that have not changed for some times that hold the last one."""
+    files = [folder(mesh, each["name"]) / "identity" / "configuration" for each in mesh.ready["workloads"]]
+    mesh.until(mesh.synced, "everybody has what there is")
+    written: list[int] = []
+    since = time.monotonic()
+
+    def settled() -> bool:
+        nonlocal written, since
+        now = [file.stat().st_mtime_ns for file in files if file.exists()]
+        if now != written:
+            written, since = now, time.monotonic()
+        return len(now) == len(files) and time.monotonic() - since > 4 * WRITTEN_AFTER_S
+
+    mesh.until(settled, "all is kept")
 
 
 def restart(mesh: Mesh, workload: str) -> None:
