@@ -36,6 +36,7 @@ def test_a_killed_control_plane_fails_no_request_to_warm_cold_and_restarted(
 ) -> None:
     mesh = start_mesh(CONFIG)
     if data_plane == "tulle":
+        mesh.until(mesh.synced, "everybody has what there is")
         until_kept(mesh)
     with Load(outbound(mesh), AUTHORITY) as load:
         load.wait_for(50)
