@@ -135,9 +135,10 @@ class Mesh:
         name = f"plain-{cds}"
         socket = {"name": "tls", "typed_config": context}
         over_tls = cluster("tls", transport_socket=socket, connect_timeout=f"{5 + cds % 7}s")
+        # The streams go on for longer than the 15 s that a route's timeout is otherwise.
         to = [
-            {"match": {"prefix": "/tls"}, "route": {"cluster": "tls"}},
-            {"match": {"prefix": "/"}, "route": {"cluster": name}},
+            {"match": {"prefix": "/tls"}, "route": {"cluster": "tls", "timeout": "0s"}},
+            {"match": {"prefix": "/"}, "route": {"cluster": name, "timeout": "0s"}},
         ]
         turned = {"header": {"key": "x-turn", "value": str(rds)}}
         return snapshot_of(
