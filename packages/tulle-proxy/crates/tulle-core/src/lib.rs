@@ -12,6 +12,7 @@ pub mod headers;
 pub mod identity;
 pub mod metadata;
 pub mod percent;
+pub mod recent;
 pub mod rng;
 pub mod text;
 pub mod time;

@@ -136,7 +136,8 @@ const WINDOW: usize = 4 << 20;
 /// A proxy before such an upstream, with breakers that let ten thousand streams through, also while it connects: the body
 /// of a refused one is thrown away, and its room granted to the next.
 async fn before_slow(upstream: &slow::Upstream) -> Proxy {
-    let more = format!("{HTTP2}, circuit_breakers: {{thresholds: [{{max_requests: 20000, max_pending_requests: 20000}}]}}");
+    let more =
+        format!("{HTTP2}, circuit_breakers: {{thresholds: [{{max_requests: 20000, max_pending_requests: 20000}}]}}");
     Proxy::start(&http(ALL, &format!("[{}]", cluster("app", &[upstream.address], &more)))).await
 }
 

@@ -246,35 +246,3 @@ fn refused_by(denied: auth_pb::DeniedHttpResponse, metadata: Option<Struct>) -> 
     let headers: Option<Vec<_>> = denied.headers.into_iter().map(|option| field(option.header?)).collect();
     Some(Refused { status, headers: headers?, body: denied.body.into_bytes(), metadata })
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ok_with(name: &str, value: &str) -> Vec<u8> {
-        let header = core_pb::HeaderValue { key: name.into(), value: value.into(), ..Default::default() };
-        let option = core_pb::HeaderValueOption { header: Some(header), ..Default::default() };
-        let ok = auth_pb::OkHttpResponse { headers: vec![option], ..Default::default() };
-        let http_response = Some(auth_pb::check_response::HttpResponse::OkResponse(ok));
-        framed(&auth_pb::CheckResponse { http_response, ..Default::default() }).to_vec()
-    }
-
-    #[test]
-    fn answers_are_read_strictly() {
-        let Some(Answer::Allowed(allowed)) = answered(&ok_with("X-User", "bob")) else { panic!("not allowed") };
-        assert_eq!(allowed.set, [("x-user".to_owned(), b"bob".to_vec())]);
-        for (name, value) in [("x\n", "a"), ("x", "a\r\nb: c"), (":path", "/admin"), ("", "a")] {
-            assert_eq!(answered(&ok_with(name, value)), None, "{name:?}: {value:?}");
-        }
-        let mut cut = ok_with("a", "b");
-        cut.pop();
-        assert_eq!(answered(&cut), None);
-        assert_eq!(answered(b""), None);
-        let refused = auth_pb::CheckResponse {
-            status: Some(envoy_types::pb::google::rpc::Status { code: 7, ..Default::default() }),
-            ..Default::default()
-        };
-        let Some(Answer::Refused(refused)) = answered(&framed(&refused)) else { panic!("not refused") };
-        assert_eq!(refused.status, 403);
-    }
-}

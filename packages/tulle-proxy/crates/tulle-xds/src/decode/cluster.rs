@@ -18,6 +18,7 @@ use tulle_config::cluster::{
 use tulle_config::egress::EgressGuard;
 use tulle_config::{Cluster, Discovery};
 use tulle_core::metadata::{Metadata, Value};
+use tulle_core::recent::Recent;
 use tulle_core::{Address, Cidr};
 
 use super::address::{Names, address};
@@ -29,7 +30,6 @@ use super::lb::{Parts, lb_config};
 use super::outlier::{circuit_breakers, outlier_detection};
 use super::own::own;
 use super::protocol::{Protocol, protocol};
-use super::shared::Recent;
 use super::transport::transport;
 
 /// Envoy's defaults.

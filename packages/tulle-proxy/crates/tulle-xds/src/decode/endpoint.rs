@@ -6,12 +6,12 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use envoy_types::pb::envoy::config::endpoint::v3 as endpoint_pb;
 use tulle_balance::{CheckAt, Endpoint, EndpointMetadata, EndpointSet, Health, LocalityEndpoints};
+use tulle_core::recent::Recent;
 use tulle_core::{FractionalPercent, Str};
 
 use super::address::{Names, address};
 use super::common::{endpoint_metadata, fraction, locality, optional, uint};
 use super::cx::{Cx, refuse, without_effect};
-use super::shared::Recent;
 
 /// As many priorities as Envoy has.
 const MAX_PRIORITY: u32 = 128;

@@ -37,7 +37,6 @@ mod rewrites;
 mod route;
 mod route_match;
 mod scopes;
-mod shared;
 mod subsets;
 mod tcp_proxy;
 mod tls;

@@ -1,4 +1,4 @@
-//! Values that many resources have in common: those decoded lately are kept, so that equal ones share their memory.
+//! Values that many things have in common: those made lately are kept, so that equal ones share their memory.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -6,9 +6,15 @@ use std::sync::Arc;
 /// As many different values are looked through for an equal one.
 const KEPT: usize = 8;
 
-/// The values of one type decoded lately on this thread, the last first. A mesh has thousands of clusters and endpoints
+/// The values of one type made lately on this thread, the last first. A mesh has thousands of clusters and endpoints
 /// and few kinds of them.
 pub struct Recent<T>(RefCell<Vec<Arc<T>>>);
+
+impl<T: PartialEq> Default for Recent<T> {
+    fn default() -> Self {
+        Recent::new()
+    }
+}
 
 impl<T: PartialEq> Recent<T> {
     pub const fn new() -> Self {
