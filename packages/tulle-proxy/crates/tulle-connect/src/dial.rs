@@ -154,7 +154,7 @@ mod tests {
     #[tokio::test]
     async fn calls_leave_from_inside_the_namespace() {
         let Some(namespace) = Namespace::or_skip() else { return };
-        let listener = tulle_netns::inside(namespace.path(), || TcpListener::bind("127.0.0.1:0")).unwrap();
+        let listener = tulle_netns::inside(namespace.path(), || TcpListener::bind("127.77.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let own = socket(None, address).unwrap().connect(address).await;
         assert_eq!(own.unwrap_err().kind(), ErrorKind::ConnectionRefused);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
-use tulle_config::listener::{DrainType, Listener, ListenerFilters, ProxyProtocol, TrafficDirection};
+use tulle_config::listener::{DrainType, Listener, ListenerFilters, Place, ProxyProtocol, TrafficDirection};
 use tulle_listen::{InspectError, ListenerSet, inspect};
 use tulle_testkit::netns::Namespace;
 
@@ -104,7 +104,8 @@ async fn a_listener_of_another_namespace_is_bound_anew() {
             let mut set = ListenerSet::new(|_| {});
             let at = |namespace: Option<&str>| {
                 let mut listener = (*listener("a", 64)).clone();
-                listener.address.namespace = namespace.map(Into::into);
+                let address = "127.77.0.1:0".parse::<std::net::SocketAddr>().unwrap().into();
+                listener.address = Place { address, namespace: namespace.map(Into::into) };
                 Arc::new(HashMap::from([("a".into(), Arc::new(listener))]))
             };
             assert!(set.apply(&at(None)).is_empty());
@@ -117,7 +118,7 @@ async fn a_listener_of_another_namespace_is_bound_anew() {
             let failed = set.apply(&at(Some("/nowhere")));
             assert_eq!(
                 failed[0].to_string(),
-                "listener a: cannot listen on 127.0.0.1:0 in /nowhere: the network namespace /nowhere cannot be opened: \
+                "listener a: cannot listen on 127.77.0.1:0 in /nowhere: the network namespace /nowhere cannot be opened: \
                  No such file or directory (os error 2)"
             );
             assert_eq!(set.addresses().count(), 0);

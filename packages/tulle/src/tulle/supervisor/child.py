@@ -104,8 +104,10 @@ class Child:
         try:
             command = await self.prepare()
             process = await _spawn(command)
-        except (OSError, subprocess.SubprocessError) as error:
+        except OSError as error:
             return str(error)
+        except subprocess.SubprocessError:
+            return "its network namespace cannot be entered"
         self.pid = process.pid
         self.starts += 1
         if self._stopping.is_set():

@@ -17,6 +17,7 @@ import os
 import socket
 import struct
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
@@ -32,6 +33,9 @@ LO = 1
 """The index that `lo` has in every namespace."""
 
 CAP_NET_ADMIN, CAP_SETPCAP, CAP_SYS_ADMIN = 12, 8, 21
+TENTATIVE = 5.0
+"""Seconds that an address just added may take until it can be used."""
+
 NEEDED = {CAP_SYS_ADMIN: "CAP_SYS_ADMIN", CAP_NET_ADMIN: "CAP_NET_ADMIN", CAP_SETPCAP: "CAP_SETPCAP"}
 """For making and entering a namespace, for `lo`, and for leaving an application without the means to get out."""
 
@@ -41,6 +45,8 @@ modules, raw memory, tracing processes that are outside, tracing the kernel, BPF
 """
 
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+_CALLS = {name: getattr(_LIBC, name) for name in ("prctl", "setns", "unshare")} if _LIBC is not None else {}
+"""Looked up before any fork: the linker's locks may be held by another thread then."""
 
 
 class NamespacesUnavailable(Exception):
@@ -126,16 +132,27 @@ def _add(address: str) -> None:
     if at.is_loopback:
         return
     if at.version == 4:
-        request = struct.pack("16sHH4s8x8x", b"lo:1", socket.AF_INET, 0, at.packed)
+        family, request = socket.AF_INET, struct.pack("16sHH4s8x8x", b"lo:1", socket.AF_INET, 0, at.packed)
     else:
-        request = struct.pack("16sIi", at.packed, at.max_prefixlen, LO)
-    with socket.socket(socket.AF_INET if at.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as control:
+        family, request = socket.AF_INET6, struct.pack("16sIi", at.packed, at.max_prefixlen, LO)
+    with socket.socket(family, socket.SOCK_DGRAM) as control:
         fcntl.ioctl(control, SIOCSIFADDR, request)
+        _until_usable(control, address)
+
+
+def _until_usable(probe: socket.socket, address: str) -> None:
+    """An IPv6 address is tentative until a worker of the kernel has looked at it (RFC 4862 §5.4). Raises OSError."""
+    deadline = time.monotonic() + TENTATIVE
+    while True:
+        try:
+            return probe.bind((address, 0))
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL or time.monotonic() > deadline:
+                raise
+        time.sleep(TENTATIVE / 1000)
 
 
 def _call(name: str, *arguments: int) -> None:
-    if _LIBC is None:
-        raise OSError("there are no network namespaces on this system")
-    if getattr(_LIBC, name)(*arguments) != 0:
+    if _CALLS[name](*arguments) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")

@@ -59,9 +59,11 @@ class Site:
         Raises OSError.
         """
         address = view.address
+        # in a namespace a port is taken on the machine too, where nobody then listens on it
+        pick = ports.reserve if mesh.isolated else ports.choose
         inbound = tuple(
             wire.InboundPort(
-                app=port.number or ports.choose(address), listen=ports.reserve(address), name=port.name
+                app=port.number or pick(address), listen=ports.reserve(address), name=port.name
             )
             for port in view.ports
         )
