@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from harness.namespaces import give_up_privilege
 from tulle.cli.main import COMMANDS, tulle
-from tulle.cli.run import PAST_THE_SIDECAR, announce
+from tulle.cli.run import ONLY_THE_SIDECAR, PAST_THE_SIDECAR, announce
 from tulle.cli.state import default_state, find_api
 
 HEAVY = ("pydantic", "grpc", "httpx", "yaml", "rich", "cryptography", "google.protobuf", "starlette", "msgspec")
@@ -103,16 +104,24 @@ def test_a_file_that_is_not_there_is_named() -> None:
     assert "no-such.yaml" in run("up", "no-such.yaml").stderr
 
 
-def test_network_namespaces_are_refused_clearly(tmp_path: Path) -> None:
-    refused = run("up", "--net", "ns", str(tmp_path))
+def test_without_privilege_namespaces_are_refused_with_what_is_needed(tmp_path: Path) -> None:
+    """Root gives its privilege up first; who has none is refused anyway."""
+    argv = [sys.executable, "-m", "tulle.cli", "up", "--net", "ns", "--state", str(tmp_path / "state"), str(tmp_path)]
+    refused = subprocess.run(
+        argv, capture_output=True, text=True, timeout=60, check=False, preexec_fn=give_up_privilege
+    )
     assert refused.returncode == 2
-    assert "--net host" in refused.stderr
+    assert "--net ns needs CAP_SYS_ADMIN" in refused.stderr
+    assert "run it as root, or use --net host" in refused.stderr
 
 
 def test_up_says_that_applications_can_be_dialed_past_their_sidecars(capsys: pytest.CaptureFixture[str]) -> None:
     """Only where there is something to dial."""
     workload = {"namespace": "shop", "name": "web", "outbound": 1, "admin": 2, "ports": []}
     port = {"name": "http", "port": 8080}
-    for ports, said in (([port], True), ([], False)):
-        announce({"api": "http://127.0.0.1:3", "workloads": [{**workload, "ports": ports}]})
-        assert (PAST_THE_SIDECAR in capsys.readouterr().err) is said
+    for net, ports, said in (
+        ("host", [port], [True, False]), ("host", [], [False, False]), ("ns", [port], [False, True])
+    ):
+        announce({"api": "http://127.0.0.1:3", "net": net, "workloads": [{**workload, "ports": ports}]})
+        told = capsys.readouterr().err
+        assert [PAST_THE_SIDECAR in told, ONLY_THE_SIDECAR in told] == said

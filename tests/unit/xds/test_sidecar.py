@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ from hypothesis import strategies as st
 from mesh_builders import (
     BACKEND,
     CLIENT,
+    at,
     canary,
     linked,
     opened,
+    placement,
     policy,
     routes,
     rule,
@@ -22,11 +25,14 @@ from mesh_builders import (
     workload,
 )
 
+from tulle.link import link
 from tulle.model.policies import ConnectionPool, OutlierDetection, TrafficPolicy
 from tulle.model.routes import DirectResponse, HttpRule
 from tulle.model.services import ServicePort, service_fqdn
-from tulle.model.workloads import SidecarMode, WorkloadPort, WorkloadRef
+from tulle.model.workloads import SidecarMode, Upstream, WorkloadPort, WorkloadRef
 from tulle.protos import to_dict, unpack_any
+from tulle.xds.emit import Emitter
+from tulle.xds.scope import Scoper
 from tulle.xds.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Snapshot
 
 V1 = WorkloadRef("default", "backend-v1")
@@ -77,7 +83,7 @@ def test_authorities_of_a_service() -> None:
     assert blocked.routes[0].direct_response.status == 502
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 1_000_000), min_size=2, max_size=5).filter(any))
 def test_weights_are_preserved(weights: list[int]) -> None:
     subset_names = [f"s{index}" for index in range(len(weights))]
@@ -182,6 +188,26 @@ def test_the_outbound_listener_is_on_loopback_only() -> None:
     made = opened(snapshot().resources[LISTENER]["outbound"])
     assert made.address.socket_address.address == "127.0.0.1"
     assert made.address.socket_address.port_value == 22000
+
+
+def test_what_the_application_listens_on_and_dials_is_in_its_namespace() -> None:
+    """And nothing else is: the inbound listener is where the others are."""
+    emitter, upstream = Emitter(), Upstream(at(), "backend", 9001, 7000)
+    workloads = [workload("backend-v1", upstreams=(upstream,)), workload("client", "client", upstreams=(upstream,))]
+    places = [replace(placement(name, 100), network_namespace=f"/{name}") for name in ("backend-v1", "client")]
+    scoper = Scoper(link([service(), *workloads], places).mesh)
+    for ref in (CLIENT, V1):
+        found = emitter.emit(scoper.scope(ref))
+        within = {
+            name: opened(made).address.socket_address.network_namespace_filepath
+            for name, made in found.resources[LISTENER].items()
+        }
+        assert within == {"outbound": f"/{ref.name}", "upstream|7000": f"/{ref.name}", "inbound|9001": ""}
+        source = cluster(found, "inbound|9001||").upstream_bind_config.source_address
+        assert (source.address, source.port_value) == ("0.0.0.0", 0)
+        assert source.network_namespace_filepath == f"/{ref.name}"
+        assert not cluster(found).HasField("upstream_bind_config")
+    assert not cluster(snapshot(ref=V1), "inbound|9001||").HasField("upstream_bind_config")
 
 
 def test_a_direct_response() -> None:

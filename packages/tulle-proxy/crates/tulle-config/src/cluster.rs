@@ -52,7 +52,7 @@ pub struct ClusterSettings {
     pub circuit_breakers: CircuitBreakers,
     pub outlier: Option<OutlierConfig>,
     pub health_checks: Vec<HealthCheck>,
-    pub bind: Option<SocketAddr>,
+    pub bind: Option<Bind>,
     pub tcp_keepalive: Option<TcpKeepAlive>,
     /// Soft limit in bytes on buffers of one connection. Envoy's default is 1 MiB.
     pub buffer_limit: u32,
@@ -62,6 +62,15 @@ pub struct ClusterSettings {
     pub ignore_health_on_host_removal: bool,
     /// What Tulle adds to Envoy; `None` where nothing is.
     pub own: Option<Box<Own>>,
+}
+
+/// Where sockets towards endpoints are made, and the address that they come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bind {
+    /// Without an address and a port the system chooses.
+    pub address: SocketAddr,
+    /// The file of the Linux network namespace from inside which endpoints are called; `None` is the process's own.
+    pub namespace: Option<Str>,
 }
 
 /// Where endpoints come from.

@@ -1,5 +1,7 @@
 //! Listeners and their filter chains: where connections are accepted and which chain takes each one.
 
+use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,8 +22,8 @@ pub struct Listener {
     pub name: Str,
     /// Prefix of this listener's statistics; the address when configuration gives none.
     pub stat_prefix: Str,
-    pub address: Address,
-    pub additional_addresses: Vec<Address>,
+    pub address: Place,
+    pub additional_addresses: Vec<Place>,
     /// Each worker binds its own SO_REUSEPORT socket. Envoy's default is true.
     pub reuse_port: bool,
     /// False: reached only by `use_original_dst` hand-off from another listener; never bound.
@@ -46,6 +48,27 @@ pub struct Listener {
     pub counted: bool,
     /// Its connections, counted by all workers. A listener that has changed counts anew.
     pub gate: Arc<Gate>,
+}
+
+/// An address to listen on, in a network namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub address: Address,
+    /// The file of the Linux network namespace that the socket is made in; `None` is the process's own.
+    pub namespace: Option<Str>,
+}
+
+impl From<SocketAddr> for Place {
+    fn from(socket: SocketAddr) -> Self {
+        Place { address: socket.into(), namespace: None }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(out)?;
+        self.namespace.iter().try_for_each(|path| write!(out, " in {path}"))
+    }
 }
 
 /// What is read from a connection before a chain is chosen.

@@ -11,7 +11,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tulle_balance::{Endpoint, Labels};
-use tulle_config::cluster::{Proxied, TransportMatch, UpstreamTransport};
+use tulle_config::cluster::{Bind, Proxied, TransportMatch, UpstreamTransport};
 use tulle_config::{Cluster, UpstreamTls};
 use tulle_http::{Dialed, Stream};
 
@@ -103,11 +103,24 @@ async fn tell(tcp: &mut TcpStream, form: &Proxied, client: Option<&Ends>) -> std
     tcp.write_all(&proxy_header::header(form, client, &own)).await
 }
 
-async fn connect(cluster: &Cluster, address: SocketAddr) -> std::io::Result<TcpStream> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if let Some(local) = cluster.bind {
-        socket.bind(local)?;
+/// A socket that may connect to `address`, in the namespace and from the address that are said.
+fn socket(bind: Option<&Bind>, address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let make = || if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let Some(bind) = bind else { return make() };
+    let socket = match &bind.namespace {
+        Some(path) => tulle_netns::inside(path, make)?,
+        None => make()?,
+    };
+    // Without an address the kernel chooses when it knows the other end; bound before, each connection would take a
+    // port that no other may use.
+    if !bind.address.ip().is_unspecified() || bind.address.port() != 0 {
+        socket.bind(bind.address)?;
     }
+    Ok(socket)
+}
+
+async fn connect(cluster: &Cluster, address: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = socket(cluster.bind.as_ref(), address)?;
     socket.set_nodelay(true)?;
     if let Some(keep) = &cluster.tcp_keepalive {
         let mut settings = socket2::TcpKeepalive::new();
@@ -123,4 +136,40 @@ async fn connect(cluster: &Cluster, address: SocketAddr) -> std::io::Result<TcpS
         socket2::SockRef::from(&socket).set_tcp_keepalive(&settings)?;
     }
     socket.connect(address).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::net::TcpListener;
+
+    use tulle_testkit::netns::Namespace;
+
+    use super::*;
+
+    fn bind(address: &str, namespace: Option<&str>) -> Bind {
+        Bind { address: address.parse().unwrap(), namespace: namespace.map(Into::into) }
+    }
+
+    #[tokio::test]
+    async fn calls_leave_from_inside_the_namespace() {
+        let Some(namespace) = Namespace::or_skip() else { return };
+        let listener = tulle_netns::inside(namespace.path(), || TcpListener::bind("127.77.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let own = socket(None, address).unwrap().connect(address).await;
+        assert_eq!(own.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        for from in ["0.0.0.0:0", "127.0.0.9:0"] {
+            let bind = bind(from, Some(namespace.path()));
+            let made = socket(Some(&bind), address).unwrap().connect(address).await.unwrap();
+            let (_, peer) = listener.accept().unwrap();
+            assert_eq!(peer, made.local_addr().unwrap());
+        }
+    }
+
+    #[test]
+    fn a_namespace_that_is_gone_is_an_error_of_the_call() {
+        let bind = bind("0.0.0.0:0", Some("/nowhere"));
+        let error = socket(Some(&bind), "127.0.0.1:1".parse().unwrap()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+    }
 }

@@ -1,5 +1,5 @@
 //! One worker's listeners, kept equal to the configuration: bound when added, swapped in place when changed on the same
-//! address, closed when removed. Connections already accepted are not touched: they belong to the caller.
+//! address of the same network namespace, closed when removed. Connections already accepted are not touched: they belong to the caller.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 use tulle_config::Listener;
+use tulle_config::listener::Place;
 use tulle_config::store::Resources;
 use tulle_core::Str;
 
@@ -28,20 +29,23 @@ pub struct Accepted {
 
 /// A listener that could not be bound; it is tried again at the next `apply`.
 #[derive(Debug, thiserror::Error)]
-#[error("listener {name}: cannot listen on {address}: {cause}")]
+#[error("listener {name}: cannot listen on {at}: {cause}")]
 pub struct BindError {
     pub name: Str,
-    pub address: SocketAddr,
+    pub at: Place,
     pub cause: io::Error,
 }
 
 /// The listeners of one worker. `serve` is called on the worker's thread for every connection and must not block.
 pub struct ListenerSet {
-    bound: HashMap<(Str, SocketAddr), Bound>,
+    bound: HashMap<Key, Bound>,
     serve: Rc<dyn Fn(Accepted)>,
     /// Whether no connection is taken for now.
     resting: watch::Sender<bool>,
 }
+
+/// A listener's name, one of its addresses, and the network namespace of that.
+type Key = (Str, SocketAddr, Option<Str>);
 
 struct Bound {
     current: Rc<RefCell<Arc<Listener>>>,
@@ -59,24 +63,27 @@ impl ListenerSet {
     /// Makes the set equal to `wanted`; needs a `LocalSet` (or local runtime) around it. A changed listener keeps its
     /// socket: the next connection sees the new configuration. One failure does not keep others from being bound.
     pub fn apply(&mut self, wanted: &Resources<Listener>) -> Vec<BindError> {
-        let mut keep: HashMap<(Str, SocketAddr), Arc<Listener>> = HashMap::new();
+        let mut keep: HashMap<Key, Arc<Listener>> = HashMap::new();
         for (name, listener) in wanted.iter().filter(|(_, listener)| listener.bind_to_port) {
-            let addresses = std::iter::once(&listener.address).chain(&listener.additional_addresses);
-            keep.extend(
-                addresses.filter_map(|address| address.socket()).map(|at| ((name.clone(), at), listener.clone())),
-            );
+            for place in std::iter::once(&listener.address).chain(&listener.additional_addresses) {
+                let Some(address) = place.address.socket() else { continue };
+                keep.insert((name.clone(), address, place.namespace.clone()), listener.clone());
+            }
         }
         // Close first: a renamed listener may want the address of a removed one.
         self.bound.retain(|key, _| keep.contains_key(key));
         let mut failures = Vec::new();
-        for ((name, address), listener) in keep {
-            if let Some(bound) = self.bound.get(&(name.clone(), address)) {
+        for (key, listener) in keep {
+            if let Some(bound) = self.bound.get(&key) {
                 *bound.current.borrow_mut() = listener;
                 continue;
             }
-            match self.bind(address, listener) {
-                Ok(bound) => drop(self.bound.insert((name, address), bound)),
-                Err(cause) => failures.push(BindError { name, address, cause }),
+            let (name, address, namespace) = key;
+            match self.bind((address, namespace.as_deref()), listener) {
+                Ok(bound) => drop(self.bound.insert((name, address, namespace), bound)),
+                Err(cause) => {
+                    failures.push(BindError { name, at: Place { address: address.into(), namespace }, cause })
+                }
             }
         }
         failures
@@ -94,12 +101,12 @@ impl ListenerSet {
 
     /// The addresses in use, by listener name.
     pub fn addresses(&self) -> impl Iterator<Item = (&Str, SocketAddr)> {
-        self.bound.iter().map(|((name, _), bound)| (name, bound.local))
+        self.bound.iter().map(|((name, ..), bound)| (name, bound.local))
     }
 
-    fn bind(&self, address: SocketAddr, listener: Arc<Listener>) -> io::Result<Bound> {
+    fn bind(&self, at: (SocketAddr, Option<&str>), listener: Arc<Listener>) -> io::Result<Bound> {
         let share = if listener.reuse_port { SharePort::Yes } else { SharePort::No };
-        let socket = socket::bind(address, share, listener.backlog)?;
+        let socket = socket::bind(at, share, listener.backlog)?;
         let local = socket.local_addr()?;
         let current = Rc::new(RefCell::new(listener));
         let (open, closed) = oneshot::channel();

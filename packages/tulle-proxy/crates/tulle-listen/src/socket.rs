@@ -14,9 +14,21 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 /// Binds a non-blocking listening socket. `share_port` sets SO_REUSEPORT so that every worker has a socket of its own
 /// and the kernel spreads connections over them.
 ///
+/// The socket is of the network namespace at `namespace`, where that names one, and with it all that it accepts.
+///
 /// # Errors
-/// Those of socket(2), bind(2) and listen(2), unchanged.
-pub fn bind(address: SocketAddr, share_port: SharePort, backlog: u32) -> io::Result<TcpListener> {
+/// Those of socket(2), bind(2) and listen(2), unchanged; why the namespace cannot be entered.
+pub fn bind(at: (SocketAddr, Option<&str>), share_port: SharePort, backlog: u32) -> io::Result<TcpListener> {
+    let (address, namespace) = at;
+    let make = || listening(address, share_port, backlog);
+    let socket = match namespace {
+        Some(path) => tulle_netns::inside(path, make)?,
+        None => make()?,
+    };
+    TcpListener::from_std(socket.into())
+}
+
+fn listening(address: SocketAddr, share_port: SharePort, backlog: u32) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if share_port == SharePort::Yes {
@@ -27,7 +39,7 @@ pub fn bind(address: SocketAddr, share_port: SharePort, backlog: u32) -> io::Res
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    TcpListener::from_std(socket.into())
+    Ok(socket)
 }
 
 /// Whether other sockets may listen on the same address (SO_REUSEPORT).
@@ -92,9 +104,9 @@ mod tests {
 
     #[tokio::test]
     async fn several_sockets_share_a_port_and_accepted_ones_have_nodelay() {
-        let first = bind("127.0.0.1:0".parse().unwrap(), SharePort::Yes, 16).unwrap();
+        let first = bind(("127.0.0.1:0".parse().unwrap(), None), SharePort::Yes, 16).unwrap();
         let address = first.local_addr().unwrap();
-        let second = bind(address, SharePort::Yes, 16).unwrap();
+        let second = bind((address, None), SharePort::Yes, 16).unwrap();
         let client = TcpStream::connect(address).await.unwrap();
         let (stream, peer) = tokio::select! {
             accepted = accept(&first) => accepted,
@@ -106,8 +118,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_exclusive_port_is_refused_twice() {
-        let first = bind("127.0.0.1:0".parse().unwrap(), SharePort::No, 16).unwrap();
+        let first = bind(("127.0.0.1:0".parse().unwrap(), None), SharePort::No, 16).unwrap();
         let address = first.local_addr().unwrap();
-        assert_eq!(bind(address, SharePort::No, 16).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(bind((address, None), SharePort::No, 16).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +10,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
-use tulle_config::listener::{DrainType, Listener, ListenerFilters, ProxyProtocol, TrafficDirection};
+use tulle_config::listener::{DrainType, Listener, ListenerFilters, Place, ProxyProtocol, TrafficDirection};
 use tulle_listen::{InspectError, ListenerSet, inspect};
+use tulle_testkit::netns::Namespace;
 
 fn listener(name: &str, backlog: u32) -> Arc<Listener> {
     Arc::new(Listener {
@@ -90,6 +92,36 @@ async fn a_changed_listener_keeps_its_socket() {
                 tokio::task::yield_now().await;
             }
             assert_eq!(*served.borrow(), ["changed".into()]);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_listener_of_another_namespace_is_bound_anew() {
+    let Some(namespace) = Namespace::or_skip() else { return };
+    LocalSet::new()
+        .run_until(async {
+            let mut set = ListenerSet::new(|_| {});
+            let at = |namespace: Option<&str>| {
+                let mut listener = (*listener("a", 64)).clone();
+                let address = "127.77.0.1:0".parse::<std::net::SocketAddr>().unwrap().into();
+                listener.address = Place { address, namespace: namespace.map(Into::into) };
+                Arc::new(HashMap::from([("a".into(), Arc::new(listener))]))
+            };
+            assert!(set.apply(&at(None)).is_empty());
+            let outside = set.addresses().next().unwrap().1;
+            TcpStream::connect(outside).await.unwrap();
+            assert!(set.apply(&at(Some(namespace.path()))).is_empty());
+            let within = set.addresses().next().unwrap().1;
+            assert_eq!(TcpStream::connect(within).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+            tulle_netns::inside(namespace.path(), || std::net::TcpStream::connect(within)).unwrap();
+            let failed = set.apply(&at(Some("/nowhere")));
+            assert_eq!(
+                failed[0].to_string(),
+                "listener a: cannot listen on 127.77.0.1:0 in /nowhere: the network namespace /nowhere cannot be opened: \
+                 No such file or directory (os error 2)"
+            );
+            assert_eq!(set.addresses().count(), 0);
         })
         .await;
 }

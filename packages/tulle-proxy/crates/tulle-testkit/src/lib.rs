@@ -4,3 +4,4 @@
 pub mod client;
 pub mod h1;
 pub mod h2echo;
+pub mod netns;

@@ -125,7 +125,9 @@ class InboundPort(Message, frozen=True):
 
 
 class PlacementView(Message, frozen=True):
-    """Where the supervisor put a workload's sidecar, and whether its endpoints may get traffic."""
+    """Where the supervisor put a workload's sidecar, and whether its endpoints may get traffic. ``network_namespace``
+    is the file of the application's Linux network namespace, empty where that is the machine's.
+    """
 
     outbound: int
     admin: int
@@ -134,6 +136,7 @@ class PlacementView(Message, frozen=True):
     ready: bool = False
     pid: int | None = None
     proxy_pid: int | None = None
+    network_namespace: str = ""
 
 
 class PlacedWorkload(Message, frozen=True):

@@ -21,7 +21,8 @@ NOT_EXECUTABLE, NOT_FOUND = 126, 127
 def execute(namespace: str | None, api: str | None, workload: str, command: tuple[str, ...]) -> None:
     """Run CMD so that its HTTP requests are those of WORKLOAD.
 
-    It runs with http_proxy and its relatives set to the workload's sidecar; its exit status is the command's.
+    It runs with http_proxy and its relatives set to the workload's sidecar, and inside the workload's network namespace
+    where `tulle up --net ns` gave it one (this needs root, as that did); its exit status is the command's.
 
     \b
     Example:
@@ -33,10 +34,25 @@ def execute(namespace: str | None, api: str | None, workload: str, command: tupl
     told = Client.find(api).send("GET", ["v1", "status"])
     for each in told["workloads"]:
         if (each["namespace"], each["name"]) == (namespace, workload):
-            environment = {**os.environ, **proxy_variables(each["address"], each["placement"]["outbound"])}
+            placement = each["placement"]
+            environment = {**os.environ, **proxy_variables(each["address"], placement["outbound"])}
+            if placement["network_namespace"]:
+                _enter(placement["network_namespace"])
             _replace_process(command, environment)
     names = ", ".join(f"{each['namespace']}/{each['name']}" for each in told["workloads"]) or "none"
     raise Failure(f"no workload {namespace}/{workload} runs here; running are: {names}", FAILED)
+
+
+def _enter(path: str) -> None:
+    """Goes into a namespace, or nothing is run: elsewhere it would not be that workload."""
+    from tulle.supervisor.namespace import enter
+
+    try:
+        enter(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except PermissionError as error:
+        raise Failure(f"entering the workload's network namespace needs root ({error})", FAILED) from None
+    except OSError as error:
+        raise Failure(f"the workload's network namespace cannot be entered: {error}", FAILED) from None
 
 
 def _replace_process(command: tuple[str, ...], environment: dict[str, str]) -> None:

@@ -36,6 +36,8 @@ class Auditor:
         """Notes where a workload's sidecar is, when that is new; its readiness and processes come and go."""
         if before is None or _place(before) != _place(now):
             detail = f"outbound {now.outbound}, inbound {', '.join(str(each.listen) for each in now.inbound) or 'none'}"
+            if now.network_namespace:
+                detail += ", in a network namespace"
             self.note("workload-placed", workload, detail, self.clock())
 
     def displaced(self, workloads: Sequence[tuple[str, str]]) -> None:

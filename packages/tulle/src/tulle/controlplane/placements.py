@@ -85,4 +85,7 @@ def _best_effort() -> Iterator[None]:
 def _to_model(key: Key, view: wire.PlacementView) -> Placed:
     inbound = tuple(InboundPort(port.app, port.listen, port.name) for port in view.inbound)
     upstreams = tuple(UpstreamPort(each.service, each.port, each.local_port) for each in view.upstreams)
-    return Placed(Placement(WorkloadRef(*key), view.outbound, view.admin, inbound, upstreams), view.ready)
+    placement = Placement(
+        WorkloadRef(*key), view.outbound, view.admin, inbound, upstreams, view.network_namespace
+    )
+    return Placed(placement, view.ready)

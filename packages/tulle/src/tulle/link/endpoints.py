@@ -343,6 +343,7 @@ def _place(workload: Workload, placement: Placement, declared: Declared, targets
         tuple(inbound),
         tuple(each for each in upstreams if each.local_port),
         declared.security.issuers(itself),
+        placement.network_namespace,
     )
 
 

@@ -167,7 +167,7 @@ class LinkedUpstream:
 @dataclass(frozen=True, slots=True)
 class PlacedWorkload:
     """A workload with a sidecar of ours and the ports it was given; `account` is its SPIFFE id. By the tokens of
-    `issuers` its own calls may be routed.
+    `issuers` its own calls may be routed. `network_namespace`: as in `Placement`.
     """
 
     ref: WorkloadRef
@@ -181,6 +181,7 @@ class PlacedWorkload:
     inbound: tuple[Inbound, ...] = ()
     upstreams: tuple[LinkedUpstream, ...] = ()
     issuers: tuple[Issuer, ...] = ()
+    network_namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

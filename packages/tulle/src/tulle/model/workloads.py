@@ -94,13 +94,18 @@ class UpstreamPort:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The ports of one workload's sidecar, chosen by whoever starts it."""
+    """The ports of one workload's sidecar, chosen by whoever starts it.
+
+    `network_namespace` is the file of the Linux network namespace that the application is in, empty for that of the
+    sidecar. Whatever the application dials listens there; `inbound` is the sidecar's own.
+    """
 
     workload: WorkloadRef
     outbound: int
     admin: int
     inbound: tuple[InboundPort, ...] = ()
     upstreams: tuple[UpstreamPort, ...] = ()
+    network_namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import ctypes
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -24,12 +25,15 @@ _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to run. ``output`` is the file for standard output where that is too much to be shown."""
+    """What to run. ``output`` is the file for standard output where that is too much to be shown; ``enter`` is called
+    in the new process before it becomes the program.
+    """
 
     argv: Sequence[str]
     env: Mapping[str, str]
     directory: str | None = None
     output: Path | None = None
+    enter: Callable[[], None] | None = None
 
 
 Prepare = Callable[[], Awaitable[Command]]
@@ -102,6 +106,8 @@ class Child:
             process = await _spawn(command)
         except OSError as error:
             return str(error)
+        except subprocess.SubprocessError:
+            return "its network namespace cannot be entered"
         self.pid = process.pid
         self.starts += 1
         if self._stopping.is_set():
@@ -134,6 +140,11 @@ async def _spawn(command: Command) -> asyncio.subprocess.Process:
 
 
 async def _exec(command: Command, stdout: int) -> asyncio.subprocess.Process:
+    def begin() -> None:
+        _die_with_parent()
+        if command.enter is not None:
+            command.enter()
+
     return await asyncio.create_subprocess_exec(
         *command.argv,
         stdin=asyncio.subprocess.DEVNULL,
@@ -142,7 +153,7 @@ async def _exec(command: Command, stdout: int) -> asyncio.subprocess.Process:
         env=dict(command.env),
         cwd=command.directory,
         start_new_session=True,
-        preexec_fn=_die_with_parent,
+        preexec_fn=begin,
     )
 
 

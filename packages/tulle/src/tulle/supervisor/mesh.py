@@ -110,6 +110,7 @@ class Mesh:
             "api": self.client.api,
             "control_plane_pid": control_plane.pid,
             "xds": self.site.xds,
+            "net": "ns" if self.site.isolated else "host",
             "dashboard": None,
             "workloads": [ready_file.describe_workload(units[key]) for key in sorted(units)],
             "gateways": [],

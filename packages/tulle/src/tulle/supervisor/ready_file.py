@@ -11,7 +11,9 @@ from tulle.supervisor.unit import Unit
 
 
 def describe_workload(unit: Unit) -> dict[str, Any]:
-    """A workload's entry. ``inbound`` is the sidecar's port for the first declared port, 0 without ports."""
+    """A workload's entry. ``inbound`` is the sidecar's port for the first declared port, 0 without ports. In a network
+    namespace are the application's ``ports`` and the sidecar's ``outbound``; its inbound and admin ports never are.
+    """
     site, view = unit.site, unit.site.view
     ports = [{"name": port.name, "port": port.app, "inbound": port.listen} for port in site.inbound]
     return {
@@ -23,6 +25,7 @@ def describe_workload(unit: Unit) -> dict[str, Any]:
         "outbound": site.outbound,
         "inbound": ports[0]["inbound"] if ports else 0,
         "admin": site.admin,
+        "network_namespace": None if site.namespace is None else str(site.namespace.path),
         "pid": unit.pid,
         "proxy_pid": unit.proxy.child.pid,
     }

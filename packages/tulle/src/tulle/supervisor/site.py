@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tulle.api import wire
 from tulle.supervisor.environment import proxy_variables
+from tulle.supervisor.namespace import Namespace
 from tulle.supervisor.ports import PortBook
 
 LOOPBACK = "127.0.0.1"
@@ -22,7 +23,7 @@ _REFERENCE = re.compile(r"\$(\$?)\(([A-Za-z_][A-Za-z0-9_]*)\)")
 @dataclass(frozen=True, slots=True)
 class MeshSite:
     """What all workloads of a mesh share. ``base_env`` is the environment every process starts from, ``tokens`` the
-    socket where sidecars ask for join tokens.
+    socket where sidecars ask for join tokens. ``isolated``: each application has a network namespace of its own.
     """
 
     state: Path
@@ -34,12 +35,14 @@ class MeshSite:
     trust_anchor: Path
     base_env: Mapping[str, str]
     drain_seconds: int
+    isolated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
     """One workload's place. ``inbound`` has the sidecar's port for each port of the application, in the order
-    of the declaration and with picked ports filled in; ``upstreams`` likewise.
+    of the declaration and with picked ports filled in; ``upstreams`` likewise. What the application listens on and
+    dials is in ``namespace``, where it has one.
     """
 
     mesh: MeshSite
@@ -48,14 +51,19 @@ class Site:
     admin: int
     inbound: tuple[wire.InboundPort, ...]
     upstreams: tuple[wire.UpstreamPort, ...]
+    namespace: Namespace | None = None
 
     @classmethod
     def choose(cls, mesh: MeshSite, view: wire.WorkloadView, ports: PortBook) -> Site:
-        """Picks free ports for a workload's sidecar, and those that its declaration leaves open."""
+        """Picks free ports for a workload's sidecar, and those that its declaration leaves open; makes its namespace.
+        Raises OSError.
+        """
         address = view.address
+        # in a namespace a port is taken on the machine too, where nobody then listens on it
+        pick = ports.reserve if mesh.isolated else ports.choose
         inbound = tuple(
             wire.InboundPort(
-                app=port.number or ports.choose(address), listen=ports.reserve(address), name=port.name
+                app=port.number or pick(address), listen=ports.reserve(address), name=port.name
             )
             for port in view.ports
         )
@@ -65,10 +73,13 @@ class Site:
             )
             for each in view.upstreams
         )
-        return cls(mesh, view, ports.reserve(address), ports.choose(LOOPBACK), inbound, upstreams)
+        namespace = Namespace(_folder(mesh, view) / "netns", address) if mesh.isolated else None
+        return cls(mesh, view, ports.reserve(address), ports.choose(LOOPBACK), inbound, upstreams, namespace)
 
     def release(self, ports: PortBook) -> None:
-        """Gives the ports back."""
+        """Gives the ports and the namespace back."""
+        if self.namespace is not None:
+            self.namespace.close()
         for port in (self.outbound, *(p for each in self.inbound for p in (each.app, each.listen))):
             ports.release(self.view.address, port)
         for port in (self.admin, *(each.local_port for each in self.upstreams)):
@@ -82,9 +93,7 @@ class Site:
     @property
     def folder(self) -> Path:
         """The workload's own folder in the state directory, made with mode 0700."""
-        folder = self.mesh.state / "workloads" / f"{self.view.namespace}.{self.view.name}"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return folder
+        return _folder(self.mesh, self.view)
 
     def log(self, part: str) -> Path:
         """The file that keeps what one of the workload's processes says."""
@@ -111,7 +120,14 @@ class Site:
         return wire.PlacementView(
             outbound=self.outbound, admin=self.admin, inbound=list(self.inbound), upstreams=list(self.upstreams),
             ready=ready, pid=pid, proxy_pid=proxy_pid,
+            network_namespace="" if self.namespace is None else str(self.namespace.path),
         )
+
+
+def _folder(mesh: MeshSite, view: wire.WorkloadView) -> Path:
+    folder = mesh.state / "workloads" / f"{view.namespace}.{view.name}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
 
 
 def app_environment(site: Site) -> dict[str, str]:

@@ -144,11 +144,16 @@ class Unit:
 def _app_probe(site: Site, http: httpx.AsyncClient) -> probes.Probe | None:
     view = site.view
     if view.readiness is not None:
-        host = f"[{view.address}]" if ":" in view.address else view.address
         port = site.app_port(view.readiness.port)
+        if site.namespace is not None:
+            return probes.http_probe_within(site.namespace, (view.address, port or 0), view.readiness.path)
+        host = f"[{view.address}]" if ":" in view.address else view.address
         return probes.http_probe(http, f"http://{host}:{port}{view.readiness.path}")
     if view.command is not None and site.inbound:
-        return probes.port_probe(view.address, [port.app for port in site.inbound])
+        apps = [port.app for port in site.inbound]
+        if site.namespace is not None:
+            return probes.port_probe_within(site.namespace, view.address, apps)
+        return probes.port_probe(view.address, apps)
     return None
 
 
@@ -156,6 +161,7 @@ def _app_child(site: Site, show: Show) -> Child:
     async def prepare() -> Command:
         environment = app_environment(site)
         argv = [expand(word, environment) for word in site.view.command or ()]
-        return Command(argv, environment, site.view.directory)
+        enter = None if site.namespace is None else site.namespace.enter
+        return Command(argv, environment, site.view.directory, enter=enter)
 
     return Child(site.title, prepare, site.log("app"), show, changed=lambda: None)

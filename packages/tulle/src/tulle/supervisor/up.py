@@ -18,6 +18,7 @@ from pathlib import Path
 
 import httpx
 
+from tulle.supervisor import namespace
 from tulle.supervisor.client import ControlPlane
 from tulle.supervisor.dataplane import DataPlane, DataPlaneMissing
 from tulle.supervisor.guard import MARK, Guard
@@ -55,10 +56,16 @@ class Setup:
     companion: Companion | None = None
     issuer: Sequence[str] = ()
     """The control plane's options about its issuer and how long certificates live."""
+    isolated: bool = False
+    """Whether each application gets a network namespace of its own."""
 
 
 def run(setup: Setup) -> None:
-    """Runs until SIGTERM or SIGINT. Raises `MeshFailed`, `DataPlaneMissing`, `StateInUse` or OSError."""
+    """Runs until SIGTERM or SIGINT. Raises `MeshFailed`, `DataPlaneMissing`, `NamespacesUnavailable`, `StateInUse` or
+    OSError.
+    """
+    if setup.isolated:
+        namespace.check()
     state = setup.state.absolute()
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     mark = secrets.token_hex(16)
@@ -95,6 +102,7 @@ async def _run(setup: Setup, state: Path, sockets: Path, mark: str) -> None:
         trust_anchor=state / "ca" / "root.pem",
         base_env=_base_environment(mark),
         drain_seconds=DRAIN_SECONDS,
+        isolated=setup.isolated,
     )
     plane = _data_plane(setup.data_plane)
     async with httpx.AsyncClient(timeout=PROBE_PATIENCE, trust_env=False) as http:

@@ -100,6 +100,8 @@ class Workloads:
             task.cancel()
         await asyncio.gather(*self._retiring.values(), return_exceptions=True)
         await shutdown.stop_all(list(self.units.values()), self.http)
+        for unit in self.units.values():
+            unit.site.release(self.ports)
 
     def _settle(self, key: Key) -> None:
         unit, view = self.units.get(key), self._wanted.get(key)

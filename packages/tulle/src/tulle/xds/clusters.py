@@ -29,7 +29,7 @@ from tulle.xds.effective import at_port
 from tulle.xds.endpoints import load_assignment, subset_endpoints
 from tulle.xds.extensions import extend
 from tulle.xds.scope import OutboundService
-from tulle.xds.wire import ADS, NO_TIMEOUT, socket_address, struct, struct_list
+from tulle.xds.wire import ADS, NO_TIMEOUT, socket_address, source_within, struct, struct_list
 
 CLUSTER = "envoy.config.cluster.v3.Cluster"
 
@@ -174,7 +174,15 @@ def _socket(fields: dict[str, Any]) -> Any:
     return message("envoy.config.core.v3.TransportSocket")(**fields)
 
 
-def inbound_cluster(inbound: Inbound, address: str, services: Sequence[LinkedService]) -> Any:
+@dataclass(frozen=True, slots=True)
+class Application:
+    """Where the application itself listens: an address, in a Linux network namespace where it has one."""
+
+    address: str
+    namespace: str = ""
+
+
+def inbound_cluster(inbound: Inbound, at: Application, services: Sequence[LinkedService]) -> Any:
     """The Cluster of the application's own port: plaintext, as the application speaks it."""
     cluster = message(CLUSTER)(
         name=names.inbound_cluster(inbound.app),
@@ -183,10 +191,13 @@ def inbound_cluster(inbound: Inbound, address: str, services: Sequence[LinkedSer
         load_assignment={
             "cluster_name": names.inbound_cluster(inbound.app),
             "endpoints": [
-                {"lb_endpoints": [{"endpoint": {"address": socket_address(address, inbound.app)}}]}
+                {"lb_endpoints": [{"endpoint": {"address": socket_address(at.address, inbound.app)}}]}
             ],
         },
     )
+    if at.namespace:
+        bind = message("envoy.config.core.v3.BindConfig")(**source_within(at.namespace, at.address))
+        cluster.upstream_bind_config.CopyFrom(bind)
     apply_policy(cluster, TrafficPolicy())
     cluster.lb_policy = cluster.LbPolicy.Value("ROUND_ROBIN")
     if inbound.protocol.is_http or inbound.protocol is Protocol.UNKNOWN:

@@ -12,7 +12,7 @@ from tulle.model.settings import MeshSettings
 from tulle.protos import message
 from tulle.xds import names, routes
 from tulle.xds.client import ClientKind
-from tulle.xds.clusters import inbound_cluster
+from tulle.xds.clusters import Application, inbound_cluster
 from tulle.xds.egress import is_dynamic
 from tulle.xds.listeners.inbound import inbound_listener, inbound_table
 from tulle.xds.listeners.outbound import outbound_listener, upstream_listener
@@ -25,7 +25,7 @@ from tulle.xds.snapshot import Resource, resource
 def own_listeners(scope: Scope, memo: Memo) -> list[Resource]:
     """The outbound listener, one for each application port, one for each upstream."""
     settings, workload = scope.outbound.settings, scope.workload
-    asked = (scope.client, scope.routing_issuers)
+    asked = (scope.client, scope.routing_issuers, workload.network_namespace)
     made = [
         memo.get(
             ("outbound listener", workload.outbound, settings, scope.outbound.anywhere, *asked),
@@ -92,16 +92,17 @@ def _table(name: str, host: Any) -> Resource:
 
 def own_clusters(scope: Scope, memo: Memo) -> list[Resource]:
     """The clusters of the application's own ports."""
+    at = Application(scope.workload.address, scope.workload.network_namespace)
     made = []
     for inbound in scope.workload.inbound:
         serving = tuple(each for each in scope.own_services if each.host in inbound.services)
-        tag = ("inbound cluster", inbound, scope.workload.address, serving)
-        made.append(memo.get(tag, (), partial(_inbound_cluster, inbound, scope.workload.address, serving)))
+        tag = ("inbound cluster", inbound, at, serving)
+        made.append(memo.get(tag, (), partial(_inbound_cluster, inbound, at, serving)))
     return made
 
 
-def _inbound_cluster(inbound: Inbound, address: str, serving: tuple[LinkedService, ...]) -> Resource:
-    return resource(inbound_cluster(inbound, address, serving))
+def _inbound_cluster(inbound: Inbound, at: Application, serving: tuple[LinkedService, ...]) -> Resource:
+    return resource(inbound_cluster(inbound, at, serving))
 
 
 def _known_upstreams(scope: Scope) -> Iterator[tuple[LinkedUpstream, OutboundService, LinkedPort]]:

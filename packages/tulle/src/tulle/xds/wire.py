@@ -58,6 +58,21 @@ def socket_address(address: str, port: int) -> dict[str, Any]:
     return {"socket_address": {"address": address, "port_value": port}}
 
 
+def address_within(namespace: str, address: str, port: int) -> dict[str, Any]:
+    """An Address to listen on in the Linux network namespace with that file; the data plane's own for none."""
+    return {"socket_address": _socket_within(namespace, address, port)}
+
+
+def source_within(namespace: str, target: str) -> dict[str, Any]:
+    """A BindConfig: `target`, an IP address, is called from inside that namespace."""
+    return {"source_address": _socket_within(namespace, "::" if ":" in target else "0.0.0.0", 0)}  # noqa: S104
+
+
+def _socket_within(namespace: str, address: str, port: int) -> dict[str, Any]:
+    within = {"network_namespace_filepath": namespace} if namespace else {}
+    return {"address": address, "port_value": port, **within}
+
+
 def percent_of_million(millionths: int) -> dict[str, Any]:
     """A FractionalPercent."""
     return {"numerator": millionths, "denominator": "MILLION"}

@@ -1,9 +1,11 @@
-//! Addresses and IP ranges.
+//! Addresses, network namespaces and IP ranges.
 
 use std::net::{IpAddr, SocketAddr};
 
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use tulle_config::Cidr;
+use tulle_config::cluster::Bind;
+use tulle_config::listener::Place;
 use tulle_core::{Address, Str};
 
 use super::common::uint;
@@ -27,6 +29,41 @@ pub fn address(cx: &mut Cx, message: Option<core_pb::Address>, names: Names) -> 
             None
         }
     }
+}
+
+/// Where a listener's socket is made.
+pub fn place(cx: &mut Cx, message: core_pb::Address) -> Option<Place> {
+    use core_pb::address::Address as Kind;
+    let mut message = message;
+    let path = match &mut message.address {
+        Some(Kind::SocketAddress(socket)) => std::mem::take(&mut socket.network_namespace_filepath),
+        _ => String::new(),
+    };
+    let namespace = cx.field("socket_address", |cx| namespace(cx, &path));
+    let address = address(cx, Some(message), Names::Refused)?;
+    Some(Place { address, namespace: namespace? })
+}
+
+/// Where a cluster's sockets are made.
+pub fn source(cx: &mut Cx, message: core_pb::SocketAddress) -> Option<Bind> {
+    let mut message = message;
+    let path = std::mem::take(&mut message.network_namespace_filepath);
+    let namespace = namespace(cx, &path);
+    let address = socket_address(cx, message, Names::Refused)?.socket()?;
+    Some(Bind { address, namespace: namespace? })
+}
+
+/// A namespace that can be entered; `None` after an error. Whether it can is the one thing that decoding asks the system:
+/// a proxy that took the resource all the same would neither listen nor call, and nobody would be told.
+fn namespace(cx: &mut Cx, path: &str) -> Option<Option<Str>> {
+    if path.is_empty() {
+        return Some(None);
+    }
+    if let Err(error) = tulle_netns::check(path) {
+        cx.error_at("network_namespace_filepath", error.to_string());
+        return None;
+    }
+    Some(Some(cx.intern(path)))
 }
 
 /// Whether an address may be a DNS name.

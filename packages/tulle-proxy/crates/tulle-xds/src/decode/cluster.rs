@@ -13,7 +13,7 @@ use envoy_types::pb::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCa
 use prost::Name as _;
 use tulle_balance::{EndpointSet, Labels};
 use tulle_config::cluster::{
-    ClusterSettings, DnsDiscovery, DnsEndpoint, DnsFamily, TcpKeepAlive, TransportMatch, UpstreamTransport,
+    Bind, ClusterSettings, DnsDiscovery, DnsEndpoint, DnsFamily, TcpKeepAlive, TransportMatch, UpstreamTransport,
 };
 use tulle_config::egress::EgressGuard;
 use tulle_config::{Cluster, Discovery};
@@ -21,7 +21,7 @@ use tulle_core::metadata::{Metadata, Value};
 use tulle_core::recent::Recent;
 use tulle_core::{Address, Cidr};
 
-use super::address::{Names, address};
+use super::address::{Names, source};
 use super::common::{labels, metadata, struct_to_map, uint};
 use super::cx::{Cx, refuse, type_name, without_effect};
 use super::endpoint::assignment;
@@ -338,7 +338,7 @@ fn transport_match(cx: &mut Cx, message: inner_pb::TransportSocketMatch) -> Opti
 }
 
 /// `None` after an error.
-fn bind(cx: &mut Cx, message: Option<core_pb::BindConfig>) -> Option<Option<std::net::SocketAddr>> {
+fn bind(cx: &mut Cx, message: Option<core_pb::BindConfig>) -> Option<Option<Bind>> {
     let Some(message) = message else { return Some(None) };
     let core_pb::BindConfig {
         source_address,
@@ -351,10 +351,11 @@ fn bind(cx: &mut Cx, message: Option<core_pb::BindConfig>) -> Option<Option<std:
     } = message;
     cx.field("upstream_bind_config", |cx| {
         refuse!(cx; freebind, socket_options, extra_source_addresses, additional_source_addresses,
-            local_address_selector, validate_network_namespaces);
-        let Some(source) = source_address else { return Some(None) };
-        let source = core_pb::Address { address: Some(core_pb::address::Address::SocketAddress(source)) };
-        cx.field("source_address", |cx| address(cx, Some(source), Names::Refused)).map(|source| source.socket())
+            local_address_selector);
+        // They always are.
+        let _ = validate_network_namespaces;
+        let Some(message) = source_address else { return Some(None) };
+        cx.field("source_address", |cx| source(cx, message)).map(Some)
     })
 }
 

@@ -11,11 +11,10 @@ use envoy_types::pb::envoy::extensions::filters::listener::proxy_protocol::v3 as
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use prost::Name as _;
 use tulle_config::Listener;
-use tulle_config::listener::{DrainType, ListenerFilters, ProxyProtocol, TrafficDirection};
-use tulle_core::Address;
+use tulle_config::listener::{DrainType, ListenerFilters, Place, ProxyProtocol, TrafficDirection};
 
 use super::access_log::access_log;
-use super::address::{Names, address};
+use super::address::place;
 use super::chain::filter_chain;
 use super::common::{metadata, truth, uint};
 use super::cx::{Cx, refuse, type_name, without_effect};
@@ -115,11 +114,11 @@ pub fn listener(cx: &mut Cx, message: listener_pb::Listener) -> Option<Listener>
     })
 }
 
-fn bound(cx: &mut Cx, field: &str, message: core_pb::Address) -> Option<Address> {
-    cx.field(field, |cx| address(cx, Some(message), Names::Refused))
+fn bound(cx: &mut Cx, field: &str, message: core_pb::Address) -> Option<Place> {
+    cx.field(field, |cx| place(cx, message))
 }
 
-fn additional_address(cx: &mut Cx, message: listener_pb::AdditionalAddress) -> Option<Address> {
+fn additional_address(cx: &mut Cx, message: listener_pb::AdditionalAddress) -> Option<Place> {
     let listener_pb::AdditionalAddress { address, socket_options, tcp_keepalive } = message;
     refuse!(cx; socket_options);
     without_effect!(cx; tcp_keepalive);

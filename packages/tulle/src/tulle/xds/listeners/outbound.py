@@ -25,10 +25,12 @@ from tulle.xds.listeners.inbound import (
 )
 from tulle.xds.routes import Naming
 from tulle.xds.scope import Outbound, OutboundService, Scope
-from tulle.xds.wire import socket_address
+from tulle.xds.wire import address_within
 
 LOOPBACK = "127.0.0.1"
-"""Only the workload itself may use its identity, so its outbound side never listens beyond loopback."""
+"""Only the workload itself may use its identity, so its outbound side never listens beyond loopback, and where the
+workload has a network namespace, on that one's.
+"""
 
 
 def outbound_listener(scope: Scope) -> Any:
@@ -40,7 +42,7 @@ def outbound_listener(scope: Scope) -> Any:
     manager = http_manager(names.OUTBOUND_LISTENER, settings, filters, discovered(names.OUTBOUND_ROUTES))
     return message(LISTENER)(
         name=names.OUTBOUND_LISTENER,
-        address=socket_address(LOOPBACK, workload.outbound),
+        address=address_within(workload.network_namespace, LOOPBACK, workload.outbound),
         filter_chains=[{"name": names.OUTBOUND_LISTENER, "filters": [manager]}],
         traffic_direction="OUTBOUND",
     )
@@ -63,9 +65,8 @@ def upstream_listener(
         "filters": [http_manager(name, settings, filters, routes)],
     }
     tcp: dict[str, Any] = {"name": f"{name}|tcp", "filters": [_tcp(name, service, port, outbound)]}
-    listener = message(LISTENER)(
-        name=name, address=socket_address(LOOPBACK, upstream.local_port), traffic_direction="OUTBOUND"
-    )
+    place = address_within(scope.workload.network_namespace, LOOPBACK, upstream.local_port)
+    listener = message(LISTENER)(name=name, address=place, traffic_direction="OUTBOUND")
     chain = message(f"{LISTENER.rpartition('.')[0]}.FilterChain")
     if port.protocol.is_http:
         listener.filter_chains.append(chain(**http))
