@@ -128,6 +128,14 @@ class Configuration:
             raise ConfigurationRefused(new)
         return draft
 
+    def rehearse(self, put: Iterable[RawObject], remove: Iterable[ObjectKey] = ()) -> Draft:
+        """As :meth:`propose`, for what is not to be committed: the compiler does not remember what it saw."""
+        kept, self._compiler = self._compiler, self._compiler.copy()
+        try:
+            return self.propose(put, remove)
+        finally:
+            self._compiler = kept
+
     def commit(self, draft: Draft, note: Callable[[int], None]) -> int:
         """Puts a proposed configuration in force, durably together with what ``note`` records; returns its revision.
 
@@ -170,8 +178,7 @@ class Configuration:
         return Draft(files, valid, kept, compiled, tuple(findings))
 
     def _new_errors(self, draft: Draft) -> tuple[Diagnostic, ...]:
-        known = {_identity(found) for found in self.current.errors}
-        return tuple(found for found in draft.errors if _identity(found) not in known)
+        return unknown(draft.errors, self.current.errors)
 
     def _stored(self) -> Objects:
         return {obj.key: obj for obj in self.store.objects()}
@@ -199,6 +206,12 @@ class Configuration:
         self._compiler.keep(draft.compiled.objects)
         self._current = draft
         self.changed(draft.compiled)
+
+
+def unknown(found: Iterable[Diagnostic], known: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
+    """Those findings that were not there before."""
+    before = {_identity(each) for each in known}
+    return tuple(each for each in found if _identity(each) not in before)
 
 
 def _identity(found: Diagnostic) -> tuple[str, str, str, str | None]:
