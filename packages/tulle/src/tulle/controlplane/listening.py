@@ -17,7 +17,8 @@ def listen(address: str) -> tuple[socket.socket, str]:
     if not (bare and port.isascii() and port.isdigit()):
         raise OSError(f"an address to listen at must be HOST:PORT, not {address!r}")
     family = socket.AF_INET6 if ":" in bare else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Named, since asyncio switches Nagle's algorithm off only where it sees that a socket is one of TCP.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((bare, int(port)))
