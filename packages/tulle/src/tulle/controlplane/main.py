@@ -67,6 +67,7 @@ from tulle.identity.tokens import JoinTokens
 from tulle.sources.files import edits
 from tulle.sources.store import Store
 from tulle.sources.store_db import StoreInUseError, UnwritableError
+from tulle.status.recent import Recent
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,9 @@ API_FILE = "api.json"
 STORE = "store.db"
 REFRESH_LOOK = 60.0
 """Seconds between looks at which bundles of other meshes are due again."""
+
+EDGES_LIFE = 5.0
+"""Seconds for which metrics and the authority's status go by the same counters of the sidecars."""
 
 TRUST_LOOK = 0.2
 """Seconds between looks at who has taken up what is trusted."""
@@ -149,7 +153,7 @@ async def _serve(options: Options) -> None:
     service = Service(configuration, book, registry, JoinTokens(store.ledger), _addresses(options, admin), auditor)
     federation = Federation(store.federation, authority, auditor, utc_now)
     trust = TrustKeeper(authority, store.leaves, service, auditor.note, utc_now, federation.roots())
-    trust.edges = service.edges
+    trust.edges = Recent(service.edges, EDGES_LIFE, time.monotonic).get
     book.revoked = trust.last_revoked
     federation.changed = _federator(trust, configuration)
     configuration.federate(trust.federated)
