@@ -12,7 +12,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tulle.api import audit, federation, mtls, tokens, trust, webhook
+from tulle.api import audit, dry_run, federation, mtls, tokens, trust, webhook
 from tulle.api.authenticate import Entrance
 from tulle.api.backend import Refused
 from tulle.api.caller import CALLER
@@ -160,7 +160,7 @@ def test_no_route_of_the_api_is_without_its_need() -> None:
     backend: Any = object()
     more = [
         route
-        for part in (audit, federation, mtls, tokens, trust)
+        for part in (audit, dry_run, federation, mtls, tokens, trust)
         for route in part.routes(backend)  # type: ignore[attr-defined]
     ]
     open_to_all = set()

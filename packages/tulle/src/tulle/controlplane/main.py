@@ -24,6 +24,7 @@ from starlette.routing import Route
 from tulle.api import wire
 from tulle.api.audit import routes as audit_routes
 from tulle.api.authenticate import Entrance
+from tulle.api.dry_run import routes as dry_run_routes
 from tulle.api.federation import routes as federation_routes
 from tulle.api.mtls import routes as mtls_routes
 from tulle.api.server import build
@@ -36,6 +37,7 @@ from tulle.controlplane.api_tokens import ApiTokens
 from tulle.controlplane.audit import Auditor
 from tulle.controlplane.compile import Compiled
 from tulle.controlplane.configuration import Changed, Configuration, ConfigurationRefused
+from tulle.controlplane.dry_run import DryRunReporter
 from tulle.controlplane.durable import write_atomically
 from tulle.controlplane.federation import Federation
 from tulle.controlplane.mtls import MtlsReporter
@@ -175,6 +177,7 @@ async def _serve(options: Options) -> None:
     more = [
         *trust_routes(trust), *audit_routes(auditor), *token_routes(tokens),
         *federation_routes(federation), *mtls_routes(MtlsReporter(configuration)),
+        *dry_run_routes(DryRunReporter(configuration)),
     ]
     application = _application(service, entrance, more)
     web = admin.server(application, WebCertificate(authority, admin.host, utc_now))
