@@ -116,8 +116,8 @@ class _Answered(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 class WebhookBackend(Protocol):
     """What the route asks for."""
 
-    def review(self, request: AdmissionRequest) -> AdmissionResponse:
-        """The verdict; nothing is changed. Raises `Refused` for a request that cannot be."""
+    async def review(self, request: AdmissionRequest) -> AdmissionResponse:
+        """The verdict; nothing is changed. Raises `Refused` for a request that cannot be. Waits while it thinks."""
 
 
 @dataclass(slots=True)
@@ -126,6 +126,7 @@ class _Turns:
 
     clock: Callable[[], float]
     reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    judging: asyncio.Lock = field(default_factory=asyncio.Lock)
     buckets: Buckets = field(default_factory=lambda: Buckets(REVIEWS_PER_SECOND, REVIEWS_IN_A_ROW))
 
     def take(self) -> None:
@@ -143,7 +144,8 @@ def build(backend: WebhookBackend, entrance: Entrance, clock: Callable[[], float
         turns.take()
         async with turns.reading:
             asked = read_review(await content(request, MAX_REVIEW, BODY_SECONDS))
-            return answer(_Answered(response=backend.review(asked)))
+            async with turns.judging:
+                return answer(_Answered(response=await backend.review(asked)))
 
     routes = [guarded(path, validate, Need.VIEW, ["POST"]) for path in (PATH, ISTIO_PATH)]
     return behind_the_door(routes, entrance)

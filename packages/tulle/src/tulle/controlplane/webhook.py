@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -13,12 +14,12 @@ from tulle.api.body import decode
 from tulle.api.caller import CALLER
 from tulle.api.webhook import AdmissionRequest, AdmissionResponse, Cause, Details, Status
 from tulle.buckets import Buckets
-from tulle.controlplane.configuration import Configuration, ConfigurationRefused, unknown
+from tulle.controlplane.configuration import Configuration, ConfigurationRefused, Rehearsal, unknown
 from tulle.dialects import KindInfo, known_kinds
 from tulle.model.diagnostics import Diagnostic, Severity
 from tulle.model.source import SourceRef
 from tulle.objects import DEFAULT_NAMESPACE, ObjectKey
-from tulle.sources.documents import read_document
+from tulle.sources.documents import crowded, read_document
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,11 @@ class Reviewer:
     clock: Callable[[], float] = time.time
     _logged: Buckets = field(default_factory=lambda: Buckets(LOGGED_PER_SECOND, LOGGED_AT_ONCE))
 
-    def review(self, request: AdmissionRequest) -> AdmissionResponse:
+    async def review(self, request: AdmissionRequest) -> AdmissionResponse:
+        """The verdict by what holds now. A large object takes its time, which is not that of the sidecars."""
+        return await asyncio.to_thread(self.judge, request, self.configuration.rehearsal())
+
+    def judge(self, request: AdmissionRequest, trial: Rehearsal) -> AdmissionResponse:
         """The verdict. Kinds that are not read, sub-resources and connections are none of our business."""
         if request.operation not in OPERATIONS:
             message = f"request.operation must be one of {', '.join(OPERATIONS)}, not {request.operation!r:.80}"
@@ -54,17 +59,21 @@ class Reviewer:
         if info is None or request.sub_resource or request.operation == CONNECT:
             return AdmissionResponse(uid=request.uid, allowed=True)
         if request.operation == DELETE:
-            return _allowed(request, self._missed(_key(request, info)))
-        body = decode(bytes(request.object), object)
+            return _allowed(request, _missed(trial, _key(request, info)))
+        text, unread = bytes(request.object), _Reviewed.of(request, info, None)
+        crowd = crowded(text, unread.reference)
+        if crowd is not None:
+            return _denied(unread, (crowd,), 422)
+        body = decode(text, object)
         if isinstance(body, dict) and _at(body, "metadata", "deletionTimestamp") is not None:
             # It is on its way out; refusing would keep it here.
             return AdmissionResponse(uid=request.uid, allowed=True)
-        response = self._judged(_Reviewed.of(request, info, body))
+        response = self._judged(_Reviewed.of(request, info, body), trial)
         if not response.allowed:
             self._note(request, response)
         return response
 
-    def _judged(self, reviewed: _Reviewed) -> AdmissionResponse:
+    def _judged(self, reviewed: _Reviewed, trial: Rehearsal) -> AdmissionResponse:
         request, sequence = reviewed.request, int(self.clock() * 1_000_000)
         mismatch = reviewed.mismatch()
         if mismatch is not None:
@@ -73,41 +82,15 @@ class Reviewer:
         if isinstance(obj, Diagnostic):
             return _denied(reviewed, (obj,), 400 if obj.code == "not-an-object" else 422)
         try:
-            draft = self.configuration.rehearse([obj])
+            draft = trial.propose([obj])
         except ConfigurationRefused as refused:
-            new = unknown(refused.diagnostics, self._errors_before(reviewed, sequence))
+            new = unknown(refused.diagnostics, _errors_before(reviewed, sequence, trial))
             if new:
                 return _denied(reviewed, new, 422)
             # As it is stored already: what changes may be a label, or the status of one that nobody mended.
             return _allowed(request, refused.diagnostics)
         warnings = [each for each in draft.diagnostics if each.severity is Severity.WARNING]
         return _allowed(request, [each for each in warnings if each.source.file == reviewed.reference])
-
-    def _errors_before(self, reviewed: _Reviewed, sequence: int) -> tuple[Diagnostic, ...]:
-        """What is wrong with the object that is to be replaced; nothing where there is none."""
-        body = reviewed.completed(decode(bytes(reviewed.request.old_object), object))
-        if body is None:
-            return ()
-        old = read_document(body, reviewed.reference, sequence)
-        if isinstance(old, Diagnostic):
-            return (old,)
-        try:
-            self.configuration.rehearse([old])
-        except ConfigurationRefused as refused:
-            return refused.diagnostics
-        return ()
-
-    def _missed(self, key: ObjectKey) -> tuple[Diagnostic, ...]:
-        """What is found when an applied object goes. It may go all the same: its namespace may be going too."""
-        current = self.configuration.current
-        if key not in current.stored:
-            return ()
-        try:
-            draft = self.configuration.rehearse((), [key])
-        except ConfigurationRefused as refused:
-            return refused.diagnostics
-        found = unknown(draft.diagnostics, current.diagnostics)
-        return tuple(each for each in found if each.severity is Severity.WARNING)
 
     def _note(self, request: AdmissionRequest, response: AdmissionResponse) -> None:
         """One line for an operator, without anything that the object says."""
@@ -136,7 +119,7 @@ class _Reviewed:
         return cls(request, info, bare.completed(body), bare.reference)
 
     def completed(self, body: object) -> object:
-        """The document with the namespace and the name that it will have."""
+        """The document with the namespace and the name that it will have, without what says who manages which field."""
         metadata = _at(body, "metadata")
         if not isinstance(body, dict) or not isinstance(metadata, dict):
             return body
@@ -145,7 +128,8 @@ class _Reviewed:
             given["name"] = self.request.name or _generated(body)
         if metadata.get("namespace") is None and self.info.namespaced and self.request.namespace:
             given["namespace"] = self.request.namespace
-        return {**body, "metadata": {**metadata, **given}}
+        own = {key: value for key, value in metadata.items() if key != "managedFields"}
+        return {**body, "metadata": {**own, **given}}
 
     def mismatch(self) -> Diagnostic | None:
         """Where the object is another one than the request is about."""
@@ -162,6 +146,34 @@ class _Reviewed:
                 said, field_name = f"the request is about {value!r:.80}, its object about {found!r:.80}", ".".join(path)
                 return Diagnostic(Severity.ERROR, "another-object", said, SourceRef(self.reference), field_name)
         return None
+
+
+def _errors_before(reviewed: _Reviewed, sequence: int, trial: Rehearsal) -> tuple[Diagnostic, ...]:
+    """What is wrong with the object that is to be replaced; nothing where there is none."""
+    text = bytes(reviewed.request.old_object)
+    if text == b"null" or crowded(text, reviewed.reference) is not None:
+        return ()
+    body = reviewed.completed(decode(text, object))
+    old = read_document(body, reviewed.reference, sequence)
+    if isinstance(old, Diagnostic):
+        return (old,)
+    try:
+        trial.propose([old])
+    except ConfigurationRefused as refused:
+        return refused.diagnostics
+    return ()
+
+
+def _missed(trial: Rehearsal, key: ObjectKey) -> tuple[Diagnostic, ...]:
+    """What is found when an applied object goes. It may go all the same: its namespace may be going too."""
+    if key not in trial.current.stored:
+        return ()
+    try:
+        draft = trial.propose((), [key])
+    except ConfigurationRefused as refused:
+        return refused.diagnostics
+    found = unknown(draft.diagnostics, trial.current.diagnostics)
+    return tuple(each for each in found if each.severity is Severity.WARNING)
 
 
 def _denied(reviewed: _Reviewed, found: Iterable[Diagnostic], code: int) -> AdmissionResponse:

@@ -1,6 +1,7 @@
 """Reads a configuration object that comes as decoded JSON rather than as text: it has no lines, only fields.
 
-What is refused is what the reader of texts refuses too: depth, number of values, numbers that no field can hold.
+What is refused is what the reader of texts refuses too: depth, number of values, numbers that no field can hold. Of one
+object, fewer values are read than of a text with many.
 """
 
 from __future__ import annotations
@@ -12,7 +13,20 @@ from tulle.model.diagnostics import Diagnostic, Severity
 from tulle.model.source import SourceRef
 from tulle.objects import MarkNode, ObjectError, RawObject, show
 from tulle.sources.embedded import opened
-from tulle.sources.yaml_compose import MAX_DEPTH, MAX_INTEGER, MAX_NODES, RefusedError
+from tulle.sources.yaml_compose import MAX_DEPTH, MAX_INTEGER, RefusedError
+
+MAX_VALUES = 20_000
+"""Most values in one object; an EndpointSlice with all the endpoints it can have has three quarters of that."""
+
+MAX_BRACKETS = 200_000
+"""Most opening brackets in the JSON of an object, which also says who manages which of its fields."""
+
+
+def crowded(text: bytes, reference: str) -> Diagnostic | None:
+    """What is wrong with an object's JSON that would take too long to decode."""
+    if text.count(b"[") + text.count(b"{") <= MAX_BRACKETS:
+        return None
+    return _error(reference, "yaml-too-large", f"the object has more than {MAX_BRACKETS:,} lists and mappings")
 
 
 def read_document(body: Any, reference: str, sequence: int) -> RawObject | Diagnostic:
@@ -50,8 +64,8 @@ def _refusal(body: Any, reference: str) -> Diagnostic | None:
             elif isinstance(value, int) and not -MAX_INTEGER <= value < MAX_INTEGER:
                 return _error(reference, "yaml-integer", "a number is not a 64-bit integer; in quotes it is a string")
         count += len(level)
-        if count + len(below) > MAX_NODES:
-            return _error(reference, "yaml-too-large", f"the object has more than {MAX_NODES:,} values")
+        if count + len(below) > MAX_VALUES:
+            return _error(reference, "yaml-too-large", f"the object has more than {MAX_VALUES:,} values")
         if not below:
             return None
         level = below
