@@ -14,8 +14,6 @@ TESTS = Path(__file__).resolve().parents[1]
 PROXY = TESTS.parent / "packages" / "tulle-proxy" / "crates"
 HOSTILE, CHAOS = TESTS / "hostile", TESTS / "chaos"
 ATTACKS, FAULTS = range(1, 64), (*range(1, 14), 24, 28)
-LATER = {61}
-"""Rows that nothing can be shown of yet; the table says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ def table(folder: Path) -> dict[int, Row]:
 def test_every_row_is_there(folder: Path, rows: tuple[int, ...]) -> None:
     found = table(folder)
     assert set(rows) <= set(found)
-    assert {row for row in rows if not found[row].tests} == (LATER if folder == HOSTILE else set())
+    assert {row for row in rows if not found[row].tests} == set()
 
 
 def missing(folder: Path, test: str) -> bool:

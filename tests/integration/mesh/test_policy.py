@@ -25,6 +25,17 @@ spec:
 """
 
 
+TRIED = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: {name}, namespace: default, annotations: {{istio.io/dry-run: "true"}}}}
+spec:
+  selector: {{matchLabels: {{app: backend}}}}
+  action: {action}
+  rules: [{{to: [{{operation: {{paths: [{path}]}}}}]}}]
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """When it began and ended, by the clock that all callers share, and what became of it."""
@@ -84,3 +95,27 @@ def test_no_request_is_allowed_after_every_proxy_has_acknowledged_a_denial(mesh:
         during = [each for each in history.requests if acknowledged < each.began and each.ended < removed]
         assert during
         assert {each.status for each in during} == {403}, json.dumps([str(each) for each in during][:20])
+
+
+def test_what_is_tried_out_denies_nobody_and_is_summed_up_by_policy(mesh: Mesh) -> None:
+    tried = [("one", "DENY", "/one"), ("two", "DENY", "/two"), ("read", "ALLOW", "/read")]
+    policies = [TRIED.format(name=name, action=action, path=path) for name, action, path in tried]
+    assert mesh.tulle("authz", "dry-run").stdout.strip() == "no policy is tried out"
+    mesh.apply("---".join(policies), "--wait", "30")
+    connection = Connection(int(mesh.workload("client")["outbound"]), AUTHORITY)
+    for path, times in (("/one", 3), ("/two", 1), ("/read", 2)):
+        assert [connection.get(path)[0] for _ in range(times)] == [200] * times
+    told = json.loads(mesh.tulle("authz", "dry-run", "-o", "json").stdout)
+    assert told["silent"] == []
+    summed: dict[str, tuple[float, float]] = {}
+    for each in told["outcomes"]:
+        [policy] = each["policies"]
+        denied, calls = summed.get(policy["policy"], (0.0, 0.0))
+        summed[policy["policy"]] = (denied + each["denied"], calls + each["calls"])
+        assert policy["source"]["line"] > 0
+    assert summed == {
+        "AuthorizationPolicy default/one": (3, 6),
+        "AuthorizationPolicy default/two": (1, 6),
+        "AuthorizationPolicy default/read": (4, 6),
+    }
+    assert "DENY AuthorizationPolicy default/one (" in mesh.tulle("authz", "dry-run").stdout

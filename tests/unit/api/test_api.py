@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tulle.api import audit, federation, mtls, openapi, tokens, wire
+from tulle.api import audit, dry_run, federation, mtls, openapi, tokens, wire
 from tulle.api.authenticate import Entrance
 from tulle.api.backend import Refused
 from tulle.api.guard import Headed, refusal
@@ -116,7 +116,7 @@ def test_every_route_is_described() -> None:
     described = openapi.describe()
     backend: Any = Backend()
     more = [*routes(backend), *audit.routes(backend), *mtls.routes(backend), *tokens.routes(backend)]
-    more += federation.routes(backend)
+    more += [*federation.routes(backend), *dry_run.routes(backend)]
     served = {
         (method.lower(), route.path)  # type: ignore[attr-defined]
         for route in build(Backend(), OWNER, more).routes  # type: ignore[arg-type]

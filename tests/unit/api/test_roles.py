@@ -12,7 +12,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tulle.api import audit, federation, mtls, tokens, trust
+from tulle.api import audit, dry_run, federation, mtls, tokens, trust, webhook
 from tulle.api.authenticate import Entrance
 from tulle.api.backend import Refused
 from tulle.api.caller import CALLER
@@ -142,11 +142,25 @@ def test_buckets_fill_by_time_and_are_bounded_in_number() -> None:
     assert len(buckets._left) <= MOST_KEYS
 
 
+def test_a_verified_certificate_may_read_and_is_no_excuse_for_a_bad_token() -> None:
+    entrance = Entrance(Tokens())
+    found = entrance.caller([], CLIENT, SERVER, "CN=kube-apiserver")
+    assert found == Access("127.0.0.1:5 certificate CN=kube-apiserver", Role.VIEW)
+    assert isinstance(entrance.caller(["Bearer wrong"], CLIENT, SERVER, "CN=kube-apiserver"), Stranger)
+
+
+def test_every_route_of_the_webhook_asks_who_it_is() -> None:
+    backend: Any = object()
+    for route in webhook.build(backend, Entrance(Tokens())).routes:
+        asks = route.endpoint.__closure__  # type: ignore[attr-defined]
+        assert [cell.cell_contents for cell in asks if isinstance(cell.cell_contents, Need)] == [Need.VIEW]
+
+
 def test_no_route_of_the_api_is_without_its_need() -> None:
     backend: Any = object()
     more = [
         route
-        for part in (audit, federation, mtls, tokens, trust)
+        for part in (audit, dry_run, federation, mtls, tokens, trust)
         for route in part.routes(backend)  # type: ignore[attr-defined]
     ]
     open_to_all = set()

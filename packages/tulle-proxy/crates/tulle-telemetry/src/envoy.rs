@@ -143,3 +143,29 @@ stats! {
         downstream_rq_active = "Requests in flight.",
     }
 }
+
+/// `rbac.policy.<name>.*`: what shadow rules under one prefix would have done by one policy (`none`: no policy matched).
+#[derive(Clone, Copy, Debug)]
+pub struct ShadowStats {
+    pub allowed: Counter,
+    pub denied: Counter,
+}
+
+impl ShadowStats {
+    /// The slots for a policy of the rules with this prefix.
+    pub fn resolve(registry: &Registry, prefix: &str, policy: &str) -> Self {
+        let labels = [("envoy_rbac_http_prefix", prefix), ("envoy_rbac_policy_name", policy)];
+        ShadowStats {
+            allowed: registry.counter(
+                "envoy_http_rbac_policy_shadow_allowed",
+                "Requests and connections that a policy's shadow rules would have allowed.",
+                &labels,
+            ),
+            denied: registry.counter(
+                "envoy_http_rbac_policy_shadow_denied",
+                "Requests and connections that a policy's shadow rules would have denied.",
+                &labels,
+            ),
+        }
+    }
+}

@@ -47,8 +47,13 @@ class Entrance:
     user_of: Callable[[Address, Address], int | None] = user_of
     failures: Buckets = field(default_factory=lambda: Buckets(FAILURES_PER_SECOND, FAILURES_AT_ONCE))
 
-    def caller(self, authorization: list[str], client: Address, server: Address) -> Access | Stranger:
-        """Who this is. Tokens that are not valid are never passed over for another proof."""
+    def caller(
+        self, authorization: list[str], client: Address, server: Address, certificate: str | None = None
+    ) -> Access | Stranger:
+        """Who this is. Tokens that are not valid are never passed over for another proof.
+
+        ``certificate`` is the subject of the one that the connection's handshake verified; it may read.
+        """
         at = f"{client[0]}:{client[1]}"
         if authorization:
             scheme, _, token = authorization[0].partition(" ")
@@ -58,6 +63,8 @@ class Entrance:
                 return Access(f"{at} owner", Role.ADMIN)
             found = self.tokens.find(token, self.clock())
             return Access(f"{at} {found.who}", found.role, found.namespaces) if found else Stranger(_BAD_TOKEN)
+        if certificate is not None:
+            return Access(f"{at} certificate {certificate}", Role.VIEW)
         if not self.local_owner:
             return Stranger(_NO_TOKEN)
         user = self.user_of(client, server)
@@ -80,7 +87,9 @@ class Authenticate:
             await self.app(scope, receive, send)
             return
         client, server = scope.get("client") or ("", 0), scope.get("server") or ("", 0)
-        access = self.entrance.caller(Headers(scope=scope).getlist("authorization"), client, server)
+        # As ASGI's TLS extension has it; a listener that asks for no certificate does not set it.
+        certificate = scope.get("extensions", {}).get("tls", {}).get("client_cert_name")
+        access = self.entrance.caller(Headers(scope=scope).getlist("authorization"), client, server, certificate)
         if isinstance(access, Stranger) and not self.entrance.failures.take(client[0], self.entrance.clock()):
             access = Stranger(access.reason, too_often=True)
         admitted, called = ACCESS.set(access), CALLER.set(access.who if isinstance(access, Access) else "")

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from tulle.api import audit, federation, mtls, tokens, trust, wire
+from tulle.api import audit, dry_run, federation, mtls, tokens, trust, wire
 
 _REF = "#/components/schemas/{name}"
 
@@ -29,7 +29,8 @@ _OWN: tuple[tuple[str, str, str, type | None, Any], ...] = (
 )
 
 ROUTES = (
-    *_OWN, *trust.DESCRIPTIONS, *audit.DESCRIPTIONS, *mtls.DESCRIPTIONS, *tokens.DESCRIPTIONS, *federation.DESCRIPTIONS
+    *_OWN, *trust.DESCRIPTIONS, *audit.DESCRIPTIONS, *mtls.DESCRIPTIONS, *tokens.DESCRIPTIONS,
+    *federation.DESCRIPTIONS, *dry_run.DESCRIPTIONS,
 )
 
 

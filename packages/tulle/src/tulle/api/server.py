@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -48,7 +48,12 @@ def build(backend: Backend, entrance: Entrance, more: Sequence[Route] = ()) -> S
         guarded("/v1/placements", api.displace_all, Need.ADMIN, ["DELETE"]),
         *more,
     ]
-    handlers: dict[Any, Any] = {Refused: _refused}
+    return behind_the_door(routes, entrance)
+
+
+def behind_the_door(routes: Sequence[Route], entrance: Entrance) -> Starlette:
+    """An application of these routes that keeps foreign pages out, knows its callers, and refuses in JSON."""
+    handlers: dict[Any, Any] = {Refused: _refused, ClientDisconnect: _gone}
     door = [Middleware(NoForeignPages), Middleware(Authenticate, entrance)]
     return Starlette(routes=routes, middleware=door, exception_handlers=handlers)
 
@@ -139,3 +144,6 @@ async def _refused(request: Request, error: Refused) -> Response:
     return Response(msgspec.json.encode(error.failure), error.status, headers, media_type="application/json")
 
 
+async def _gone(request: Request, error: ClientDisconnect) -> Response:
+    """Nobody is there any more who could read this."""
+    return Response(status_code=400)

@@ -24,7 +24,7 @@ class TrustBackend(Protocol):
         """The roots, the rotation and who lags, and who would fail first."""
 
     async def first_edge(self) -> EdgeForecast | None:
-        """Which calls would fail first; asks every sidecar for its counters."""
+        """Which calls would fail first, by the counters that the sidecars had at most seconds ago."""
 
     def rotate(self, request: RotationRequest) -> CaStatus:
         """Starts a rotation or turns it round."""

@@ -1,4 +1,4 @@
-"""`tulle authz check`: who may call whom, and the line that says so."""
+"""`tulle authz`: who may call whom and the line that says so, and what policies that are tried out would deny."""
 
 from __future__ import annotations
 
@@ -17,9 +17,41 @@ def authz() -> None:
     """Explain who may call whom.
 
     \b
-    Example:
+    Examples:
       tulle authz check --from default/web --to default/shop --path /admin
+      tulle authz dry-run
     """
+
+
+@authz.command(name="dry-run")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
+@api_option
+def dry_run(output: str, api: str | None) -> None:
+    """Sum up what policies that are tried out would have denied, by the sidecars' own counters.
+
+    Those are policies with the annotation istio.io/dry-run: "true". Counts are of requests, or of TCP connections,
+    since each sidecar started. ALLOW policies deny together what none of them names.
+
+    \b
+    Examples:
+      tulle authz dry-run
+      tulle authz dry-run -o json
+    """
+    told = Client.find(api).send("GET", ["v1", "access", "dry-run"])
+    print(json.dumps(told, indent=2) if output == "json" else "\n".join(_sums(told)))
+
+
+def _sums(told: dict[str, Any]) -> list[str]:
+    lines = []
+    for each in told["outcomes"]:
+        names = ", ".join(f"{policy['policy']} ({place(policy['source'])})" for policy in each["policies"])
+        together = " together" if len(each["policies"]) > 1 else ""
+        lines.append(
+            f"{each['namespace']}/{each['workload']}: {each['action'].upper()} {names}{together} would have denied"
+            f" {each['denied']:g} of {each['calls']:g} calls"
+        )
+    lines += [f"{name}: its sidecar did not answer" for name in told["silent"]]
+    return lines or ["no policy is tried out"]
 
 
 @authz.command()

@@ -28,6 +28,7 @@ COMMANDS = {
     "apply": Entry("Configure", "objects", "apply", "Create or change objects"),
     "get": Entry("Configure", "objects", "get", "Show objects"),
     "delete": Entry("Configure", "objects", "delete", "Delete objects"),
+    "webhook": Entry("Configure", "webhook", "webhook", "Have a Kubernetes cluster ask before it stores"),
     "validate": Entry("Configure", "validate", "validate", "Check files without a mesh"),
     "authz": Entry("Observe", "authz", "authz", "Explain who may call whom"),
     "ca": Entry("Trust", "trust", "ca", "Show the authority, rotate its root"),

@@ -33,6 +33,11 @@ from tulle.cli.state import default_state
               help="Whose processes may be that service account's workloads; may be repeated.")
 @click.option("--accept-older-store", "older", is_flag=True,
               help="Go on with a store from before what was in force last.")
+@click.option("--webhook", metavar="ADDR", help="Kubernetes' admission webhook, HTTPS (see 'tulle webhook').")
+@click.option("--webhook-name", "webhook_names", multiple=True, metavar="HOST",
+              help="A name of the webhook's certificate, such as tulle-webhook.tulle-system.svc; may be repeated.")
+@click.option("--webhook-client-ca", type=click.Path(path_type=Path), metavar="PEM",
+              help="Who vouches for the webhook's clients, beside tokens.")
 @click.argument("more", nargs=-1, metavar="[PATH]...")
 @issuer_options
 def control_plane(
@@ -47,6 +52,9 @@ def control_plane(
     leaf_life: timedelta | None,
     attest: Path | None,
     users: tuple[str, ...],
+    webhook: str | None,
+    webhook_names: tuple[str, ...],
+    webhook_client_ca: Path | None,
     more: tuple[str, ...],
     issuer: Issuer | None,
 ) -> None:
@@ -55,8 +63,16 @@ def control_plane(
     \b
     Example:
       tulle control-plane --config mesh/ --state /var/lib/tulle --xds 0.0.0.0:15012
+      tulle control-plane --webhook 0.0.0.0:15017 --webhook-name tulle-webhook.tulle-system.svc
     """
-    from tulle.controlplane.main import ConfigurationRefused, Options, StateInUse, run
+    from tulle.controlplane.main import (
+        ConfigurationRefused,
+        Options,
+        StateInUse,
+        WebhookOptions,
+        WebhookRefused,
+        run,
+    )
     from tulle.identity.files import UnsafeKeyError
     from tulle.identity.signer import MAX_LEAF_LIFE, IssuerFiles, RootUnusableError
     from tulle.sources.store_db import StoreError
@@ -68,13 +84,16 @@ def control_plane(
     files = IssuerFiles(issuer.cert, issuer.key, issuer.root) if issuer is not None else None
     if bool(users) != (attest is not None):
         raise click.UsageError("--attest-socket and --attest belong together")
+    if webhook is None and (webhook_names or webhook_client_ca):
+        raise click.UsageError("--webhook-name and --webhook-client-ca belong to --webhook")
+    reviews = WebhookOptions(webhook, webhook_names, webhook_client_ca) if webhook is not None else None
     options = Options(chosen, state or default_state(), api, xds, join, ready_file, files, ignored, older,
-                      leaf_life or MAX_LEAF_LIFE, attest.absolute() if attest else None, _accounts(users))
+                      leaf_life or MAX_LEAF_LIFE, attest.absolute() if attest else None, _accounts(users), reviews)
     try:
         run(options)
     except ConfigurationRefused as refused:
         raise Failure("\n".join(map(str, refused.diagnostics)), REFUSED) from refused
-    except (StateInUse, RootUnusableError, UnsafeKeyError, StoreError) as error:
+    except (StateInUse, RootUnusableError, UnsafeKeyError, StoreError, WebhookRefused) as error:
         raise Failure(str(error), REFUSED) from error
     except OSError as error:
         raise Failure(str(error), FAILED) from error

@@ -75,6 +75,10 @@ class Compiler:
             processes={each.workload: each for each in fragments if isinstance(each, Process)},
         )
 
+    def copy(self) -> Compiler:
+        """One that knows the same, and whose later memories are its own."""
+        return Compiler(self.settings, dict(self._lowered))
+
     def keep(self, objects: Objects) -> None:
         """Forgets what is not among ``objects``; called when a configuration has been accepted."""
         for key in self._lowered.keys() - objects.keys():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tulle.controlplane.accepted import Accepted, fingerprint
-from tulle.controlplane.compile import Compiled, Compiler, Objects, replace_placements
+from tulle.controlplane.compile import Compiled, Compiler, Objects, Placed, replace_placements
 from tulle.controlplane.files import FileContent, merge_files, read_files
 from tulle.controlplane.placements import Placements
 from tulle.model.diagnostics import Diagnostic, Severity
@@ -45,6 +45,33 @@ class Draft:
     def errors(self) -> tuple[Diagnostic, ...]:
         """The findings that refuse something."""
         return tuple(found for found in self.diagnostics if found.severity is Severity.ERROR)
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What holds at one moment, against which changes are tried; with a compiler of its own in any thread."""
+
+    current: Draft
+    compiler: Compiler
+    placed: Iterable[Placed]
+
+    def propose(self, put: Iterable[RawObject], remove: Iterable[ObjectKey] = ()) -> Draft:
+        """The configuration with stored objects changed. Raises `ConfigurationRefused`."""
+        current = self.current
+        declared, _ = merge_files(current.files)
+        gone = set(remove)
+        stored = {key: obj for key, obj in current.stored.items() if key not in gone}
+        overrides = {key: mark for key, mark in current.overrides.items() if key not in gone}
+        for obj in put:
+            before = current.compiled.objects.get(obj.key)
+            stored[obj.key] = replace(obj, created=before.created) if before is not None else obj
+            if obj.key in declared:
+                overrides[obj.key] = fingerprint(declared[obj.key].body)
+        draft = _drafted(current.files, stored, overrides, self.compiler, self.placed)
+        new = unknown(draft.errors, current.errors)
+        if new:
+            raise ConfigurationRefused(new)
+        return draft
 
 
 @dataclass(slots=True)
@@ -112,21 +139,11 @@ class Configuration:
 
     def propose(self, put: Iterable[RawObject], remove: Iterable[ObjectKey] = ()) -> Draft:
         """The configuration with stored objects changed, not yet in force. Raises `ConfigurationRefused`."""
-        current = self.current
-        declared, _ = merge_files(current.files)
-        gone = set(remove)
-        stored = {key: obj for key, obj in current.stored.items() if key not in gone}
-        overrides = {key: mark for key, mark in current.overrides.items() if key not in gone}
-        for obj in put:
-            before = current.compiled.objects.get(obj.key)
-            stored[obj.key] = replace(obj, created=before.created) if before is not None else obj
-            if obj.key in declared:
-                overrides[obj.key] = fingerprint(declared[obj.key].body)
-        draft = self._draft(current.files, stored, overrides)
-        new = self._new_errors(draft)
-        if new:
-            raise ConfigurationRefused(new)
-        return draft
+        return Rehearsal(self.current, self._compiler, self.placements.placed()).propose(put, remove)
+
+    def rehearsal(self) -> Rehearsal:
+        """The same for what is not to be committed: the compiler does not remember what is proposed there."""
+        return Rehearsal(self.current, self._compiler.copy(), tuple(self.placements.placed()))
 
     def commit(self, draft: Draft, note: Callable[[int], None]) -> int:
         """Puts a proposed configuration in force, durably together with what ``note`` records; returns its revision.
@@ -158,20 +175,10 @@ class Configuration:
     def _draft(
         self, files: Mapping[str, FileContent], stored: Objects, overrides: Mapping[ObjectKey, str]
     ) -> Draft:
-        """Compiles files and stored objects together; of an object that is in both, the later change counts."""
-        merged, findings = merge_files(files)
-        valid = {
-            key: obj
-            for key, obj in stored.items()
-            if key not in merged or overrides.get(key) == fingerprint(merged[key].body)
-        }
-        kept = {key: mark for key, mark in overrides.items() if key in valid}
-        compiled = self._compiler.compile({**merged, **valid}, self.placements.placed())
-        return Draft(files, valid, kept, compiled, tuple(findings))
+        return _drafted(files, stored, overrides, self._compiler, self.placements.placed())
 
     def _new_errors(self, draft: Draft) -> tuple[Diagnostic, ...]:
-        known = {_identity(found) for found in self.current.errors}
-        return tuple(found for found in draft.errors if _identity(found) not in known)
+        return unknown(draft.errors, self.current.errors)
 
     def _stored(self) -> Objects:
         return {obj.key: obj for obj in self.store.objects()}
@@ -199,6 +206,31 @@ class Configuration:
         self._compiler.keep(draft.compiled.objects)
         self._current = draft
         self.changed(draft.compiled)
+
+
+def _drafted(
+    files: Mapping[str, FileContent],
+    stored: Objects,
+    overrides: Mapping[ObjectKey, str],
+    compiler: Compiler,
+    placed: Iterable[Placed],
+) -> Draft:
+    """Compiles files and stored objects together; of an object that is in both, the later change counts."""
+    merged, findings = merge_files(files)
+    valid = {
+        key: obj
+        for key, obj in stored.items()
+        if key not in merged or overrides.get(key) == fingerprint(merged[key].body)
+    }
+    kept = {key: mark for key, mark in overrides.items() if key in valid}
+    compiled = compiler.compile({**merged, **valid}, placed)
+    return Draft(files, valid, kept, compiled, tuple(findings))
+
+
+def unknown(found: Iterable[Diagnostic], known: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
+    """Those findings that were not there before."""
+    before = {_identity(each) for each in known}
+    return tuple(each for each in found if _identity(each) not in before)
 
 
 def _identity(found: Diagnostic) -> tuple[str, str, str, str | None]:

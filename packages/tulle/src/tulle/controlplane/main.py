@@ -24,6 +24,7 @@ from starlette.routing import Route
 from tulle.api import wire
 from tulle.api.audit import routes as audit_routes
 from tulle.api.authenticate import Entrance
+from tulle.api.dry_run import routes as dry_run_routes
 from tulle.api.federation import routes as federation_routes
 from tulle.api.mtls import routes as mtls_routes
 from tulle.api.server import build
@@ -31,11 +32,12 @@ from tulle.api.tokens import routes as token_routes
 from tulle.api.trust import routes as trust_routes
 from tulle.controlplane.accepted import FILE as ACCEPTED
 from tulle.controlplane.accepted import Accepted
-from tulle.controlplane.admin_port import AdminCertificate, AdminPort
+from tulle.controlplane.admin_port import AdminPort
 from tulle.controlplane.api_tokens import ApiTokens
 from tulle.controlplane.audit import Auditor
 from tulle.controlplane.compile import Compiled
 from tulle.controlplane.configuration import Changed, Configuration, ConfigurationRefused
+from tulle.controlplane.dry_run import DryRunReporter
 from tulle.controlplane.durable import write_atomically
 from tulle.controlplane.federation import Federation
 from tulle.controlplane.mtls import MtlsReporter
@@ -44,6 +46,9 @@ from tulle.controlplane.service import Addresses, Service
 from tulle.controlplane.snapshots import SnapshotBook, workload_of
 from tulle.controlplane.trust import TrustKeeper
 from tulle.controlplane.version import version
+from tulle.controlplane.web_certificate import WebCertificate
+from tulle.controlplane.webhook import Reviewer
+from tulle.controlplane.webhook_door import OpenWebhook, WebhookOptions, WebhookRefused, open_webhook
 from tulle.delivery.contract import Authorize, Node, Peer
 from tulle.delivery.server import AdsServer
 from tulle.delivery.status import StatusRegistry
@@ -64,6 +69,7 @@ from tulle.identity.tokens import JoinTokens
 from tulle.sources.files import edits
 from tulle.sources.store import Store
 from tulle.sources.store_db import StoreInUseError, UnwritableError
+from tulle.status.recent import Recent
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +79,9 @@ API_FILE = "api.json"
 STORE = "store.db"
 REFRESH_LOOK = 60.0
 """Seconds between looks at which bundles of other meshes are due again."""
+
+EDGES_LIFE = 5.0
+"""Seconds for which metrics and the authority's status go by the same counters of the sidecars."""
 
 TRUST_LOOK = 0.2
 """Seconds between looks at who has taken up what is trusted."""
@@ -95,6 +104,7 @@ class Options:
     attest: Path | None = None
     """A Unix socket where processes of the users in ``accounts`` get their workloads' join tokens."""
     accounts: Accounts = field(default_factory=dict)
+    webhook: WebhookOptions | None = None
 
 
 class StateInUse(Exception):
@@ -104,8 +114,8 @@ class StateInUse(Exception):
 def run(options: Options) -> None:
     """Runs until SIGTERM or SIGINT.
 
-    Raises `ConfigurationRefused`, `StateInUse`, `RootUnusableError`, `UnsafeKeyError`, `StoreError`, or OSError for an
-    address.
+    Raises `ConfigurationRefused`, `StateInUse`, `RootUnusableError`, `UnsafeKeyError`, `StoreError`, `WebhookRefused`,
+    or OSError for an address.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
@@ -137,11 +147,15 @@ async def _serve(options: Options) -> None:
     _note_files(configuration, auditor, before)
     _tell(configuration)
     registry = StatusRegistry()
+    tokens = ApiTokens(store.tokens, auditor, time.time)
+    webhook = None
+    if options.webhook is not None:
+        webhook = open_webhook(options.webhook, authority, tokens, Reviewer(configuration))
     admin = AdminPort.listen(options.api)
     service = Service(configuration, book, registry, JoinTokens(store.ledger), _addresses(options, admin), auditor)
     federation = Federation(store.federation, authority, auditor, utc_now)
     trust = TrustKeeper(authority, store.leaves, service, auditor.note, utc_now, federation.roots())
-    trust.edges = service.edges
+    trust.edges = Recent(service.edges, EDGES_LIFE, time.monotonic).get
     book.revoked = trust.last_revoked
     federation.changed = _federator(trust, configuration)
     configuration.federate(trust.federated)
@@ -151,34 +165,34 @@ async def _serve(options: Options) -> None:
     _bar(configuration, trust)
     ports = await _start_grpc(options, trust, service, ads)
     configuration.changed = _publisher(book, service, trust)
-    watcher = asyncio.create_task(_watch(configuration, service))
-    rotator = asyncio.create_task(_follow_trust(trust, book))
-    refresher = asyncio.create_task(_refresh(federation))
+    endless = [_watch(configuration, service), _follow_trust(trust, book), _refresh(federation)]
+    if webhook is not None:
+        endless.append(webhook.port.serve())
+    tasks = [asyncio.create_task(each) for each in endless]
     attestation = AttestationServer(options.accounts, service, service.tokens)
     if options.attest is not None:
         await attestation.start(options.attest)
     own_token = secrets.token_urlsafe(32)
-    tokens = ApiTokens(store.tokens, auditor, time.time)
     entrance = Entrance(tokens, own_token, local_owner=admin.loopback)
     more = [
         *trust_routes(trust), *audit_routes(auditor), *token_routes(tokens),
         *federation_routes(federation), *mtls_routes(MtlsReporter(configuration)),
+        *dry_run_routes(DryRunReporter(configuration)),
     ]
     application = _application(service, entrance, more)
-    web = admin.server(application, AdminCertificate(authority, admin.host, utc_now))
+    web = admin.server(application, WebCertificate(authority, admin.host, utc_now))
     serving = asyncio.create_task(web.serve(sockets=[admin.listener]))
     service.serving = True
-    _announce(options, service, own_token)
+    _announce(options, service, own_token, webhook)
     await stop.wait()
     service.stop_serving()
-    watcher.cancel()
-    rotator.cancel()
-    refresher.cancel()
+    for task in tasks:
+        task.cancel()
     attestation.stop()
     web.should_exit = True
     ads.close()
     trust.service.close()
-    ending = (*(port.stop(GRACE) for port in ports), serving, watcher, rotator, refresher)
+    ending = (*(port.stop(GRACE) for port in ports), serving, *tasks)
     await asyncio.gather(*ending, return_exceptions=True)
     store.close()
 
@@ -299,9 +313,11 @@ async def _not_written(request: Request, error: Exception) -> Response:
     return Response(msgspec.json.encode(failure), 507, media_type="application/json")
 
 
-def _announce(options: Options, service: Service, own_token: str) -> None:
+def _announce(options: Options, service: Service, own_token: str, webhook: OpenWebhook | None) -> None:
     at = service.addresses
     content = {"api": at.api, "xds": at.xds, "join": at.join, "pid": os.getpid()}
+    if webhook is not None:
+        content["webhook"] = webhook.url
     # Whoever can read the state directory may use the API anyway: the CLI takes the token from there.
     write_atomically(options.state / API_FILE, json.dumps({**content, "token": own_token}).encode())
     if options.ready_file is not None:
@@ -309,4 +325,4 @@ def _announce(options: Options, service: Service, own_token: str) -> None:
     log.info("ready: admin API %s, xDS %s (mTLS), join %s", at.api, at.xds, at.join)
 
 
-__all__ = ["ConfigurationRefused", "Options", "StateInUse", "run"]
+__all__ = ["ConfigurationRefused", "Options", "StateInUse", "WebhookOptions", "WebhookRefused", "run"]

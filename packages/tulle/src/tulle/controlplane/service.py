@@ -84,7 +84,8 @@ class Service:
         results = [_result(obj, current.get(obj.key)) for obj in objects]
         changed = [obj for obj, result in zip(objects, results, strict=True) if result.result != "unchanged"]
         try:
-            draft = self.configuration.propose(changed)
+            trial = self.configuration.rehearsal() if request.dry_run else self.configuration
+            draft = trial.propose(changed)
         except ConfigurationRefused as refused:
             raise _refusal("nothing was changed", refused.diagnostics) from refused
         revision = self.configuration.accepted.revision

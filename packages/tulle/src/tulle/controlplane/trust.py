@@ -61,7 +61,7 @@ class TrustKeeper:
     aliases: tuple[str, ...] = ()
     """Trust domains that are this one by another name: the mesh's own roots vouch for them."""
     edges: Callable[[], Awaitable[Sequence[EdgeView]]] | None = None
-    """Asks the sidecars who calls whom."""
+    """Who calls whom, by the sidecars' counters."""
     registry: StatusRegistry = field(default_factory=StatusRegistry)
     cut: list[Callable[[], None]] = field(default_factory=list)
     """Called when somebody was revoked or is no longer: looks again at who may be connected and reached."""

@@ -41,6 +41,8 @@ class KindInfo:
     lower: Lower
     short: tuple[str, ...] = ()
     namespaced: bool = True
+    in_clusters: bool = True
+    """Whether Kubernetes can have objects of it, and not files only."""
 
     @property
     def api_versions(self) -> tuple[str, ...]:

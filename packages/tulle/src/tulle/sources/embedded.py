@@ -15,12 +15,18 @@ _KEY = "mesh"
 
 
 def opened(body: Any, marks: MarkNode, text: str) -> tuple[Any, MarkNode]:
-    """The document with its embedded text composed. Raises `RefusedError` at the text's own place."""
+    """The document with its embedded text composed. Raises `RefusedError` at the text's own place.
+
+    Of a document that was never text (``marks`` without fields), the embedded text's own lines are all there is.
+    """
     if not isinstance(body, Mapping) or body.get("kind") != "ConfigMap" or body.get("apiVersion") != "v1":
         return body, marks
     data = body.get("data")
-    if not isinstance(data, Mapping) or not isinstance(data.get(_KEY), str) or marks.fields is None:
+    if not isinstance(data, Mapping) or not isinstance(data.get(_KEY), str):
         return body, marks
+    if marks.fields is None:
+        value, _ = _composed(data[_KEY], MarkNode(0, 0), "")
+        return {**body, "data": {**data, _KEY: value}}, marks
     key_at, data_marks = marks.fields["data"]
     if data_marks.fields is None:
         return body, marks
@@ -37,6 +43,8 @@ def _composed(written: str, at: MarkNode, text: str) -> tuple[Any, MarkNode]:
     try:
         documents = list(compose_documents(written))
     except RefusedError as refused:
+        if not at.line:
+            raise
         place = (at.line, at.column) if indent is None else (at.line + refused.line, indent + refused.column)
         raise RefusedError(refused.code, refused.message, place) from refused
     if len(documents) > 1:

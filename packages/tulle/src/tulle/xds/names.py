@@ -63,8 +63,18 @@ def grpc_routes(host: str, port: int) -> str:
 
 def access_rule(kind: str, namespace: str, policy: str, rule: int) -> str:
     """The name of a rule in RBAC filters, which a denial reports: Istio's form for its own kind."""
+    return f"{access_rules(kind, namespace, policy)}{rule}]"
+
+
+def access_rules(kind: str, namespace: str, policy: str) -> str:
+    """What the names of all rules of one policy begin with."""
     what = "policy" if kind == "AuthorizationPolicy" else kind
-    return f"ns[{namespace}]-{what}[{policy}]-rule[{rule}]"
+    return f"ns[{namespace}]-{what}[{policy}]-rule["
+
+
+def dry_run_prefix(action: str) -> str:
+    """What the statistics and the metadata of one action's dry runs begin with, as in Istio."""
+    return f"istio_dry_run_{action}_"
 
 
 def access_slot(action: str) -> str:

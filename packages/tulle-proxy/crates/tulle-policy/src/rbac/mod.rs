@@ -81,15 +81,20 @@ impl Rules {
     }
 }
 
-impl Verdict<'_> {
+impl<'r> Verdict<'r> {
+    /// The policy that decided; `None` where none matched.
+    pub fn policy(self) -> Option<&'r Str> {
+        let (Verdict::Allowed(name) | Verdict::Denied(name)) = self;
+        name
+    }
+
     pub fn is_denied(self) -> bool {
         matches!(self, Verdict::Denied(_))
     }
 
     /// `%RESPONSE_CODE_DETAILS%` of a denial: Envoy's words, with blanks as underscores.
     pub fn details(self) -> String {
-        let (Verdict::Allowed(name) | Verdict::Denied(name)) = self;
-        let name = name.map_or("none", |name| name);
+        let name = self.policy().map_or("none", |name| name);
         format!("rbac_access_denied_matched_policy[{}]", name.replace(|c: char| c.is_ascii_whitespace(), "_"))
     }
 }
@@ -102,6 +107,8 @@ pub struct Rbac {
     pub shadow: Option<Rules>,
     /// Begins the keys of metadata under which the shadow verdict is found.
     pub shadow_prefix: Str,
+    /// Whether shadow verdicts are counted by policy too.
+    pub counted_by_policy: bool,
 }
 
 /// Where the HTTP filter leaves its shadow verdict.
@@ -112,11 +119,10 @@ pub const NETWORK_METADATA: &str = "envoy.filters.network.rbac";
 impl Rbac {
     /// The shadow verdict as metadata of the filter `of`, for later filters and for logs.
     pub fn shadow_metadata(&self, verdict: Verdict<'_>, of: &str) -> Metadata {
-        let (Verdict::Allowed(policy) | Verdict::Denied(policy)) = verdict;
         let key = |name: &str| Str::from(format!("{}{name}", self.shadow_prefix));
         let result = if verdict.is_denied() { "denied" } else { "allowed" };
         let mut fields = Struct::from([(key("shadow_engine_result"), Value::String(result.into()))]);
-        if let Some(policy) = policy {
+        if let Some(policy) = verdict.policy() {
             fields.insert(key("shadow_effective_policy_id"), Value::String(policy.clone()));
         }
         Metadata { filters: [(of.into(), fields)].into() }

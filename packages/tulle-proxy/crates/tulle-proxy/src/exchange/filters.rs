@@ -214,7 +214,7 @@ fn rbac(x: &mut Exchange<'_>, settings: &Rbac) -> Option<Step> {
     let mut shadow = None;
     if let Some(rules) = &settings.shadow {
         let verdict = rules.decide(&facts, &x.heads.request);
-        sheet.inc(if verdict.is_denied() { stats.rbac_shadow_denied } else { stats.rbac_shadow_allowed });
+        x.worker.metrics.shadow(stats, settings, verdict);
         shadow = Some(Arc::new(settings.shadow_metadata(verdict, METADATA)));
     }
     let verdict = settings.enforced.as_ref().map(|rules| rules.decide(&facts, &x.heads.request));

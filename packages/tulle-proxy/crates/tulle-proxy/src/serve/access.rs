@@ -64,7 +64,7 @@ fn judge(worker: &Worker, client: &Client, rbac: &Rbac, known: &mut Metadata) ->
     let facts = Facts { server_name: own.server_name.or(client.server_name.as_deref()), ..own };
     if let Some(shadow) = &rbac.shadow {
         let verdict = shadow.decide(&facts, &NoRequest);
-        sheet.inc(if verdict.is_denied() { stats.rbac_shadow_denied } else { stats.rbac_shadow_allowed });
+        worker.metrics.shadow(stats, rbac, verdict);
         for (filter, fields) in rbac.shadow_metadata(verdict, NETWORK_METADATA).filters {
             known.filters.entry(filter).or_default().extend(fields);
         }

@@ -7,7 +7,10 @@ use tulle_config::{Cluster, Node};
 use tulle_core::hash::FastMap;
 use tulle_core::metadata::{Struct, Value};
 use tulle_core::{PeerIdentity, Str};
-use tulle_telemetry::envoy::{ClusterStats, ConnectionLimitStats, HttpStats, ListenerStats, RateLimitStats};
+use tulle_policy::rbac::{Rbac, Verdict};
+use tulle_telemetry::envoy::{
+    ClusterStats, ConnectionLimitStats, HttpStats, ListenerStats, RateLimitStats, ShadowStats,
+};
 use tulle_telemetry::istio::{ConnectionKey, ConnectionSeries, PeerRef, ServiceRef};
 use tulle_telemetry::{IstioMetrics, PeerLabels, Registry, RequestKey, RequestSample, ServiceLabels, Sheet};
 
@@ -28,6 +31,8 @@ pub struct Metrics {
     listeners: RefCell<FastMap<Str, ListenerStats>>,
     rate_limits: RefCell<FastMap<Str, RateLimitStats>>,
     connection_limits: RefCell<FastMap<Str, ConnectionLimitStats>>,
+    /// By the filter's prefix and the policy.
+    shadows: RefCell<FastMap<(Str, Str), ShadowStats>>,
     /// This workload.
     pub own: PeerRef,
     pub unknown: PeerRef,
@@ -50,6 +55,7 @@ impl Metrics {
             listeners: RefCell::default(),
             rate_limits: RefCell::default(),
             connection_limits: RefCell::default(),
+            shadows: RefCell::default(),
             own,
             unknown,
             no_service,
@@ -104,6 +110,26 @@ impl Metrics {
     pub fn rate_limits(&self, cluster: &Cluster) -> RateLimitStats {
         let resolve = || RateLimitStats::resolve(&self.registry, &cluster.stat_name);
         *self.rate_limits.borrow_mut().entry(cluster.name.clone()).or_insert_with(resolve)
+    }
+
+    /// What shadow rules would have done, in all and, where that is asked for, by policy.
+    pub fn shadow(&self, of: &HttpStats, rbac: &Rbac, verdict: Verdict<'_>) {
+        let denied = verdict.is_denied();
+        self.sheet.inc(if denied { of.rbac_shadow_denied } else { of.rbac_shadow_allowed });
+        if !rbac.counted_by_policy {
+            return;
+        }
+        let policy = verdict.policy().cloned().unwrap_or_else(|| "none".into());
+        let key = (rbac.shadow_prefix.clone(), policy);
+        let mut known = self.shadows.borrow_mut();
+        let stats = match known.get(&key) {
+            Some(found) => *found,
+            None => {
+                let made = ShadowStats::resolve(&self.registry, &key.0, &key.1);
+                *known.entry(key).or_insert(made)
+            }
+        };
+        self.sheet.inc(if denied { stats.denied } else { stats.allowed });
     }
 
     pub fn request(&self, key: &RequestKey, sample: &RequestSample) {

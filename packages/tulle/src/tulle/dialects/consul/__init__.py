@@ -12,7 +12,9 @@ DIALECT = Dialect(
     "consul",
     (
         KindInfo(_GROUP, "ServiceIntentions", ("v1alpha1",), "serviceintentions", service_intentions),
-        KindInfo(_GROUP, "service-intentions", ("v1",), "service-intentions", config_entry),
+        KindInfo(
+            _GROUP, "service-intentions", ("v1",), "service-intentions", config_entry, in_clusters=False
+        ),
     ),
     conditions,
 )

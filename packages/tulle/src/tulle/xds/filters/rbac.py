@@ -28,19 +28,23 @@ ANYTHING = {"permissions": [{"any": True}], "principals": [{"any": True}]}
 def http_filters(guard: Guard, port: int) -> Iterator[dict[str, Any]]:
     """One filter for each action that some policy asks for: DENY, ALLOW, AUDIT."""
     for action in _WORDS:
-        fields = _fields(guard.access, action, port, _whole)
+        fields = _http_fields(guard, action, port)
         if fields:
             yield extension(NAME, HTTP, **fields)
 
 
 def slots() -> list[dict[str, Any]]:
     """The same filters without rules, for data planes whose route tables have those."""
-    return [extension(names.access_slot(action), HTTP) for action in _WORDS]
+    # What is counted of a route's rules is counted under the filter's own prefix.
+    return [
+        extension(names.access_slot(action), HTTP, shadow_rules_stat_prefix=names.dry_run_prefix(action))
+        for action in _WORDS
+    ]
 
 
 def slot_rules(guard: Guard, port: int) -> dict[str, Any]:
     """What a route table says to `slots`: the rules by the filter's name."""
-    found = ((action, _fields(guard.access, action, port, _whole)) for action in _WORDS)
+    found = ((action, _http_fields(guard, action, port)) for action in _WORDS)
     return {names.access_slot(action): typed(_HTTP_RULES, rbac=fields) for action, fields in found if fields}
 
 
@@ -98,6 +102,12 @@ def _without_http_conditions(clause: Clause) -> Clause:
     return Clause(tuple(each for each in clause.conditions if not each.attribute.http_only))
 
 
+def _http_fields(guard: Guard, action: AccessAction, port: int) -> dict[str, Any]:
+    """The same for requests; dry runs are counted by policy."""
+    fields = _fields(guard.access, action, port, _whole)
+    return {**fields, "track_per_rule_stats": True} if "shadow_rules" in fields else fields
+
+
 def _fields(access: Iterable[AccessPolicy], action: AccessAction, port: int, reduce: Any) -> dict[str, Any]:
     """`rules` of the policies in force and `shadow_rules` of dry runs; nothing when there is nothing to ask."""
     fields: dict[str, Any] = {}
@@ -109,7 +119,7 @@ def _fields(access: Iterable[AccessPolicy], action: AccessAction, port: int, red
             continue
         fields["shadow_rules" if shadow else "rules"] = {"action": _WORDS[action], "policies": rules}
         if shadow:
-            fields["shadow_rules_stat_prefix"] = f"istio_dry_run_{action}_"
+            fields["shadow_rules_stat_prefix"] = names.dry_run_prefix(action)
     return fields
 
 

@@ -23,8 +23,11 @@ pub fn http_rbac(cx: &mut Cx, message: http_pb::Rbac) -> Option<Rbac> {
         track_per_rule_stats,
     } = message;
     refuse!(cx; matcher, shadow_matcher);
-    without_effect!(cx; rules_stat_prefix, track_per_rule_stats);
-    both(cx, enforced, shadow_rules, &shadow_rules_stat_prefix)
+    without_effect!(cx; rules_stat_prefix);
+    if track_per_rule_stats && shadow_rules.is_none() {
+        cx.field("track_per_rule_stats", |cx| cx.warn("counts shadow rules only"));
+    }
+    both(cx, enforced, shadow_rules, &shadow_rules_stat_prefix, track_per_rule_stats)
 }
 
 /// The settings of a route; `None` inside means that the filter is off there.
@@ -55,7 +58,8 @@ pub fn network_rbac(cx: &mut Cx, message: network_pb::Rbac) -> Option<Rbac> {
         // Nothing that a rule may ask of a connection changes during it.
         cx.field("enforcement_type", |cx| cx.warn("is the same as ONE_TIME_ON_FIRST_BYTE"));
     }
-    both(cx, enforced, shadow_rules, &shadow_rules_stat_prefix)
+    // There is no field to ask for it; it costs a connection little.
+    both(cx, enforced, shadow_rules, &shadow_rules_stat_prefix, true)
 }
 
 fn both(
@@ -63,6 +67,7 @@ fn both(
     enforced: Option<rbac_pb::Rbac>,
     shadow: Option<rbac_pb::Rbac>,
     shadow_prefix: &str,
+    counted_by_policy: bool,
 ) -> Option<Rbac> {
     let enforced = enforced.map(|message| cx.field("rules", |cx| rules(cx, message)));
     let shadow = shadow.map(|message| cx.field("shadow_rules", |cx| rules(cx, message)));
@@ -71,6 +76,7 @@ fn both(
         enforced: enforced.map_or(Some(None), |rules| rules.map(Some))?,
         shadow: shadow.map_or(Some(None), |rules| rules.map(Some))?,
         shadow_prefix: cx.intern(shadow_prefix),
+        counted_by_policy,
     })
 }
 
