@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 import sqlite3
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -65,14 +67,22 @@ def restore(source: Path, state: Path, trust_domain: str, now: datetime) -> None
         content = folder / "state"
         content.mkdir(mode=0o700)
         try:
+            _verify(source)
             with tarfile.open(source, "r:gz") as archive:
                 archive.extractall(content, filter="data")
-        except (tarfile.TarError, EOFError, ValueError) as error:
+        except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
             raise BackupError(f"{source} is no backup, or damaged: {error}") from error
         for path in (content, *content.rglob("*")):
             path.chmod(0o700 if path.is_dir() else 0o600)
         _check(content, source, trust_domain, now)
         content.replace(state)
+
+
+def _verify(source: Path) -> None:
+    """Reads to the end, where the checksum is: unpacking alone stops where the archive ends, before it."""
+    with gzip.open(source) as whole:
+        while whole.read(1 << 20):
+            pass
 
 
 def _check(content: Path, source: Path, trust_domain: str, now: datetime) -> None:
