@@ -67,6 +67,10 @@ def test_picked_ports_reach_the_process_by_name() -> None:
     assert found["HOME"] == "/h"
 
 
+def test_a_sidecar_is_called_on_loopback_whatever_the_workloads_address() -> None:
+    assert app_environment(site(view(address="127.0.0.9")))["http_proxy"] == "http://127.0.0.1:7300"
+
+
 def test_declared_variables_win() -> None:
     found = app_environment(site(view(env={"http_proxy": "", "HOME": "/elsewhere"})))
     assert found["http_proxy"] == ""

@@ -35,7 +35,7 @@ def execute(namespace: str | None, api: str | None, workload: str, command: tupl
     for each in told["workloads"]:
         if (each["namespace"], each["name"]) == (namespace, workload):
             placement = each["placement"]
-            environment = {**os.environ, **proxy_variables(each["address"], placement["outbound"])}
+            environment = {**os.environ, **proxy_variables(placement["outbound"])}
             if placement["network_namespace"]:
                 _enter(placement["network_namespace"])
             _replace_process(command, environment)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 
-def proxy_variables(address: str, outbound: int) -> dict[str, str]:
-    """The variables by which HTTP clients use a proxy; loopback stays direct so that `upstreams` ports work."""
-    host = f"[{address}]" if ":" in address else address
-    proxy = f"http://{host}:{outbound}"
+def proxy_variables(outbound: int) -> dict[str, str]:
+    """The variables by which HTTP clients use a sidecar; loopback stays direct so that `upstreams` ports work.
+
+    A sidecar's outbound listener is on loopback, whatever its workload's address is: it is for nobody else.
+    """
+    proxy = f"http://127.0.0.1:{outbound}"
     direct = "localhost,127.0.0.1,::1"
     return {
         "http_proxy": proxy,

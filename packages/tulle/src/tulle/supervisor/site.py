@@ -137,7 +137,7 @@ def app_environment(site: Site) -> dict[str, str]:
     Picked ports are there as `PORT_<NAME>` and `UPSTREAM_<SERVICE>_PORT`. The declared ``env`` comes last, may
     change any of it, and may refer to the rest by `$(NAME)`.
     """
-    known = {**site.mesh.base_env, **proxy_variables(site.view.address, site.outbound), **port_variables(site)}
+    known = {**site.mesh.base_env, **proxy_variables(site.outbound), **port_variables(site)}
     if site.identity_socket is not None:
         known[SPIFFE_ENDPOINT] = f"unix://{site.identity_socket}"
     return {**known, **{name: expand(value, known) for name, value in site.view.env.items()}}
