@@ -67,6 +67,10 @@ def access_rule(kind: str, namespace: str, policy: str, rule: int) -> str:
     return f"ns[{namespace}]-{what}[{policy}]-rule[{rule}]"
 
 
+ACCESS_CHECKS = "tulle.access.checks"
+"""The filter that takes others from the route table: of tokens, and of authorizers."""
+
+
 def access_slot(action: str) -> str:
     """The RBAC filter of one action that takes its rules from the route table."""
     return f"tulle.access.{action}"

@@ -137,7 +137,7 @@ def inbound_table(inbound: Inbound, client: ClientKind) -> dict[str, Any]:
     name = names.inbound_virtual_host(inbound.app)
     host: dict[str, Any] = {"name": name, "domains": ["*"], "routes": [route]}
     if client.holds_rules_of_routes:
-        host["typed_per_filter_config"] = rbac.slot_rules(inbound.guard, inbound.app)
+        host["typed_per_filter_config"] = table.of_routes(inbound.guard, inbound.app)
     return {
         "name": names.inbound_listener(inbound.app),
         "virtual_hosts": [host],
