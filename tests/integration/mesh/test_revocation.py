@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
-import pytest
 from mesh_peers import Stranger
 from mesh_runner import Mesh
 
@@ -198,9 +197,7 @@ def test_whatever_a_revoked_caller_has_open_is_cut(mesh: Mesh, tmp_path: Path) -
     assert not impostor.is_served(inbound["http"], "/1"), "nor later"
 
 
-def test_whatever_is_open_with_a_revoked_server_is_cut(mesh: Mesh, data_plane: str) -> None:
-    if data_plane == "envoy":
-        pytest.skip("Envoy does not look at a server again whose certificate it has accepted")
+def test_whatever_is_open_with_a_revoked_server_is_cut(mesh: Mesh) -> None:
     live = all_open(mesh)
     assert mesh.tulle("workload", "revoke", "default/server").returncode == 0
     assert still_open(live, time.monotonic()) == []

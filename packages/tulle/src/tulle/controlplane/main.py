@@ -142,7 +142,7 @@ async def _serve(options: Options) -> None:
     federation = Federation(store.federation, authority, auditor, utc_now)
     trust = TrustKeeper(authority, store.leaves, service, auditor.note, utc_now, federation.roots())
     trust.edges = service.edges
-    book.revoked = trust.last_revoked
+    book.begin(trust.revoked)
     federation.changed = _federator(trust, configuration)
     configuration.federate(trust.federated)
     trust.rename(configuration.current.compiled.linked.mesh.settings.trust_domain_aliases)
@@ -224,7 +224,7 @@ async def _follow_trust(trust: TrustKeeper, book: SnapshotBook) -> None:
     while True:
         trust.advance()
         if trust.revoked:
-            book.has_list(trust.followers_with_all(), trust.last_revoked)
+            book.has_list(trust.followers_with_all(), trust.revoked)
         await asyncio.sleep(TRUST_LOOK)
 
 

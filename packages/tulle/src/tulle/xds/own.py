@@ -17,6 +17,7 @@ from tulle.xds.egress import is_dynamic
 from tulle.xds.listeners.inbound import inbound_listener, inbound_table
 from tulle.xds.listeners.outbound import outbound_listener, upstream_listener
 from tulle.xds.memo import Memo
+from tulle.xds.revocations import NOBODY
 from tulle.xds.scope import OutboundService, Scope
 from tulle.xds.shared import destinations, virtual_host
 from tulle.xds.snapshot import Resource, resource
@@ -26,22 +27,26 @@ def own_listeners(scope: Scope, memo: Memo) -> list[Resource]:
     """The outbound listener, one for each application port, one for each upstream."""
     settings, workload = scope.outbound.settings, scope.workload
     asked = (scope.client, scope.routing_issuers)
+    revoked = NOBODY if scope.client.cuts_the_revoked else scope.revoked
+    left = revoked.among(scope.outbound.services)
     made = [
         memo.get(
-            ("outbound listener", workload.outbound, settings, scope.outbound.anywhere, *asked),
+            ("outbound listener", workload.outbound, settings, scope.outbound.anywhere, left, *asked),
             (),
-            lambda: resource(outbound_listener(scope)),
+            lambda: resource(outbound_listener(scope, left)),
         )
     ]
-    since = 0.0 if scope.client.cuts_the_revoked else scope.revoked
+    since = revoked.anybody
     for inbound in workload.inbound:
         tag = ("inbound listener", inbound, workload.address, settings, scope.client, since)
         build_inbound = partial(_inbound_listener, (workload, inbound), settings, scope.client, since)
         made.append(memo.get(tag, (), build_inbound))
     for upstream, service, port in _known_upstreams(scope):
         inputs = (service, *destinations((*service.tcp, *service.tls), scope.outbound))
-        build = partial(_upstream_listener, upstream, (service, port), scope)
-        made.append(memo.get(("upstream listener", upstream, settings, *asked), inputs, build))
+        called = (service, *destinations((*service.http, *service.tcp, *service.tls), scope.outbound))
+        left = revoked.among(each.service.host for each in called if each is not None)
+        build = partial(_upstream_listener, upstream, (service, port), scope, left)
+        made.append(memo.get(("upstream listener", upstream, settings, left, *asked), inputs, build))
     return made
 
 
@@ -67,9 +72,9 @@ def _inbound_table(inbound: Inbound, client: ClientKind) -> Resource:
 
 
 def _upstream_listener(
-    upstream: LinkedUpstream, called: tuple[OutboundService, LinkedPort], scope: Scope
+    upstream: LinkedUpstream, called: tuple[OutboundService, LinkedPort], scope: Scope, since: float
 ) -> Resource:
-    return resource(upstream_listener(upstream, called, scope))
+    return resource(upstream_listener(upstream, called, scope, since))
 
 
 def upstream_tables(scope: Scope, memo: Memo) -> list[Resource]:

@@ -13,6 +13,7 @@ from tulle.xds import names, tls
 from tulle.xds.client import ClientKind
 from tulle.xds.filters import ext_authz, rbac, table
 from tulle.xds.listeners.http_manager import discovered, http_manager, tcp_proxy
+from tulle.xds.revocations import drain_before
 from tulle.xds.routes import OVERRIDES
 from tulle.xds.wire import extension, socket_address
 
@@ -48,9 +49,7 @@ def inbound_listener(
     tcp = [*_guarded(inbound), _proxy(inbound, settings)]
     mode = inbound.guard.mode
     chains = [] if mode is PeerMode.DISABLE else _secured(inbound, settings, http, tcp)
-    if since:
-        for each in chains:
-            each["metadata"] = {"filter_metadata": {"tulle": {"fields": {"revoked": {"number_value": since}}}}}
+    drain_before(chains, since)
     if mode is not PeerMode.STRICT:
         chains += _plain(inbound, http, tcp)
     listener.filter_chains.extend(message("envoy.config.listener.v3.FilterChain")(**each) for each in chains)
