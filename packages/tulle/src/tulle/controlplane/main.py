@@ -147,8 +147,8 @@ async def _serve(options: Options) -> None:
     configuration.federate(trust.federated)
     trust.rename(configuration.current.compiled.linked.mesh.settings.trust_domain_aliases)
     ads = AdsServer(book, _authorizer(book, trust), registry)
-    trust.cut += [ads.reauthorize, lambda: _bar(configuration, trust)]
-    _bar(configuration, trust)
+    trust.cut += [ads.reauthorize, lambda: _bar(configuration, book, trust)]
+    _bar(configuration, book, trust)
     ports = await _start_grpc(options, trust, service, ads)
     configuration.changed = _publisher(book, service, trust)
     watcher = asyncio.create_task(_watch(configuration, service))
@@ -210,8 +210,9 @@ def _authorizer(book: SnapshotBook, trust: TrustKeeper) -> Authorize:
     return authorize
 
 
-def _bar(configuration: Configuration, trust: TrustKeeper) -> None:
+def _bar(configuration: Configuration, book: SnapshotBook, trust: TrustKeeper) -> None:
     """Nobody is sent to the revoked."""
+    book.barred = trust.revoked.keys()
     if configuration.placements.barred != trust.revoked.keys():
         configuration.placements.barred = trust.revoked.keys()
         configuration.placements_changed()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from tulle.delivery.contract import Node, Peer, Subscription
@@ -11,7 +11,7 @@ from tulle.model.mesh import Mesh
 from tulle.model.workloads import WorkloadRef
 from tulle.xds.client import ClientKind
 from tulle.xds.emit import Emitter
-from tulle.xds.revocations import NOBODY, Revocations
+from tulle.xds.revocations import Revocations
 from tulle.xds.scope import Scoper
 from tulle.xds.snapshot import InconsistentSnapshot, Snapshot
 
@@ -53,6 +53,8 @@ class SnapshotBook:
     _scoper: Scoper | None = None
     revoked: dict[WorkloadRef, float] = field(default_factory=dict)
     """Who was revoked when. Who no longer is stays here, so that giving an identity back drains nobody."""
+    barred: Collection[tuple[str, str]] = ()
+    """Who is revoked now (namespace, name): looked at whenever snapshots are made."""
     _from_the_start: float = 0.0
     _told: dict[WorkloadRef, float] = field(default_factory=dict)
     """Up to which revocation each proxy has the list."""
@@ -134,7 +136,8 @@ class SnapshotBook:
         if self._scoper is None:
             raise RuntimeError("there is no mesh yet")
         until = self._told.get(key[0], self._from_the_start)
-        revoked = Revocations.known(self.revoked, until, self._scoper.mesh.workloads) if until else NOBODY
+        known = Revocations.known(self.revoked, until, self._scoper.mesh.workloads)
+        revoked = replace(known, refused=tuple(WorkloadRef(*each) for each in sorted(self.barred)))
         scope = replace(self._scoper.scope(*key), revoked=revoked)
         snapshot = self._emitter.emit(scope)
         snapshot.check()

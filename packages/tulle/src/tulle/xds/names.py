@@ -86,6 +86,11 @@ def missing_authorizer(namespace: str, policy: str) -> str:
     return f"ns[{namespace}]-policy[{policy}]-no-such-provider"
 
 
+def revoked_peer(namespace: str, workload: str) -> str:
+    """The rule that refuses a revoked workload."""
+    return f"ns[{namespace}]-workload[{workload}]-revoked"
+
+
 def authorizer_metadata(index: int) -> str:
     """Begins the metadata keys that say whether an authorizer is to be asked: Istio's form, numbered."""
     return f"istio_ext_authz_{index}_"

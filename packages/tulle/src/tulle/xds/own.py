@@ -14,10 +14,10 @@ from tulle.xds import names, routes
 from tulle.xds.client import ClientKind
 from tulle.xds.clusters import inbound_cluster
 from tulle.xds.egress import is_dynamic
-from tulle.xds.listeners.inbound import inbound_listener, inbound_table
+from tulle.xds.listeners.inbound import inbound_listener, inbound_table, revoked_now
 from tulle.xds.listeners.outbound import outbound_listener, upstream_listener
 from tulle.xds.memo import Memo
-from tulle.xds.revocations import NOBODY
+from tulle.xds.revocations import NOBODY, Revocations
 from tulle.xds.scope import OutboundService, Scope
 from tulle.xds.shared import destinations, virtual_host
 from tulle.xds.snapshot import Resource, resource
@@ -36,10 +36,10 @@ def own_listeners(scope: Scope, memo: Memo) -> list[Resource]:
             lambda: resource(outbound_listener(scope, left)),
         )
     ]
-    since = revoked.anybody
+    accepted = (revoked.anybody, revoked_now(revoked, settings))
     for inbound in workload.inbound:
-        tag = ("inbound listener", inbound, workload.address, settings, scope.client, since)
-        build_inbound = partial(_inbound_listener, (workload, inbound), settings, scope.client, since)
+        tag = ("inbound listener", inbound, workload.address, settings, scope.client, accepted)
+        build_inbound = partial(_inbound_listener, (workload, inbound), settings, scope.client, revoked)
         made.append(memo.get(tag, (), build_inbound))
     for upstream, service, port in _known_upstreams(scope):
         inputs = (service, *destinations((*service.tcp, *service.tls), scope.outbound))
@@ -51,9 +51,9 @@ def own_listeners(scope: Scope, memo: Memo) -> list[Resource]:
 
 
 def _inbound_listener(
-    port: tuple[PlacedWorkload, Inbound], settings: MeshSettings, client: ClientKind, since: float
+    port: tuple[PlacedWorkload, Inbound], settings: MeshSettings, client: ClientKind, revoked: Revocations
 ) -> Resource:
-    return resource(inbound_listener(*port, settings, client, since))
+    return resource(inbound_listener(*port, settings, client, revoked))
 
 
 def inbound_tables(scope: Scope, memo: Memo) -> list[Resource]:

@@ -14,11 +14,13 @@ from tulle.model.workloads import WorkloadRef
 class Revocations:
     """Times of revocations that one proxy has the list of, in seconds since 1970 (0: never): the last one of anybody,
     the last one of a workload of which it is not known what it served, and by host the last one of a server of it.
+    `refused` are those who are revoked now, whether the proxy has the list of them or not.
     """
 
     anybody: float = 0.0
     unplaced: float = 0.0
     servers: Mapping[str, float] = field(default_factory=dict)
+    refused: tuple[WorkloadRef, ...] = ()
 
     @classmethod
     def known(
