@@ -304,6 +304,7 @@ def test_what_a_draining_client_acknowledges_counts_when_it_has_drained() -> Non
     assert client.session.drains_begun() == 0, "what replaces the listener may wait for these routes"
     assert client.ack() is None
     assert client.session.drains_begun() == 1
+    assert client.session.draining
     assert not client.session.synced
     assert client.session.settled is not client.session._snapshot
     assert client.change(LDS="l2 m1 n1", RDS="r4") == "RDS r4"

@@ -195,6 +195,11 @@ class Session:
         return self._settled
 
     @property
+    def draining(self) -> bool:
+        """Whether what it has acknowledged waits for drains under way."""
+        return bool(self._draining)
+
+    @property
     def synced(self) -> bool:
         """Whether the client has all of the newest snapshot that it asked for, and nothing older is in force."""
         return self._synced
