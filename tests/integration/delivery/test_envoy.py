@@ -121,7 +121,11 @@ def bootstrap(plane: ControlPlane, socket: Path, api_type: str) -> dict[str, Any
     }
     source = {"ads": {}, "resource_api_version": "V3"}
     return {
-        "node": {"id": "sidecar~127.0.0.1~a.default~default.svc.cluster.local", "cluster": "a.default"},
+        "node": {
+            "id": "sidecar~127.0.0.1~a.default~default.svc.cluster.local",
+            "cluster": "a.default",
+            "metadata": {"DRAIN_SECONDS": 0},  # nothing here has connections that would have to be waited for
+        },
         "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
         "dynamic_resources": {"ads_config": ads, "cds_config": source, "lds_config": source},
         "static_resources": {"clusters": [xds, grpc_cluster("sds-grpc", {"pipe": {"path": str(socket)}})]},

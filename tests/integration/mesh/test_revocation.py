@@ -7,15 +7,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
-import pytest
 from mesh_peers import Stranger
 from mesh_runner import Mesh
 
+from tulle.identity.bundle_document import write
+from tulle.identity.ca import Authority
+
 HANDSHAKES, LIVE = 2, 5
 """Seconds after a revocation in which handshakes are refused, and live connections are cut."""
+OTHER = "other.example"
 TICKS = 1200
 """Of an exchange that would go on for a minute."""
 
@@ -198,9 +202,28 @@ def test_whatever_a_revoked_caller_has_open_is_cut(mesh: Mesh, tmp_path: Path) -
     assert not impostor.is_served(inbound["http"], "/1"), "nor later"
 
 
-def test_whatever_is_open_with_a_revoked_server_is_cut(mesh: Mesh, data_plane: str) -> None:
-    if data_plane == "envoy":
-        pytest.skip("Envoy does not look at a server again whose certificate it has accepted")
+def test_a_revoked_caller_is_cut_while_other_meshes_are_known_too(mesh: Mesh, tmp_path: Path) -> None:
+    """Then Envoy checks certificates with a validator that looks at no revocation lists."""
+    inbound = {each["name"]: each["listen"] for each in mesh.placed("server")["inbound"]}
+    theirs = Authority.open(tmp_path / "theirs", OTHER, datetime.now(UTC))
+    member, impostor = Stranger.of(tmp_path, theirs, OTHER), Stranger.with_identity_of(mesh, "client", tmp_path)
+    (tmp_path / "bundle.json").write_text(write(theirs.root_pem, 1))
+    assert mesh.tulle("federation", "add", OTHER, "--bundle", str(tmp_path / "bundle.json")).returncode == 0
+    try:
+        mesh.until(lambda: member.is_served(inbound["http"], "/1"), "the other mesh is known")
+        assert impostor.is_served(inbound["http"], "/1")
+        live = all_open(mesh)
+        assert mesh.tulle("workload", "revoke", "default/client").returncode == 0
+        at = time.monotonic()
+        mesh.until(lambda: not impostor.is_served(inbound["http"], "/1"), "nothing is served", HANDSHAKES)
+        assert still_open(live, at) == []
+        assert member.is_served(inbound["http"], "/1"), "nobody else is meant"
+        assert not impostor.is_served(inbound["http"], "/1"), "nor later"
+    finally:
+        assert mesh.tulle("federation", "remove", OTHER).returncode == 0
+
+
+def test_whatever_is_open_with_a_revoked_server_is_cut(mesh: Mesh) -> None:
     live = all_open(mesh)
     assert mesh.tulle("workload", "revoke", "default/server").returncode == 0
     assert still_open(live, time.monotonic()) == []

@@ -285,3 +285,59 @@ def test_a_late_answer_to_an_older_nonce_is_ignored() -> None:
     client.session.receive(DeltaRequest(CDS, nonce=old.nonce, error="late"))
     assert client.ack() is None
     assert client.session.synced
+
+
+def drained(client: Client) -> str | None:
+    client.session.drained()
+    return client.next()
+
+
+def test_what_a_draining_client_acknowledges_counts_when_it_has_drained() -> None:
+    client = started(LDS="l1 m1", RDS="r1")
+    client.session.drains = True
+    assert client.change(LDS="l1 m1 n1", RDS="r2") == "LDS n1"
+    assert client.ack() == "RDS r2"
+    assert client.ack() is None
+    assert client.session.synced, "no listener that it had has changed"
+    assert client.change(LDS="l2 m1 n1", RDS="r3") == "LDS l2"
+    assert client.ack() == "RDS r3"
+    assert client.session.drains_begun() == 0, "what replaces the listener may wait for these routes"
+    assert client.ack() is None
+    assert client.session.drains_begun() == 1
+    assert client.session.draining
+    assert not client.session.synced
+    assert client.session.settled is not client.session._snapshot
+    assert client.change(LDS="l2 m1 n1", RDS="r4") == "RDS r4"
+    assert client.ack() is None
+    assert client.session.drains_begun() == 0, "nothing more is given up"
+    assert not client.session.synced
+    assert drained(client) is None
+    assert client.session.synced
+    assert client.session.settled is client.session._snapshot
+
+
+def test_each_drain_settles_what_it_was_begun_for() -> None:
+    client = started(LDS="l1", RDS="r1")
+    client.session.drains = True
+    client.change(LDS="l2", RDS="r1")
+    client.ack()
+    first = client.session._snapshot
+    assert client.change(RDS="r1") == "LDS -l"
+    client.ack()
+    assert client.session.drains_begun() == 2
+    drained(client)
+    assert client.session.settled is first
+    assert not client.session.synced
+    drained(client)
+    assert client.session.settled is client.session._snapshot
+    assert client.session.synced
+
+
+def test_a_draining_client_that_comes_back_with_listeners_may_have_just_got_them() -> None:
+    client = Client(LDS="l1")
+    client.session.drains = True
+    assert client.ask(LDS, have={"l": "1"}) is None
+    assert client.session.drains_begun() == 1
+    assert not client.session.synced
+    drained(client)
+    assert client.session.synced

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mesh_builders import BACKEND, CLIENT, canary, meta, opened, placement, placements, service, workload
 
 from tulle.link import link, relink_endpoints
-from tulle.model.access import AccessAction, AccessPolicy, AccessRule
+from tulle.model.access import AccessAction, AccessPolicy, AccessRule, Issuer, TokenPolicy
 from tulle.model.workloads import Workload, WorkloadRef
 from tulle.xds.client import ClientKind
 from tulle.xds.emit import Emitter
@@ -80,17 +81,27 @@ def test_proxies_of_a_namespace_share_resources() -> None:
     )
 
 
-def test_access_rules_change_nothing_of_envoys_connections() -> None:
+DENIAL = meta("AuthorizationPolicy", "deny")
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        AccessPolicy(DENIAL, AccessAction.DENY, (AccessRule(DENIAL.source),)),
+        AccessPolicy(DENIAL, AccessAction.CUSTOM, (AccessRule(DENIAL.source),), provider="nobody"),
+        TokenPolicy(DENIAL, (Issuer(DENIAL.source, "https://a.example", jwks="{}"),)),
+    ],
+    ids=["rules", "authorizer", "tokens"],
+)
+def test_policies_about_requests_change_nothing_of_envoys_connections(policy: AccessPolicy | TokenPolicy) -> None:
     """Envoy keeps a connection's filters, and asks its newest route table for every request: a denial that came by
     a listener would not hold for connections that are open.
     """
 
-    def found(client: ClientKind, *more: AccessPolicy) -> Snapshot:
+    def found(client: ClientKind, *more: AccessPolicy | TokenPolicy) -> Snapshot:
         mesh = link([*canary(), *more], placements()).mesh
         return Emitter().emit(Scoper(mesh).scope(V1, client))
 
-    denial = meta("AuthorizationPolicy", "deny")
-    deny = AccessPolicy(denial, AccessAction.DENY, (AccessRule(denial.source),))
     for client, changed in ((ClientKind.ENVOY, {ROUTES}), (ClientKind.SIDECAR, {LISTENER})):
-        before, after = bodies(found(client)), bodies(found(client, deny))
+        before, after = bodies(found(client)), bodies(found(client, policy))
         assert {kind for kind, name in after if before.get((kind, name)) != after[kind, name]} == changed

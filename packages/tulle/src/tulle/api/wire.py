@@ -182,7 +182,8 @@ class ProxyView(Message, frozen=True):
     """What one workload's proxy runs: ``version_acknowledged`` is what it runs.
 
     ``target`` is the version it should run; ``synced`` says whether they are the same; ``pending`` are the resource
-    types of which a push awaits its answer.
+    types of which a push awaits its answer. While it is ``draining``, connections that it accepted under an older
+    version may still be judged by that, so that it counts as running the newer one afterwards.
     """
 
     namespace: str
@@ -196,6 +197,7 @@ class ProxyView(Message, frozen=True):
     acknowledged: dict[str, str] = {}
     pending: list[str] = []
     pushes: int = 0
+    draining: bool = False
     last_nack: NackView | None = None
 
 

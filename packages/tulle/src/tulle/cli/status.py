@@ -44,7 +44,7 @@ def status(output: str, api: str | None) -> None:
 
 def _row(proxy: dict[str, Any], placement: dict[str, Any] | None) -> tuple[str, ...]:
     connected = "connected" if proxy["connected"] else "away"
-    synced = "current" if proxy["synced"] else "behind"
+    synced = "current" if proxy["synced"] else "draining" if proxy["draining"] else "behind"
     ready = "ready" if placement is not None and placement["ready"] else "not ready"
     return (proxy["namespace"], proxy["name"], connected, synced, ready, proxy["version_acknowledged"] or "-")
 

@@ -156,13 +156,13 @@ async def _serve(options: Options) -> None:
     federation = Federation(store.federation, authority, auditor, utc_now)
     trust = TrustKeeper(authority, store.leaves, service, auditor.note, utc_now, federation.roots())
     trust.edges = Recent(service.edges, EDGES_LIFE, time.monotonic).get
-    book.revoked = trust.last_revoked
+    book.begin(trust.revoked)
     federation.changed = _federator(trust, configuration)
     configuration.federate(trust.federated)
     trust.rename(configuration.current.compiled.linked.mesh.settings.trust_domain_aliases)
     ads = AdsServer(book, _authorizer(book, trust), registry)
-    trust.cut += [ads.reauthorize, lambda: _bar(configuration, trust)]
-    _bar(configuration, trust)
+    trust.cut += [ads.reauthorize, lambda: _bar(configuration, book, trust)]
+    _bar(configuration, book, trust)
     ports = await _start_grpc(options, trust, service, ads)
     configuration.changed = _publisher(book, service, trust)
     endless = [_watch(configuration, service), _follow_trust(trust, book), _refresh(federation)]
@@ -224,8 +224,9 @@ def _authorizer(book: SnapshotBook, trust: TrustKeeper) -> Authorize:
     return authorize
 
 
-def _bar(configuration: Configuration, trust: TrustKeeper) -> None:
+def _bar(configuration: Configuration, book: SnapshotBook, trust: TrustKeeper) -> None:
     """Nobody is sent to the revoked."""
+    book.barred = trust.revoked.keys()
     if configuration.placements.barred != trust.revoked.keys():
         configuration.placements.barred = trust.revoked.keys()
         configuration.placements_changed()
@@ -238,7 +239,7 @@ async def _follow_trust(trust: TrustKeeper, book: SnapshotBook) -> None:
     while True:
         trust.advance()
         if trust.revoked:
-            book.has_list(trust.followers_with_all(), trust.last_revoked)
+            book.has_list(trust.followers_with_all(), trust.revoked)
         await asyncio.sleep(TRUST_LOOK)
 
 

@@ -293,7 +293,7 @@ class Service:
             synced=stream.synced and settled is not None and settled is target,
             acknowledged={url.rpartition(".")[2]: each.version for url, each in stream.types.items()},
             pending=[url.rpartition(".")[2] for url, each in stream.types.items() if each.in_flight],
-            pushes=stream.pushes,
+            pushes=stream.pushes, draining=stream.draining,
             last_nack=wire.NackView(
                 type_url=nack.nack.type_url, message=nack.nack.detail, at=nack.at
             ) if nack is not None else None,

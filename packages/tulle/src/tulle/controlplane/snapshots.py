@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from tulle.delivery.contract import Node, Peer, Subscription
@@ -11,6 +11,7 @@ from tulle.model.mesh import Mesh
 from tulle.model.workloads import WorkloadRef
 from tulle.xds.client import ClientKind
 from tulle.xds.emit import Emitter
+from tulle.xds.revocations import Revocations
 from tulle.xds.scope import Scoper
 from tulle.xds.snapshot import InconsistentSnapshot, Snapshot
 
@@ -50,9 +51,13 @@ class SnapshotBook:
     snapshots: dict[Key, Snapshot] = field(default_factory=dict)
     _emitter: Emitter = field(default_factory=Emitter)
     _scoper: Scoper | None = None
-    revoked: float = 0.0
-    """When somebody was revoked last, as of the start: every proxy gets the list of it before anything else."""
-    _revoked: dict[WorkloadRef, float] = field(default_factory=dict)
+    revoked: dict[WorkloadRef, float] = field(default_factory=dict)
+    """Who was revoked when. Who no longer is stays here, so that giving an identity back drains nobody."""
+    barred: Collection[tuple[str, str]] = ()
+    """Who is revoked now (namespace, name): looked at whenever snapshots are made."""
+    _from_the_start: float = 0.0
+    _told: dict[WorkloadRef, float] = field(default_factory=dict)
+    """Up to which revocation each proxy has the list."""
     _open: list[_Subscription] = field(default_factory=list)
 
     def update(self, mesh: Mesh) -> None:
@@ -63,12 +68,21 @@ class SnapshotBook:
         self._scoper = Scoper(mesh, self._scoper)
         self._emit_again()
 
-    def has_list(self, workloads: Iterable[tuple[str, str]], revoked: float) -> None:
-        """The proxies of these workloads (namespace, name) refuse who was revoked by then."""
+    def begin(self, revoked: Mapping[tuple[str, str], float]) -> None:
+        """Who (namespace, name) was revoked before the start, and when (seconds since 1970): every proxy gets the list
+        of these before anything else.
+        """
+        self.revoked = {WorkloadRef(*key): at for key, at in revoked.items()}
+        self._from_the_start = max(revoked.values(), default=0.0)
+
+    def has_list(self, workloads: Iterable[tuple[str, str]], revoked: Mapping[tuple[str, str], float]) -> None:
+        """The proxies of these workloads refuse all these."""
+        self.revoked |= {WorkloadRef(*key): at for key, at in revoked.items()}
+        until = max(revoked.values(), default=0.0)
         refs = (WorkloadRef(*each) for each in workloads)
-        told = {ref: revoked for ref in refs if revoked > self._revoked.get(ref, self.revoked)}
+        told = {ref: until for ref in refs if until > self._told.get(ref, self._from_the_start)}
         if told:
-            self._revoked |= told
+            self._told |= told
             self._emit_again()
 
     def _emit_again(self) -> None:
@@ -121,7 +135,10 @@ class SnapshotBook:
     def _emit(self, key: Key) -> Snapshot:
         if self._scoper is None:
             raise RuntimeError("there is no mesh yet")
-        scope = replace(self._scoper.scope(*key), revoked=self._revoked.get(key[0], self.revoked))
+        until = self._told.get(key[0], self._from_the_start)
+        known = Revocations.known(self.revoked, until, self._scoper.mesh.workloads)
+        revoked = replace(known, refused=tuple(WorkloadRef(*each) for each in sorted(self.barred)))
+        scope = replace(self._scoper.scope(*key), revoked=revoked)
         snapshot = self._emitter.emit(scope)
         snapshot.check()
         return snapshot

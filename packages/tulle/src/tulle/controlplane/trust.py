@@ -162,11 +162,6 @@ class TrustKeeper:
         every = {**self.federated, **own} if self.federated or self.aliases else {}
         return snapshot([root_secret(roots, "".join(lists), every)])
 
-    @property
-    def last_revoked(self) -> float:
-        """When somebody who is still revoked was revoked last, in seconds since 1970; 0 when nobody is."""
-        return max(self.revoked.values(), default=0.0)
-
     def followers_with_all(self) -> set[tuple[str, str]]:
         """The workloads (namespace, name) whose holders have all taken up what is trusted now."""
         behind: set[tuple[str, str]] = set()

@@ -35,6 +35,10 @@ class Snapshot(Protocol):
     def version(self) -> str: ...
 
 
+ENVOY_DRAIN_SECONDS = 600.0
+"""How long Envoy drains when it was told nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """Who the client says it is (`envoy.config.core.v3.Node`): a claim until it is authorized."""
@@ -48,6 +52,17 @@ class Node:
     def proxyless(self) -> bool:
         """Whether the client is a gRPC library and not a proxy."""
         return self.user_agent.startswith("gRPC")
+
+    @property
+    def drain_seconds(self) -> float:
+        """How long the client goes on, by the listener that it had before, with a connection that it accepted under
+        that: Envoy, for as long as it was told to drain at its start, which its bootstrap says here again.
+        """
+        if self.user_agent != "envoy":
+            return 0.0
+        said = self.metadata.get("DRAIN_SECONDS")
+        known = isinstance(said, (int, float)) and 0 <= said <= ENVOY_DRAIN_SECONDS
+        return float(said) if known else ENVOY_DRAIN_SECONDS  # type: ignore[arg-type]  # a number, where known
 
 
 @dataclass(frozen=True, slots=True)

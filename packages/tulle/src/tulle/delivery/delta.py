@@ -186,7 +186,10 @@ class DeltaSession(Session):
         """Takes in a request. Returns the NACK if it is one of a push that was in flight."""
         state = self._types.get(request.type_url)
         if state is None:
-            self._types[request.type_url] = DeltaType(request)
+            self._begin(DeltaType(request), request.type_url, request.initial_versions)
             return None
         assert isinstance(state, DeltaType)
-        return state.receive(request)
+        before = self._listeners()
+        nack = state.receive(request)
+        self._compare(before)
+        return nack

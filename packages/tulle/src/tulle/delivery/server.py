@@ -53,6 +53,9 @@ ADMISSION_LOOK = 0.02
 REQUESTS_PER_SECOND, REQUESTS_AT_ONCE = 200.0, 10_000.0
 """On one stream: a client that refuses what it is sent again and again cannot keep the control plane busy."""
 
+DRAIN_MARGIN = 0.5
+"""Seconds beyond its drain time in which a client's workers have closed what they had to."""
+
 MAX_TYPES = 64
 """How many resource types one stream may ask for: above what exists, low enough to bound a hostile client."""
 
@@ -188,6 +191,7 @@ class _Stream:
         if peer is None:
             raise _StreamError(grpc.StatusCode.UNAUTHENTICATED, "a certificate with a SPIFFE id is required")
         self._authorize(node, peer)
+        self._session.drains = node.drain_seconds > 0
         if not self._server.limit.take(f"{peer.spiffe_id} {node.id}", time.monotonic()):
             raise _StreamError(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams: wait and try again")
         await self._server.admit()
@@ -250,6 +254,13 @@ class _Stream:
             while (push := self._session.next_push()) is not None:
                 # Waits for this client's flow control only. Changes meanwhile are merged by the session.
                 await self._context.write(self._variant.response(push))
+            for _ in range(self._session.drains_begun()):
+                after = connection.node.drain_seconds + DRAIN_MARGIN
+                asyncio.get_running_loop().call_later(after, self._drained)
+
+    def _drained(self) -> None:
+        self._session.drained()
+        self.wake.set()
 
     def _authorize(self, node: Node, peer: Peer) -> None:
         refusal = self._server.authorize(node, peer)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tulle.delivery.contract import Resource, Snapshot
-from tulle.delivery.order import CLUSTER, ENDPOINT, Step, steps
+from tulle.delivery.order import CLUSTER, ENDPOINT, LISTENER, Step, steps
 
 NOTHING: Mapping[str, Resource] = {}
 
@@ -91,9 +91,17 @@ class Session:
     Endpoints alone do not wait for clusters: Envoy acknowledges a changed cluster only when it has warmed up,
     for which it must be sent the cluster's endpoints again without asking. (A cluster's assignment has its name.)
     Nor do they wait for a cluster that was refused; all else does, if there is something older that works.
+
+    A client that `drains` judges connections by the listeners that it accepted them under, for a while after it has
+    acknowledged others: what it has acknowledged settles when the caller, who has the clock, says that it `drained`.
     """
 
     def __init__(self) -> None:
+        self.drains = False
+        self._displaced = False
+        self._drains_begun = 0
+        # What was acknowledged when each drain under way began, or since then without another; oldest first.
+        self._draining: list[Snapshot] = []
         self._types: dict[str, TypeState] = {}
         self._snapshot: Snapshot | None = None
         self._settled: Snapshot | None = None
@@ -132,9 +140,42 @@ class Session:
             if type_url == CLUSTER and state.holds_back:
                 endpoints_only = True
         if not any(state.refuses for state in self._types.values()):
-            self._settled = self._snapshot
-            self._synced = bool(self._types)
+            self._acknowledged(self._snapshot)
         return None
+
+    def _acknowledged(self, snapshot: Snapshot) -> None:
+        if self.drains and self._displaced:
+            self._displaced = False
+            self._drains_begun += 1
+            self._draining.append(snapshot)
+        elif self._draining:
+            self._draining[-1] = snapshot
+        else:
+            self._settled = snapshot
+        self._synced = bool(self._types) and not self._draining
+
+    def drains_begun(self) -> int:
+        """How many drains have begun since this was asked last; each ends with a call of `drained`."""
+        begun, self._drains_begun = self._drains_begun, 0
+        return begun
+
+    def drained(self) -> None:
+        """The oldest drain under way has ended."""
+        self._settled = self._draining.pop(0)
+
+    def _listeners(self) -> Mapping[str, str]:
+        """What the client has of them; nothing where that does not matter."""
+        return dict(self._types[LISTENER].held()) if self.drains and LISTENER in self._types else {}
+
+    def _compare(self, before: Mapping[str, str]) -> None:
+        """Notes whether the client has given up any of these listeners since."""
+        after = self._listeners()
+        self._displaced = self._displaced or any(after.get(name) != version for name, version in before.items())
+
+    def _begin(self, state: TypeState, url: str, brought: object) -> None:
+        """A client that comes back with listeners may have just got them."""
+        self._types[url] = state
+        self._displaced = self._displaced or (url == LISTENER and bool(brought))
 
     @property
     def types(self) -> Mapping[str, TypeState]:
@@ -148,12 +189,19 @@ class Session:
 
     @property
     def settled(self) -> Snapshot | None:
-        """The last snapshot of which the client has acknowledged everything that it asked for."""
+        """The last snapshot of which the client has acknowledged everything that it asked for, and nothing older is
+        in force.
+        """
         return self._settled
 
     @property
+    def draining(self) -> bool:
+        """Whether what it has acknowledged waits for drains under way."""
+        return bool(self._draining)
+
+    @property
     def synced(self) -> bool:
-        """Whether the client has all of the newest snapshot that it asked for."""
+        """Whether the client has all of the newest snapshot that it asked for, and nothing older is in force."""
         return self._synced
 
 

@@ -172,10 +172,13 @@ class SotwSession(Session):
         """Takes in a request. Returns the NACK if it is one of a push that was in flight."""
         state = self._types.get(request.type_url)
         if state is None:
-            self._types[request.type_url] = SotwType(request)
+            self._begin(SotwType(request), request.type_url, request.version)
             return None
         assert isinstance(state, SotwType)
-        return state.receive(request)
+        before = self._listeners()
+        nack = state.receive(request)
+        self._compare(before)
+        return nack
 
 
 def content_version(resources: Iterable[tuple[str, str]]) -> str:

@@ -41,6 +41,7 @@ class ProxyStatus:
     settled: Snapshot | None
     types: dict[str, TypeStatus]
     refusal: Refusal | None
+    draining: bool
 
 
 @dataclass(slots=True)
@@ -74,6 +75,7 @@ class Connection:
             self.session.settled,
             types,
             self.refusal,
+            self.session.draining,
         )
 
 

@@ -69,11 +69,13 @@ def _message_names(proto: FileDescriptorProto) -> Iterator[str]:
 def _registry() -> _Registry:
     from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
+    from tulle.protos.filter_chain import filter_chain_file
     from tulle.protos.istio_ca import istio_ca_file
     from tulle.protos.spiffe import spiffe_file
 
     data = package_files("tulle.protos").joinpath("xds.binpb.z").read_bytes()
-    return _Registry([*FileDescriptorSet.FromString(zlib.decompress(data)).file, istio_ca_file(), spiffe_file()])
+    known = FileDescriptorSet.FromString(zlib.decompress(data)).file
+    return _Registry([*known, filter_chain_file(), istio_ca_file(), spiffe_file()])
 
 
 @cache

@@ -17,7 +17,7 @@ from tulle.supervisor.dataplane import Sidecar
 from tulle.supervisor.logs import Show
 from tulle.supervisor.sidecar_files import keys_folder, node_of, workload, write_bootstrap, xds_address
 from tulle.supervisor.site import LOOPBACK, Site
-from tulle.xds.bootstrap import envoy_bootstrap
+from tulle.xds.bootstrap import ENVOY_DRAIN_SECONDS, envoy_bootstrap
 
 DISCOURAGE = 1.0
 """Seconds during which a draining Envoy still accepts, telling its clients to close, before its listeners close."""
@@ -50,7 +50,7 @@ class EnvoyPlane:
             bootstrap = write_bootstrap(site, made)
             argv = [
                 str(self.program), "-c", str(bootstrap), "--concurrency", "1", "--use-dynamic-base-id",
-                "--log-level", "warning", "--drain-time-s", str(max(1, int(DISCOURAGE))),
+                "--log-level", "warning", "--drain-time-s", str(ENVOY_DRAIN_SECONDS),
                 "--drain-strategy", "immediate",
             ]
             return Command(argv, site.mesh.base_env, output=site.log("access"))

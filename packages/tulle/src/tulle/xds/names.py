@@ -77,6 +77,10 @@ def dry_run_prefix(action: str) -> str:
     return f"istio_dry_run_{action}_"
 
 
+ACCESS_CHECKS = "tulle.access.checks"
+"""The filter that takes others from the route table: of tokens, and of authorizers."""
+
+
 def access_slot(action: str) -> str:
     """The RBAC filter of one action that takes its rules from the route table."""
     return f"tulle.access.{action}"
@@ -90,6 +94,11 @@ def unchecked_tokens(namespace: str, policy: str) -> str:
 def missing_authorizer(namespace: str, policy: str) -> str:
     """The rule that refuses everything where an authorizer should be asked and none is declared."""
     return f"ns[{namespace}]-policy[{policy}]-no-such-provider"
+
+
+def revoked_peer(namespace: str, workload: str) -> str:
+    """The rule that refuses a revoked workload."""
+    return f"ns[{namespace}]-workload[{workload}]-revoked"
 
 
 def authorizer_metadata(index: int) -> str:

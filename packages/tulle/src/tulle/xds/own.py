@@ -14,9 +14,10 @@ from tulle.xds import names, routes
 from tulle.xds.client import ClientKind
 from tulle.xds.clusters import Application, inbound_cluster
 from tulle.xds.egress import is_dynamic
-from tulle.xds.listeners.inbound import inbound_listener, inbound_table
+from tulle.xds.listeners.inbound import inbound_listener, inbound_table, revoked_now
 from tulle.xds.listeners.outbound import outbound_listener, upstream_listener
 from tulle.xds.memo import Memo
+from tulle.xds.revocations import NOBODY, Revocations
 from tulle.xds.scope import OutboundService, Scope
 from tulle.xds.shared import destinations, virtual_host
 from tulle.xds.snapshot import Resource, resource
@@ -26,29 +27,33 @@ def own_listeners(scope: Scope, memo: Memo) -> list[Resource]:
     """The outbound listener, one for each application port, one for each upstream."""
     settings, workload = scope.outbound.settings, scope.workload
     asked = (scope.client, scope.routing_issuers, workload.network_namespace)
+    revoked = NOBODY if scope.client.cuts_the_revoked else scope.revoked
+    left = revoked.among(scope.outbound.services)
     made = [
         memo.get(
-            ("outbound listener", workload.outbound, settings, scope.outbound.anywhere, *asked),
+            ("outbound listener", workload.outbound, settings, scope.outbound.anywhere, left, *asked),
             (),
-            lambda: resource(outbound_listener(scope)),
+            lambda: resource(outbound_listener(scope, left)),
         )
     ]
-    since = 0.0 if scope.client.cuts_the_revoked else scope.revoked
+    accepted = (revoked.anybody, revoked_now(revoked, settings))
     for inbound in workload.inbound:
-        tag = ("inbound listener", inbound, workload.address, settings, scope.client, since)
-        build_inbound = partial(_inbound_listener, (workload, inbound), settings, scope.client, since)
+        tag = ("inbound listener", inbound, workload.address, settings, scope.client, accepted)
+        build_inbound = partial(_inbound_listener, (workload, inbound), settings, scope.client, revoked)
         made.append(memo.get(tag, (), build_inbound))
     for upstream, service, port in _known_upstreams(scope):
         inputs = (service, *destinations((*service.tcp, *service.tls), scope.outbound))
-        build = partial(_upstream_listener, upstream, (service, port), scope)
-        made.append(memo.get(("upstream listener", upstream, settings, *asked), inputs, build))
+        called = (service, *destinations((*service.http, *service.tcp, *service.tls), scope.outbound))
+        left = revoked.among(each.service.host for each in called if each is not None)
+        build = partial(_upstream_listener, upstream, (service, port), scope, left)
+        made.append(memo.get(("upstream listener", upstream, settings, left, *asked), inputs, build))
     return made
 
 
 def _inbound_listener(
-    port: tuple[PlacedWorkload, Inbound], settings: MeshSettings, client: ClientKind, since: float
+    port: tuple[PlacedWorkload, Inbound], settings: MeshSettings, client: ClientKind, revoked: Revocations
 ) -> Resource:
-    return resource(inbound_listener(*port, settings, client, since))
+    return resource(inbound_listener(*port, settings, client, revoked))
 
 
 def inbound_tables(scope: Scope, memo: Memo) -> list[Resource]:
@@ -67,9 +72,9 @@ def _inbound_table(inbound: Inbound, client: ClientKind) -> Resource:
 
 
 def _upstream_listener(
-    upstream: LinkedUpstream, called: tuple[OutboundService, LinkedPort], scope: Scope
+    upstream: LinkedUpstream, called: tuple[OutboundService, LinkedPort], scope: Scope, since: float
 ) -> Resource:
-    return resource(upstream_listener(upstream, called, scope))
+    return resource(upstream_listener(upstream, called, scope, since))
 
 
 def upstream_tables(scope: Scope, memo: Memo) -> list[Resource]:

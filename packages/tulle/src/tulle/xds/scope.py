@@ -24,6 +24,7 @@ from tulle.model.workloads import WorkloadRef
 from tulle.xds.client import ClientKind
 from tulle.xds.effective import policy_for
 from tulle.xds.egress import goes_anywhere
+from tulle.xds.revocations import NOBODY, Revocations
 
 
 class UnknownWorkload(LookupError):
@@ -68,8 +69,8 @@ class Outbound:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scope:
-    """The input of `emit`: the proxy itself, what it can reach, and the endpoints of that. `revoked` is when somebody
-    was revoked last, as far as this proxy has the list of it (seconds since 1970, 0: never).
+    """The input of `emit`: the proxy itself, what it can reach, and the endpoints of that; who was revoked, as far as
+    this proxy has the list of it.
     """
 
     client: ClientKind
@@ -77,7 +78,7 @@ class Scope:
     outbound: Outbound
     endpoints: Mapping[str, ServiceEndpoints]
     own_services: tuple[LinkedService, ...]
-    revoked: float = 0.0
+    revoked: Revocations = NOBODY
 
     @property
     def routing_issuers(self) -> tuple[Issuer, ...]:

@@ -2,9 +2,11 @@
 //! anything is done with it. (Envoy asks at the client's first bytes; a server that speaks first is heard before that.)
 
 use std::rc::Rc;
+use std::sync::Arc;
 
-use tulle_config::ConnectionCheck;
 use tulle_config::authorizer::ConnectionAuthorizer;
+use tulle_config::listener::TrafficDirection;
+use tulle_config::{ConnectionCheck, Listener, NetworkFilter};
 use tulle_core::{Metadata, ResponseFlags};
 use tulle_policy::Rbac;
 use tulle_policy::rbac::{Facts, NETWORK_METADATA, NoRequest, Peer};
@@ -54,6 +56,50 @@ pub async fn ask(worker: &Rc<Worker>, client: &Client, checks: &[ConnectionCheck
         }
     }
     Ok(())
+}
+
+/// What a connection was let in by. It is asked about again when that has been replaced, so that nobody goes on, on a
+/// connection that was there before, with what is denied now.
+pub struct Standing {
+    judged: Arc<Listener>,
+    seen: Option<u64>,
+}
+
+impl Standing {
+    /// Of a connection that was asked about when it was accepted.
+    pub fn new(client: &Client) -> Standing {
+        Standing { judged: client.listener.clone(), seen: None }
+    }
+
+    /// Whether who decides may have changed. Of a listener that is gone the connections are being drained.
+    pub fn is_old(&mut self, worker: &Worker) -> bool {
+        worker.catch_up();
+        if self.seen.replace(worker.applied()) == Some(worker.applied()) {
+            return false;
+        }
+        worker.config().listeners.get(&self.judged.name).is_some_and(|now| !Arc::ptr_eq(now, &self.judged))
+    }
+
+    /// Asks again, where it was not asked about since.
+    ///
+    /// # Errors
+    /// The connection is to be closed.
+    pub async fn ask(&mut self, worker: &Rc<Worker>, client: &Client) -> Result<(), Denial> {
+        let Some(listener) = worker.config().listeners.get(&self.judged.name).cloned() else { return Ok(()) };
+        if Arc::ptr_eq(&listener, &std::mem::replace(&mut self.judged, listener.clone())) {
+            return Ok(());
+        }
+        let mut chains = listener.chains.iter().chain(&listener.default_chain);
+        let tcp = |filter: &NetworkFilter| matches!(filter, NetworkFilter::Tcp(_));
+        match chains.find(|chain| chain.name == client.chain && tcp(&chain.filter)) {
+            Some(chain) => ask(worker, client, &chain.access).await,
+            // Connections like this one are no longer taken.
+            None if listener.direction == TrafficDirection::Inbound => {
+                Err(Denial { details: "filter_chain_removed".to_owned(), flags: ResponseFlags::NONE })
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// By rules; what shadow rules find out goes into `known`.

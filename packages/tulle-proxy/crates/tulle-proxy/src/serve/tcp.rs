@@ -19,7 +19,7 @@ use tulle_telemetry::TimePoint;
 use tulle_telemetry::istio::{ConnectionKey, Reporter, Security};
 
 use super::Client;
-use super::access::Denial;
+use super::access::{Denial, Standing};
 use crate::exchange::attempt::Quiet;
 use crate::exchange::record::{Record, View};
 use crate::worker::alarm::{Alarm, earlier};
@@ -28,13 +28,14 @@ use crate::worker::{Target, Worker};
 
 pub async fn serve(worker: &Rc<Worker>, client: &Client, proxy: &TcpProxy, mut conn: Connection) {
     let mut record = Record::new(worker.now(), worker.clock.wall());
+    let mut standing = Standing::new(client);
     match connect(worker, client, proxy, &mut record).await {
         Some((target, up, held)) => {
             conn.begin_read(Framing::Close);
             conn.begin_write(Framing::Close);
             let series = worker.metrics.connection(&key(worker, client, &record, &target));
             worker.metrics.sheet.inc(series.opened);
-            copy(proxy, conn, up, &mut record).await;
+            copy((worker, client), proxy, (conn, up, &mut standing), &mut record).await;
             worker.metrics.sheet.add(series.received, record.request_bytes);
             worker.metrics.sheet.add(series.sent, record.response_bytes);
             worker.metrics.sheet.inc(series.closed);
@@ -122,8 +123,13 @@ async fn named_host(
 }
 
 /// Copies until both directions have ended, one fails, or nothing has moved for too long. An end in one direction is
-/// passed on as a half-close, a reset as a reset.
-async fn copy(proxy: &TcpProxy, conn: Connection, mut up: Connection, record: &mut Record) {
+/// passed on as a half-close, a reset as a reset. Whoever is denied meanwhile is closed.
+async fn copy(
+    (worker, client): (&Rc<Worker>, &Client),
+    proxy: &TcpProxy,
+    (conn, mut up, standing): (Connection, Connection, &mut Standing),
+    record: &mut Record,
+) {
     up.begin_read(Framing::Close);
     up.begin_write(Framing::Close);
     let (mut down, mut up) = (Side::H1(Box::new(conn)), Side::H1(Box::new(up)));
@@ -132,21 +138,35 @@ async fn copy(proxy: &TcpProxy, conn: Connection, mut up: Connection, record: &m
     let mut idle = Quiet::new(proxy.idle_timeout, Instant::now());
     let oldest = proxy.max_connection_duration.map(|limit: Duration| Instant::now() + limit);
     let mut reset = false;
-    std::future::poll_fn(|cx| {
-        let one = to_up.poll(cx, &mut down, &mut up);
-        let other = to_down.poll(cx, &mut up, &mut down);
-        match (&one, &other) {
-            (Poll::Ready(Err(e)), _) | (_, Poll::Ready(Err(e))) => {
-                reset = e.is_reset();
-                return Poll::Ready(());
+    loop {
+        let mut relisted = std::pin::pin!(worker.relisted());
+        let ended = std::future::poll_fn(|cx| {
+            if relisted.as_mut().poll(cx).is_ready() || standing.is_old(worker) {
+                return Poll::Ready(false);
             }
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(()),
-            _ => {}
+            let one = to_up.poll(cx, &mut down, &mut up);
+            let other = to_down.poll(cx, &mut up, &mut down);
+            match (&one, &other) {
+                (Poll::Ready(Err(e)), _) | (_, Poll::Ready(Err(e))) => {
+                    reset = e.is_reset();
+                    return Poll::Ready(true);
+                }
+                (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(true),
+                _ => {}
+            }
+            idle.note(to_up.bytes + to_down.bytes);
+            alarm.poll(cx, earlier(idle.due, oldest)).map(|()| true)
+        })
+        .await;
+        if ended {
+            break;
         }
-        idle.note(to_up.bytes + to_down.bytes);
-        alarm.poll(cx, earlier(idle.due, oldest))
-    })
-    .await;
+        if let Err(denial) = Box::pin(standing.ask(worker, client)).await {
+            record.flags.insert(denial.flags);
+            record.details = denial.details.into();
+            break;
+        }
+    }
     if oldest.is_some_and(|at| at <= Instant::now()) {
         record.flags.insert(ResponseFlags::DURATION_TIMEOUT);
     }

@@ -24,6 +24,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tulle_balance::{EndpointSet, LocalCluster, Locality, LocalityMode};
 use tulle_config::hcm::{ScopeSource, ScopedRoutes};
 use tulle_config::store::{ConfigStore, Generation};
@@ -82,6 +83,8 @@ pub struct Worker {
     applied: Cell<u64>,
     /// One has been taken over.
     renewed: Notify,
+    /// One with other listeners has.
+    relisted: Notify,
     demands: Arc<Demands>,
 }
 
@@ -118,6 +121,7 @@ impl Worker {
             home: launch.local_cluster.clone().map(|name| (launch.node.locality.clone(), name)),
             applied: Cell::new(0),
             renewed: Notify::new(),
+            relisted: Notify::new(),
             demands: launch.demands.clone(),
             connection_ids: Cell::new(seed << 32 & 0xffff_0000_0000),
         })
@@ -144,6 +148,11 @@ impl Worker {
 
     pub fn config(&self) -> Arc<Config> {
         self.config.borrow().clone()
+    }
+
+    /// Ends when a configuration with other listeners is taken over.
+    pub fn relisted(&self) -> Notified<'_> {
+        self.relisted.notified()
     }
 
     /// The routes that a connection manager uses for a request now; `None` while their resource has not arrived, and
@@ -224,9 +233,13 @@ impl Worker {
     /// Takes over a newer configuration. Exchanges in flight finish on what they began with.
     pub fn apply(&self, config: Arc<Config>) {
         self.tls.secrets_changed(&config.secrets);
-        self.config.replace(config.clone());
+        let before = self.config.replace(config.clone());
         self.applied.set(self.applied.get() + 1);
         self.renewed.notify_waiters();
+        let kept = |(name, listener)| config.listeners.get(name).is_some_and(|now| Arc::ptr_eq(now, listener));
+        if !before.listeners.iter().all(kept) {
+            self.relisted.notify_waiters();
+        }
         self.dynamic.keep(|name| config.clusters.get(name).cloned());
         self.targets.borrow_mut().retain(|name, target| match config.clusters.get(name) {
             Some(cluster) => {

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from tulle.model.access import AccessAction, AccessPolicy, AccessRule, Attribute, Clause, Condition, Guard
+from tulle.model.workloads import WorkloadRef
 from tulle.xds import names
 from tulle.xds.filters.rbac_terms import is_of_the_call, permission, principal
 from tulle.xds.wire import extension, typed
@@ -70,6 +71,29 @@ def refuse_connections(rules: dict[str, dict[str, Any]], stat_prefix: str) -> di
     """A filter that denies the connections that rules select."""
     denied = {"action": "DENY", "policies": rules}
     return extension(NETWORK_NAME, NETWORK, stat_prefix=f"{stat_prefix}.", rules=denied)
+
+
+def refuse_peers(workloads: Iterable[WorkloadRef], domains: Sequence[str], stat_prefix: str) -> dict[str, Any]:
+    """A filter that denies connections of these workloads, by their certificates: the subject names the workload."""
+    denied = {names.revoked_peer(each.namespace, each.name): _certified(each, domains) for each in workloads}
+    return refuse_connections(denied, stat_prefix)
+
+
+def _certified(workload: WorkloadRef, domains: Sequence[str]) -> dict[str, Any]:
+    """A Policy that any certificate of a workload meets, whatever its account. The name is what a subject ends with
+    (RFC 2253 writes the first part last).
+    """
+    prefixes = [{"prefix": f"spiffe://{domain}/ns/{workload.namespace}/sa/"} for domain in domains]
+    subject = {"select_expr": {"operand": {"ident_expr": {"name": "connection"}}, "field": "subject_peer_certificate"}}
+    name = f"CN={workload.name}"
+    whole = {"function": "_==_", "args": [subject, {"const_expr": {"string_value": name}}]}
+    ends = {"target": subject, "function": "endsWith", "args": [{"const_expr": {"string_value": f",{name}"}}]}
+    either = {"function": "_||_", "args": [{"call_expr": whole}, {"call_expr": ends}]}
+    return {
+        "permissions": [{"any": True}],
+        "principals": [{"authenticated": {"principal_name": each}} for each in prefixes],
+        "condition": {"call_expr": either},
+    }
 
 
 def refuse_everything(name: str) -> dict[str, Any]:

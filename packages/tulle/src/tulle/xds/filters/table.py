@@ -7,16 +7,18 @@ from typing import Any
 
 from tulle.model.access import Guard, Issuer
 from tulle.model.settings import MeshSettings
+from tulle.protos.filter_chain import FILTER, PER_ROUTE
 from tulle.xds import egress, names
 from tulle.xds.client import ClientKind
 from tulle.xds.filters import cors, ext_authz, fault, jwt, rbac
-from tulle.xds.wire import extension
+from tulle.xds.wire import extension, typed
 
 _CORS = extension(cors.NAME, "envoy.extensions.filters.http.cors.v3.Cors")
 _FAULT = {
     **extension(fault.NAME, "envoy.extensions.filters.http.fault.v3.HTTPFault"),
     "is_optional": True,  # a data plane without it serves everything but the routes that ask for faults
 }
+_CHECKS = extension(names.ACCESS_CHECKS, FILTER)
 _ROUTER = extension("envoy.filters.http.router", "envoy.extensions.filters.http.router.v3.Router")
 
 OUTBOUND: Sequence[Any] = (
@@ -43,15 +45,27 @@ def routing_tokens(issuers: Sequence[Issuer]) -> list[Any]:
 
 def inbound(guard: Guard, port: int, client: ClientKind) -> list[Any]:
     """Filters of the called side, for one application port."""
-    rules = rbac.slots() if client.holds_rules_of_routes else rbac.http_filters(guard, port)
+    if client.holds_rules_of_routes:
+        return [_CHECKS, *rbac.slots(), _ROUTER]
+    # DENY before ALLOW, so that no permission overrides a refusal; AUDIT after both: it marks what got through
+    return [*_checks(guard, port), *rbac.http_filters(guard, port), _ROUTER]
+
+
+def of_routes(guard: Guard, port: int) -> dict[str, Any]:
+    """What a route table says to the same filters where they are empty: what each does, by its name. All of it is one
+    resource, so that no request is judged by half of a change.
+    """
+    checks = _checks(guard, port)
+    said = {names.ACCESS_CHECKS: typed(PER_ROUTE, filter_chain={"filters": checks})} if checks else {}
+    return {**said, **rbac.slot_rules(guard, port)}
+
+
+def _checks(guard: Guard, port: int) -> list[Any]:
     return [
         # first: access rules ask about what tokens say
         *_tokens(guard),
         # before the mesh's own rules, as in Istio: they still hold for what an authorizer allows
         *ext_authz.http_filters(guard, port),
-        # DENY before ALLOW, so that no permission overrides a refusal; AUDIT after both: it marks what got through
-        *rules,
-        _ROUTER,  # last: it ends the chain
     ]
 
 

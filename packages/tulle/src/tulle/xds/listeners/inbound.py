@@ -8,11 +8,13 @@ from tulle.model.access import PeerMode
 from tulle.model.mesh import Inbound, PlacedWorkload
 from tulle.model.services import Protocol
 from tulle.model.settings import MeshSettings
+from tulle.model.workloads import WorkloadRef
 from tulle.protos import message
 from tulle.xds import names, tls
 from tulle.xds.client import ClientKind
 from tulle.xds.filters import ext_authz, rbac, table
 from tulle.xds.listeners.http_manager import discovered, http_manager, tcp_proxy
+from tulle.xds.revocations import NOBODY, Revocations, drain_before
 from tulle.xds.routes import OVERRIDES
 from tulle.xds.wire import extension, socket_address
 
@@ -34,10 +36,14 @@ _HTTP_ALPN = ("h2", "http/1.1")
 
 
 def inbound_listener(
-    workload: PlacedWorkload, inbound: Inbound, settings: MeshSettings, client: ClientKind, since: float = 0.0
+    workload: PlacedWorkload,
+    inbound: Inbound,
+    settings: MeshSettings,
+    client: ClientKind,
+    revoked: Revocations = NOBODY,
 ) -> Any:
     """The Listener. Where no filter chain matches plaintext it is closed (STRICT). Connections in mutual TLS that were
-    accepted under another `since` are given up: a data plane drains those of a filter chain that has changed.
+    accepted before somebody was revoked are given up: a data plane drains those of a filter chain that has changed.
     """
     listener = message(LISTENER)(
         name=names.inbound_listener(inbound.app),
@@ -48,14 +54,24 @@ def inbound_listener(
     tcp = [*_guarded(inbound), _proxy(inbound, settings)]
     mode = inbound.guard.mode
     chains = [] if mode is PeerMode.DISABLE else _secured(inbound, settings, http, tcp)
-    if since:
+    refused = revoked_now(revoked, settings)
+    if refused:
+        refusal = rbac.refuse_peers(refused, settings.trust_domains, listener.name)
         for each in chains:
-            each["metadata"] = {"filter_metadata": {"tulle": {"fields": {"revoked": {"number_value": since}}}}}
+            each["filters"] = [refusal, *each["filters"]]
+    drain_before(chains, revoked.anybody)
     if mode is not PeerMode.STRICT:
         chains += _plain(inbound, http, tcp)
     listener.filter_chains.extend(message("envoy.config.listener.v3.FilterChain")(**each) for each in chains)
     _inspect(listener, inbound)
     return listener
+
+
+def revoked_now(revoked: Revocations, settings: MeshSettings) -> tuple[WorkloadRef, ...]:
+    """Whom a listener has to refuse by itself: where several trust domains are known, peers are told apart by a
+    validator that looks at no revocation lists (Envoy's for SPIFFE).
+    """
+    return revoked.refused if len(settings.peer_domains) > 1 else ()
 
 
 def _inspect(listener: Any, inbound: Inbound) -> None:
@@ -137,7 +153,7 @@ def inbound_table(inbound: Inbound, client: ClientKind) -> dict[str, Any]:
     name = names.inbound_virtual_host(inbound.app)
     host: dict[str, Any] = {"name": name, "domains": ["*"], "routes": [route]}
     if client.holds_rules_of_routes:
-        host["typed_per_filter_config"] = rbac.slot_rules(inbound.guard, inbound.app)
+        host["typed_per_filter_config"] = table.of_routes(inbound.guard, inbound.app)
     return {
         "name": names.inbound_listener(inbound.app),
         "virtual_hosts": [host],

@@ -23,6 +23,7 @@ from tulle.xds.listeners.inbound import (
     PLAINTEXT_HTTP,
     TLS_INSPECTOR,
 )
+from tulle.xds.revocations import drain_before
 from tulle.xds.routes import Naming
 from tulle.xds.scope import Outbound, OutboundService, Scope
 from tulle.xds.wire import address_within
@@ -33,25 +34,30 @@ workload has a network namespace, on that one's.
 """
 
 
-def outbound_listener(scope: Scope) -> Any:
-    """The Listener that routes every request by its authority, origin-form and absolute-form alike."""
+def outbound_listener(scope: Scope, since: float = 0.0) -> Any:
+    """The Listener that routes every request by its authority, origin-form and absolute-form alike. Connections that
+    were accepted under another `since` are given up, as inbound: there is no other way to what they have open with a
+    server that was revoked.
+    """
     workload, outbound = scope.workload, scope.outbound
     settings = outbound.settings
     routing = table.outbound(settings, scope.client) if outbound.anywhere else table.OUTBOUND
     filters = [*table.routing_tokens(scope.routing_issuers), *routing]
     manager = http_manager(names.OUTBOUND_LISTENER, settings, filters, discovered(names.OUTBOUND_ROUTES))
+    chain: dict[str, Any] = {"name": names.OUTBOUND_LISTENER, "filters": [manager]}
+    drain_before([chain], since)
     return message(LISTENER)(
         name=names.OUTBOUND_LISTENER,
         address=address_within(workload.network_namespace, LOOPBACK, workload.outbound),
-        filter_chains=[{"name": names.OUTBOUND_LISTENER, "filters": [manager]}],
+        filter_chains=[chain],
         traffic_direction="OUTBOUND",
     )
 
 
 def upstream_listener(
-    upstream: LinkedUpstream, called: tuple[OutboundService, LinkedPort], scope: Scope
+    upstream: LinkedUpstream, called: tuple[OutboundService, LinkedPort], scope: Scope, since: float = 0.0
 ) -> Any:
-    """The Listener of one local port that leads to one service port: HTTP, TCP or detected."""
+    """The Listener of one local port that leads to one service port: HTTP, TCP or detected. `since` is as outbound."""
     service, port = called
     outbound, client = scope.outbound, scope.client
     settings = outbound.settings
@@ -67,6 +73,8 @@ def upstream_listener(
     tcp: dict[str, Any] = {"name": f"{name}|tcp", "filters": [_tcp(name, service, port, outbound)]}
     place = address_within(scope.workload.network_namespace, LOOPBACK, upstream.local_port)
     listener = message(LISTENER)(name=name, address=place, traffic_direction="OUTBOUND")
+    by_name = [] if port.protocol.is_http or dynamic else list(_by_sni(name, service, port, outbound))
+    drain_before([http, tcp, *by_name], since)
     chain = message(f"{LISTENER.rpartition('.')[0]}.FilterChain")
     if port.protocol.is_http:
         listener.filter_chains.append(chain(**http))
@@ -75,7 +83,7 @@ def upstream_listener(
         tls = _named_by_client(tcp, service, port, (settings, client))
         listener.filter_chains.append(chain(**tls))
     elif port.protocol is not Protocol.UNKNOWN:
-        listener.filter_chains.extend(chain(**each) for each in _by_sni(name, service, port, outbound))
+        listener.filter_chains.extend(chain(**each) for each in by_name)
         if listener.filter_chains:
             listener.listener_filters.add(**TLS_INSPECTOR)
         listener.filter_chains.append(chain(**tcp))
@@ -95,7 +103,7 @@ def _named_by_client(
     """The application's own TLS to whichever host of the wildcard its server name says; anything else is closed."""
     filters = sni_filters(port.number, *common)
     return {
-        "name": tcp["name"],
+        **tcp,
         "filter_chain_match": {"server_names": [service.service.host]},
         "filters": [*filters, *tcp["filters"]],
     }
