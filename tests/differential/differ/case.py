@@ -36,6 +36,17 @@ class ClientTls(Strict):
     alpn: tuple[str, ...] = ()
 
 
+class Until(Strict):
+    """A request that is made again and again until its answer has this status, which must not be before `least` nor
+    after `most` milliseconds have passed since the step `raw` before it was begun. Only the last answer is compared.
+    """
+
+    raw: str
+    status: int
+    least: int = 0
+    most: int | None = None
+
+
 class Step(Strict):
     """One act on the connection; exactly one field is set.
 
@@ -46,6 +57,7 @@ class Step(Strict):
     raw: str | None = None
     bytes: str | None = None
     pause: int | None = None
+    until: Until | None = None
     read: int | None = None
     receive: int | None = None
     end: Literal[True] | None = None

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tulle_balance::outlier::HostResult;
 use tulle_balance::{
     Balancer, EndpointSet, Host, HostId, LocalCluster, NoHost, OutlierDetector, OutlierEvent, PickContext,
@@ -35,6 +36,8 @@ pub struct Shared {
     pub clock: Rc<dyn Fn() -> Nanos>,
     /// Counts that workers have in common.
     pub breakers: Arc<Breakers>,
+    /// Told when some upstream's [`Upstream::next_tick`] comes earlier than it did.
+    pub ejections: Rc<Notify>,
 }
 
 pub struct Upstream {
@@ -101,7 +104,15 @@ impl Upstream {
             OutlierEvent::Ejected { host, .. } => (host, true),
             OutlierEvent::Returned { host } => (host, false),
         };
+        if ejected {
+            self.shared.ejections.notify_one();
+        }
         self.balancer.borrow_mut().set_ejected(host, ejected);
+    }
+
+    /// When the outlier detector's periodic work is due; `None` while it has none.
+    pub fn next_tick(&self) -> Option<Nanos> {
+        self.outlier.borrow().as_ref().filter(|detector| detector.is_busy()).map(OutlierDetector::next_tick)
     }
 
     /// The outlier detector's periodic work, when it is due.
@@ -155,7 +166,7 @@ impl Upstream {
         let (failing, passing): (Vec<Rc<Host>>, Vec<Rc<Host>>) =
             changed.into_iter().partition(|host| host.check_failed());
         for host in passing {
-            let event = self.outlier.borrow_mut().as_mut().and_then(|detector| detector.passed_check(host.id));
+            let event = self.outlier.borrow_mut().as_mut().and_then(|detector| detector.passed_check(host.id, now));
             if let Some(event) = event {
                 self.eject(event);
             }
