@@ -131,7 +131,7 @@ class Call(Strict):
 class Case(Strict):
     """One file: parts of a static Envoy bootstrap, of which config.py fills in what they leave out, and the calls.
 
-    `bootstrap` goes over the made one, key by key (in `node` too).
+    `bootstrap` goes over the made one, key by key (in `node` too); `log` are further fields of the access log.
 
     With `discovery` there is a control plane that has these resources, each with its `@type`; resources of the types
     in `withheld` are asked for in vain.
@@ -147,6 +147,7 @@ class Case(Strict):
     virtual_hosts: list[dict[str, Any]] | None = None
     hcm: dict[str, Any] = {}
     bootstrap: dict[str, Any] = {}
+    log: dict[str, Any] = {}
     discovery: list[dict[str, Any]] | None = None
     withheld: tuple[str, ...] = ()
     clusters: dict[str, dict[str, Any]] = {}

@@ -197,7 +197,10 @@ fn a_passed_health_check_returns_a_host_unless_it_may_not() {
     let mut bench = Bench::new(half(), 2);
     assert!(bench.report(0, HostResult::Status(500), 5, 1).is_some());
     assert_eq!(bench.detector.passed_check(HostId(1), Nanos::from_secs(2)), None, "it was not ejected");
-    assert_eq!(bench.detector.passed_check(HostId(0), Nanos::from_secs(2)), Some(OutlierEvent::Returned { host: HostId(0) }));
+    assert_eq!(
+        bench.detector.passed_check(HostId(0), Nanos::from_secs(2)),
+        Some(OutlierEvent::Returned { host: HostId(0) })
+    );
     assert!(bench.report(1, HostResult::Status(500), 5, 2).is_some(), "there is room again");
     let mut bench = Bench::new(OutlierConfig { returned_by_health_check: false, ..half() }, 2);
     assert!(bench.report(0, HostResult::Status(500), 5, 1).is_some());

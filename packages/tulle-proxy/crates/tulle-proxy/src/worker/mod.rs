@@ -98,6 +98,7 @@ impl Worker {
             clock: Rc::new(move || ticking.now()),
             breakers: launch.breakers.clone(),
             ejections: Rc::default(),
+            connections: Rc::default(),
         };
         Rc::new(Worker {
             clock,
@@ -155,7 +156,7 @@ impl Worker {
     pub fn routes(&self, source: &RouteSource, request: &RequestHead) -> Option<Arc<RouteConfig>> {
         match source {
             RouteSource::Inline(routes) => Some(routes.clone()),
-            RouteSource::Rds(name) => self.config.borrow().routes.get(name).cloned(),
+            RouteSource::Rds(name, _) => self.config.borrow().routes.get(name).cloned(),
             RouteSource::Scoped(scoped) => self.scoped(scoped, request),
         }
     }
@@ -165,7 +166,7 @@ impl Worker {
         let config = self.config.borrow();
         let scope = match &scoped.scopes {
             ScopeSource::Inline(scopes) => scopes.get(&key)?,
-            ScopeSource::Srds => config.scopes.get(&key)?,
+            ScopeSource::Srds(_) => config.scopes.get(&key)?,
         };
         match &scope.routes {
             ScopeRoutes::Inline(routes) => Some(routes.clone()),
