@@ -59,7 +59,7 @@ fn read(der: &CertificateDer<'_>) -> CertificateText {
     CertificateText {
         subject: peer::subject(der),
         issuer: peer::issuer(der),
-        serial: hex(&peer::serial(der)),
+        serial: hex(number(&peer::serial(der))),
         uris: names.uris.join(","),
         dns: names.dns.join(","),
         ips: ips.join(","),
@@ -69,6 +69,14 @@ fn read(der: &CertificateDer<'_>) -> CertificateText {
         pem: escaped_pem(der),
         from: valid.as_ref().and_then(|valid| time(valid.not_before.timestamp())),
         until: valid.as_ref().and_then(|valid| time(valid.not_after.timestamp())),
+    }
+}
+
+/// Without the zero that keeps a large number positive in DER.
+fn number(serial: &[u8]) -> &[u8] {
+    match serial {
+        [0, rest @ ..] if !rest.is_empty() => rest,
+        whole => whole,
     }
 }
 
@@ -108,7 +116,7 @@ mod tests {
     #[test]
     fn a_certificate_is_read_when_it_is_asked_for() {
         let mut params = rcgen::CertificateParams::new(["a.test".to_owned(), "10.0.0.1".to_owned()]).unwrap();
-        params.serial_number = Some(rcgen::SerialNumber::from(0x0102_u64));
+        params.serial_number = Some(rcgen::SerialNumber::from(0xf102_u64));
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(rcgen::DnType::CommonName, "a, b");
         params.not_before = rcgen::date_time_ymd(2026, 1, 2);
@@ -117,7 +125,7 @@ mod tests {
         let made = params.self_signed(&key).unwrap();
         let presented = Presented::new(made.der());
         let text = presented.text();
-        assert_eq!((&*text.subject, &*text.issuer, &*text.serial), ("CN=a\\, b", "CN=a\\, b", "0102"));
+        assert_eq!((&*text.subject, &*text.issuer, &*text.serial), ("CN=a\\, b", "CN=a\\, b", "f102"));
         assert_eq!((&*text.dns, &*text.ips, &*text.uris), ("a.test", "10.0.0.1", ""));
         assert_eq!((text.sha1.len(), text.sha256.len()), (40, 64));
         assert_eq!(text.until.unwrap().0 - text.from.unwrap().0, 86_400 * 1_000_000_000);

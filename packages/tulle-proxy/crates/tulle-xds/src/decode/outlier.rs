@@ -146,9 +146,26 @@ pub fn circuit_breakers(cx: &mut Cx, message: cluster_pb::CircuitBreakers) -> Ci
             Priority::High => breakers.high = limits,
         }
     }
-    let per_host = per_host_thresholds.into_iter().find_map(|thresholds| uint(thresholds.max_connections));
-    breakers.per_host_max_connections = per_host;
+    let per_host = cx.each("per_host_thresholds", per_host_thresholds, |cx, one| per_host_connections(cx, one));
+    breakers.per_host_max_connections = per_host.first().copied();
     breakers
+}
+
+/// Of single hosts Envoy too limits connections alone, whatever their priority.
+fn per_host_connections(cx: &mut Cx, message: cluster_pb::circuit_breakers::Thresholds) -> Option<u32> {
+    let cluster_pb::circuit_breakers::Thresholds {
+        priority: _,
+        max_connections,
+        max_pending_requests,
+        max_requests,
+        max_retries,
+        retry_budget,
+        track_remaining,
+        max_connection_pools,
+    } = message;
+    without_effect!(cx; max_pending_requests, max_requests, max_retries, retry_budget, track_remaining,
+        max_connection_pools);
+    uint(max_connections)
 }
 
 fn limits(cx: &mut Cx, message: cluster_pb::circuit_breakers::Thresholds) -> Option<(Priority, BreakerLimits)> {

@@ -60,10 +60,12 @@ impl Walk<'_> {
             if self.heard.contains(&held) || tries >= TRIES {
                 continue;
             }
-            let heard = examples(&field).into_iter().any(|value| {
-                let changed = place.with(self.pool, root, |message| message.set_field(&field, value));
+            let tells = |change: &dyn Fn(&mut DynamicMessage)| {
+                let changed = place.with(self.pool, root, change);
                 outcome(self.kind, &changed).map_or(true, |after| after != base)
-            });
+            };
+            let heard = tells(&|message| message.clear_field(&field))
+                || examples(&field).into_iter().any(|value| tells(&|message| message.set_field(&field, value.clone())));
             if heard {
                 self.silent.remove(&held);
                 self.heard.insert(held);
