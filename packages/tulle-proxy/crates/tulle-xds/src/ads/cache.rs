@@ -11,6 +11,7 @@ use tulle_config::{Bootstrap, Cluster, Config, Listener, Patience, Readiness};
 use tulle_core::{Nanos, Str};
 use tulle_route::scopes::{Scope, Scopes};
 
+use super::beginning::{Beginning, Unanswered, wildcards};
 use super::references::{self, Need, Reference};
 use super::saved::{Recorder, Unsaved};
 use crate::bootstrap::Packed;
@@ -45,42 +46,6 @@ pub struct Refusal {
     pub version: String,
     pub details: String,
     pub at: Nanos,
-}
-
-/// The wait for the first response of a type.
-#[derive(Clone, Copy, Debug)]
-struct Unanswered {
-    /// When the first stream opened.
-    since: Option<Nanos>,
-    patience: Patience,
-}
-
-impl Unanswered {
-    fn is_over(self, now: Nanos) -> bool {
-        self.since.is_some_and(|since| self.patience.is_over(since, now))
-    }
-}
-
-/// What the first listeners wait for, as Envoy's do: so the first requests find their clusters. Where no stream opens,
-/// time counts from the start of the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Beginning {
-    /// It is not known what clusters there are.
-    Clusters,
-    /// Those that were known then are not all there.
-    Endpoints,
-    Over,
-}
-
-/// Types of which everything is asked for.
-fn wildcards(bootstrap: &Bootstrap) -> impl Iterator<Item = (Kind, Unanswered)> {
-    let of = |kind, patience: Option<Patience>| patience.map(|patience| (kind, Unanswered { since: None, patience }));
-    let ads = bootstrap.ads.iter();
-    ads.flat_map(move |ads| [of(Kind::Cluster, ads.clusters), of(Kind::Listener, ads.listeners)]).flatten()
-}
-
-fn patience_of(wanted: &HashMap<Reference, Patience>, alone: bool, need: &Reference) -> Patience {
-    if alone { Patience::NONE } else { wanted.get(need).copied().unwrap_or_default() }
 }
 
 /// How far a listener or cluster has come.
@@ -552,4 +517,8 @@ fn retain<K: Clone + Eq + Hash, T>(resources: &mut Arc<HashMap<K, Arc<T>>>, keep
     }
     Arc::make_mut(resources).retain(|name, _| keep(name));
     true
+}
+
+fn patience_of(wanted: &HashMap<Reference, Patience>, alone: bool, need: &Reference) -> Patience {
+    if alone { Patience::NONE } else { wanted.get(need).copied().unwrap_or_default() }
 }

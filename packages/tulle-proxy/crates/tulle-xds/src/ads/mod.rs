@@ -4,6 +4,7 @@
 //! it is warm; [`Client`] joins them; [`saved`] is what outlives the process. The last accepted state of every resource
 //! stays in force whatever the control plane sends or fails to send, and across streams.
 
+mod beginning;
 pub mod cache;
 mod references;
 pub mod saved;
