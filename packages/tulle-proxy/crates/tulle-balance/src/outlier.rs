@@ -230,9 +230,11 @@ impl OutlierDetector {
         self.next_tick
     }
 
-    /// Whether the next `tick` has anything to do: a host is out or was out lately, or something has been counted.
-    pub fn is_busy(&self) -> bool {
-        self.ejected > 0 || self.monitors.iter().any(|(_, monitor)| monitor.is_busy())
+    /// Whether the next `tick` matters to a fraction of a second: a host is out, or intervals are so short and it has
+    /// anything to do. Others may be a second late, and cost nothing until then.
+    pub fn is_pressing(&self) -> bool {
+        let short = self.config.interval < Duration::from_secs(1);
+        self.ejected > 0 || short && self.monitors.iter().any(|(_, monitor)| monitor.is_busy())
     }
 
     /// The interval's work: returns hosts whose time is over, then ejects by success rate and failure percentage.

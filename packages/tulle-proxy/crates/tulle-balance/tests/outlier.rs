@@ -97,19 +97,28 @@ fn ejections_by_rate_grow_too() {
 }
 
 #[test]
-fn a_detector_is_busy_while_something_is_counted_or_has_not_calmed_down() {
-    let mut bench = Bench::new(half(), 2);
-    assert!(!bench.detector.is_busy());
+fn a_tick_presses_while_a_host_is_out_or_intervals_are_short_and_something_is_to_be_done() {
+    let interval = Duration::from_millis(500);
+    let mut bench = Bench::new(OutlierConfig { interval, ..half() }, 2);
+    assert!(!bench.detector.is_pressing());
     bench.report(0, HostResult::Status(200), 1, 1);
-    assert!(bench.detector.is_busy());
+    assert!(bench.detector.is_pressing());
     bench.tick(10);
-    assert!(!bench.detector.is_busy());
+    assert!(!bench.detector.is_pressing());
     bench.report(0, HostResult::Status(500), 5, 11);
     bench.tick(20);
     bench.tick(41);
-    assert!(bench.detector.is_busy(), "the next time would be longer");
+    assert!(bench.detector.is_pressing(), "the next time would be longer");
     bench.tick(51);
-    assert!(!bench.detector.is_busy());
+    assert!(!bench.detector.is_pressing());
+
+    let mut bench = Bench::new(half(), 2);
+    bench.report(0, HostResult::Status(200), 1, 1);
+    assert!(!bench.detector.is_pressing());
+    bench.report(0, HostResult::Status(500), 5, 1);
+    assert!(bench.detector.is_pressing());
+    bench.tick(31);
+    assert!(!bench.detector.is_pressing());
 }
 
 #[test]

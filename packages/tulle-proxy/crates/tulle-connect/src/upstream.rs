@@ -112,9 +112,9 @@ impl Upstream {
         self.balancer.borrow_mut().set_ejected(host, ejected);
     }
 
-    /// When the outlier detector's periodic work is due; `None` while it has none.
+    /// When the outlier detector's periodic work is due; `None` while it has none that could not wait a second.
     pub fn next_tick(&self) -> Option<Nanos> {
-        self.outlier.borrow().as_ref().filter(|detector| detector.is_busy()).map(OutlierDetector::next_tick)
+        self.outlier.borrow().as_ref().filter(|detector| detector.is_pressing()).map(OutlierDetector::next_tick)
     }
 
     /// The outlier detector's periodic work, when it is due.
