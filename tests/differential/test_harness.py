@@ -119,6 +119,33 @@ async def test_a_call_comes_from_the_port_that_it_is_known_by(certificates: Pki)
     assert peers == [expected]
 
 
+async def test_what_is_waited_for_is_asked_for_until_it_comes_and_may_not_come_too_early(
+    certificates: Pki,
+) -> None:
+    statuses = iter(["500 x", "503 x", "503 x", "200 x"] * 2)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readline():
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(f"HTTP/1.1 {next(statuses)}\r\ncontent-length: 0\r\n\r\n".encode())
+        writer.close()
+
+    def waiting(least: int) -> Call:
+        request = "GET / HTTP/1.1\nhost: a\n\n"
+        until = {"until": {"raw": request, "status": 200, "least": least}}
+        return Call.model_validate({"name": "c", "steps": [{"raw": request}, {"read": 1}, until]})
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        way = Way(server.sockets[0].getsockname()[1])
+        walks = [await take_steps(waiting(least), way, certificates) for least in (0, 60_000)]
+        for walk in walks:
+            walk.close()
+    assert [[answer.status for answer in walk.seen.answers] for walk in walks] == [[500, 200]] * 2
+    assert walks[0].seen.waits == ["in time"]
+    assert walks[1].seen.waits[0].startswith("200 after "), "it came too early"
+
+
 def test_log_lines_go_to_the_call_of_their_port_and_to_nobody_else() -> None:
     one, two = Outcome(Seen(), []), Outcome(Seen(), [])
     log = "\n".join(

@@ -36,6 +36,17 @@ class ClientTls(Strict):
     alpn: tuple[str, ...] = ()
 
 
+class Until(Strict):
+    """A request that is made again and again until its answer has this status, which must not be before `least` nor
+    after `most` milliseconds have passed since the step `raw` before it was begun. Only the last answer is compared.
+    """
+
+    raw: str
+    status: int
+    least: int = 0
+    most: int | None = None
+
+
 class Step(Strict):
     """One act on the connection; exactly one field is set.
 
@@ -46,6 +57,7 @@ class Step(Strict):
     raw: str | None = None
     bytes: str | None = None
     pause: int | None = None
+    until: Until | None = None
     read: int | None = None
     receive: int | None = None
     end: Literal[True] | None = None
@@ -119,7 +131,7 @@ class Call(Strict):
 class Case(Strict):
     """One file: parts of a static Envoy bootstrap, of which config.py fills in what they leave out, and the calls.
 
-    `bootstrap` goes over the made one, key by key (in `node` too).
+    `bootstrap` goes over the made one, key by key (in `node` too); `log` are further fields of the access log.
 
     With `discovery` there is a control plane that has these resources, each with its `@type`; resources of the types
     in `withheld` are asked for in vain.
@@ -135,6 +147,7 @@ class Case(Strict):
     virtual_hosts: list[dict[str, Any]] | None = None
     hcm: dict[str, Any] = {}
     bootstrap: dict[str, Any] = {}
+    log: dict[str, Any] = {}
     discovery: list[dict[str, Any]] | None = None
     withheld: tuple[str, ...] = ()
     clusters: dict[str, dict[str, Any]] = {}

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from differ.case import Call, ClientTls, Step
+from differ.case import Call, ClientTls, Step, Until
 from differ.pki import Pki
 from differ.record import Answer, Seen, interim
 from differ.upstreams import abort
@@ -19,6 +19,9 @@ HOST = "127.0.0.1"
 
 PATIENCE_S = 6.0
 """How long a client waits for what it expects, in seconds."""
+
+AGAIN_S = 0.02
+"""How long it waits before it asks again for what it waits for."""
 
 FATE_S = 0.12
 """How long after the last step a connection is watched for its end, in seconds."""
@@ -85,6 +88,7 @@ class Walk:
     writer: asyncio.StreamWriter | None = None
     whole: bool = False
     secret: bool = False
+    begun: float = 0.0
 
     async def watch(self) -> None:
         """Say what becomes of the connection in the next FATE_S seconds, and close it."""
@@ -114,7 +118,13 @@ async def take_steps(call: Call, way: Way, pki: Pki, before: Walk | None = None)
             walk.reader, walk.writer = await connect(call, way, pki)
             seen.ports.append(walk.writer.get_extra_info("sockname")[1])
         for step in call.steps:
-            if not await _take(step, walk.reader, walk.writer, seen, methods):
+            if step.raw is not None:
+                walk.begun = time.monotonic()
+            if step.until is not None:
+                going = await _until(step.until, walk.begun, walk.reader, walk.writer, seen)
+            else:
+                going = await _take(step, walk.reader, walk.writer, seen, methods)
+            if not going:
                 break
         else:
             walk.whole = True
@@ -154,6 +164,27 @@ async def _take(
         for _ in range(step.read or 0):
             if not await _read(reader, seen, methods.pop(0) if methods else "GET"):
                 return False
+    return True
+
+
+async def _until(
+    wanted: Until, begun: float, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: Seen
+) -> bool:
+    """Ask until the answer has the wanted status, and say whether it had when it had to."""
+    request = wanted.raw.replace("\n", "\r\n").encode("latin-1")
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        writer.write(request)
+        if not await _read(reader, seen, _methods_in(request.decode("latin-1"))[0]):
+            return False
+        status, now = seen.answers[-1].status, time.monotonic()
+        if status == wanted.status or now > deadline:
+            break
+        seen.answers.pop()
+        await asyncio.sleep(AGAIN_S)
+    took = (now - begun) * 1000
+    in_time = status == wanted.status and wanted.least <= took <= (wanted.most or took)
+    seen.waits.append("in time" if in_time else f"{status} after {took:.0f} ms")
     return True
 
 

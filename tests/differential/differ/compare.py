@@ -71,6 +71,8 @@ def _facts(outcome: Outcome) -> Iterator[tuple[str, str]]:
     yield "fate", seen.fate
     yield "raw", _bytes(seen.raw)
     yield "answers", str(len(seen.answers))
+    for index, wait in enumerate(seen.waits):
+        yield f"waits[{index}]", wait
     for index, answer in enumerate(seen.answers):
         yield from _answer_facts(f"answer[{index}]", answer)
     yield "attempts", " ".join(entry.upstream for entry in outcome.received)

@@ -153,7 +153,7 @@ def _listener(case: Case, name: str, given: dict[str, Any], plan: Plan) -> dict[
         for filter_ in each["filters"]:
             config = filter_.get("typed_config", {})
             if config.get("@type", "").endswith(("TcpProxy", "HttpConnectionManager")):
-                config.setdefault("access_log", [_log(plan)])
+                config.setdefault("access_log", [_log(case, plan)])
     return made
 
 
@@ -172,13 +172,13 @@ def _manager(
         "delayed_close_timeout": "0.02s",
         "route_config": {"name": "routes", "validate_clusters": False, "virtual_hosts": hosts},
         "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": ROUTER}}],
-        "access_log": [_log(plan)],
+        "access_log": [_log(case, plan)],
     }
     return {"name": "envoy.filters.network.http_connection_manager", "typed_config": config | given}
 
 
-def _log(plan: Plan) -> dict[str, Any]:
-    form = {"json_format": LOG_FIELDS}
+def _log(case: Case, plan: Plan) -> dict[str, Any]:
+    form = {"json_format": LOG_FIELDS | case.log}
     return {
         "name": "envoy.access_loggers.file",
         "typed_config": {"@type": FILE_LOG, "path": str(plan.log), "log_format": form},

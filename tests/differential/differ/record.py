@@ -47,12 +47,16 @@ def interim(status: int, headers: Headers) -> str:
 
 @dataclass(slots=True)
 class Seen:
-    """A client's view of its connection; `fate`: "open", "closed", "reset", … some time after the last step."""
+    """A client's view of its connection; `fate`: "open", "closed", "reset", … some time after the last step.
+
+    `waits`: whether what was waited for came when it had to.
+    """
 
     answers: list[Answer] = field(default_factory=list)
     raw: bytes = b""
     fate: str = "open"
     ports: list[int] = field(default_factory=list)
+    waits: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)

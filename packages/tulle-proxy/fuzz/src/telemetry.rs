@@ -1,8 +1,9 @@
 //! Trace headers that come back as they were understood, and access logs whose lines stay lines.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use tulle_core::UnixNanos;
+use tulle_core::{Str, UnixNanos, metadata};
 use tulle_http::Headers;
 use tulle_telemetry::json::Absent;
 use tulle_telemetry::{Field, HeadPart, JsonFormat, JsonTemplate, LogView, TextFormat, TimePoint, TraceContext, Value};
@@ -53,8 +54,11 @@ impl LogView for Hostile {
         matches!(point, TimePoint::Complete).then_some(Duration::from_micros(12_345))
     }
 
-    fn state(&self, _namespace: &str, _key: &str) -> Option<&[u8]> {
-        Some(EVIL)
+    fn metadata(&self, _namespace: &str, path: &[Str]) -> Option<&metadata::Value> {
+        static TEXT: LazyLock<metadata::Value> =
+            LazyLock::new(|| metadata::Value::String(String::from_utf8_lossy(EVIL).as_ref().into()));
+        static LIST: LazyLock<metadata::Value> = LazyLock::new(|| metadata::Value::List(vec![TEXT.clone(); 2]));
+        Some(if path.len() == 1 { &TEXT } else { &LIST })
     }
 }
 

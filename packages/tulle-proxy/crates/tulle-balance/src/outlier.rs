@@ -119,10 +119,12 @@ struct Monitor {
     consecutive_local: u32,
     external: Tally,
     local: Tally,
-    /// How many base times the next ejection lasts; falls again with every quiet interval.
+    /// How many base times the latest ejection lasts; falls again with every quiet interval.
     backoff: u32,
     /// When the running ejection ends.
     until: Option<Nanos>,
+    /// When the latest ejection ended.
+    returned: Option<Nanos>,
 }
 
 /// Whose failures a rate counts.
@@ -157,6 +159,9 @@ impl Origin {
     }
 }
 
+/// Intervals below what timers tell apart are this.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 /// Results of one interval.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
@@ -176,7 +181,8 @@ impl Tally {
 }
 
 impl OutlierDetector {
-    pub fn new(config: OutlierConfig, now: Nanos) -> Self {
+    pub fn new(mut config: OutlierConfig, now: Nanos) -> Self {
+        config.interval = config.interval.max(SHORTEST);
         let next_tick = now + config.interval;
         OutlierDetector { config, monitors: Vec::new(), ejected: 0, next_tick }
     }
@@ -208,13 +214,13 @@ impl OutlierDetector {
     }
 
     /// A host passed its active health check; says whether it is thereby no longer ejected.
-    pub fn passed_check(&mut self, host: HostId) -> Option<OutlierEvent> {
+    pub fn passed_check(&mut self, host: HostId, now: Nanos) -> Option<OutlierEvent> {
         if !self.config.returned_by_health_check {
             return None;
         }
         let monitor = self.monitor(host)?;
-        monitor.until.take()?;
-        monitor.forget_streaks();
+        monitor.until?;
+        monitor.take_back(now);
         self.ejected -= 1;
         Some(OutlierEvent::Returned { host })
     }
@@ -224,6 +230,13 @@ impl OutlierDetector {
         self.next_tick
     }
 
+    /// Whether the next `tick` matters to a fraction of a second: a host is out, or intervals are so short and it has
+    /// anything to do. Others may be a second late, and cost nothing until then.
+    pub fn is_pressing(&self) -> bool {
+        let short = self.config.interval < Duration::from_secs(1);
+        self.ejected > 0 || short && self.monitors.iter().any(|(_, monitor)| monitor.is_busy())
+    }
+
     /// The interval's work: returns hosts whose time is over, then ejects by success rate and failure percentage.
     pub fn tick(&mut self, now: Nanos, rng: &mut Rng) -> Vec<OutlierEvent> {
         self.next_tick = now + self.config.interval;
@@ -231,13 +244,11 @@ impl OutlierDetector {
         for (host, monitor) in &mut self.monitors {
             match monitor.until {
                 Some(until) if until <= now => {
-                    monitor.until = None;
-                    monitor.forget_streaks();
+                    monitor.take_back(now);
                     self.ejected -= 1;
                     events.push(OutlierEvent::Returned { host: *host });
                 }
-                Some(_) => {}
-                None => monitor.backoff = monitor.backoff.saturating_sub(1),
+                _ => {}
             }
         }
         self.eject_by_rate(Origin::External, now, rng, &mut events);
@@ -247,6 +258,7 @@ impl OutlierDetector {
         for (_, monitor) in &mut self.monitors {
             monitor.external = Tally::default();
             monitor.local = Tally::default();
+            monitor.calm_down(self.config.interval, now);
         }
         events
     }
@@ -297,7 +309,8 @@ impl OutlierDetector {
         }
         let base = self.config.base_ejection_time;
         let longest = self.config.max_ejection_time.max(base);
-        if base.saturating_mul(monitor.backoff) < longest {
+        // Envoy counts on by one beyond the longest time: it takes so much longer to calm down.
+        if base.saturating_mul(monitor.backoff) < longest.saturating_add(base) {
             monitor.backoff += 1;
         }
         let jitter = self.config.max_ejection_time_jitter.mul_f64(rng.unit());
@@ -317,10 +330,23 @@ fn threshold(rates: &[(usize, f64)], factor: u32) -> f64 {
 }
 
 impl Monitor {
-    fn forget_streaks(&mut self) {
+    /// The ejection is over.
+    fn take_back(&mut self, now: Nanos) {
+        self.until = None;
+        self.returned = Some(now);
         self.consecutive_5xx = 0;
         self.consecutive_gateway = 0;
         self.consecutive_local = 0;
+    }
+
+    /// At the end of an interval: the next ejection is shorter when the host has been in for all of it.
+    fn calm_down(&mut self, interval: Duration, now: Nanos) {
+        let quiet = self.until.is_none() && self.returned.is_some_and(|returned| returned + interval <= now);
+        self.backoff -= u32::from(quiet && self.backoff > 0);
+    }
+
+    fn is_busy(&self) -> bool {
+        self.backoff > 0 || self.external.total > 0 || self.local.total > 0
     }
 
     /// Counts, and names the streak that is thereby complete.

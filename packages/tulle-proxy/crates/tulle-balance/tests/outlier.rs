@@ -54,6 +54,74 @@ fn five_failures_in_a_row_eject_for_growing_times() {
 }
 
 #[test]
+fn times_grow_up_to_the_longest_and_shrink_only_with_whole_quiet_intervals() {
+    let config = OutlierConfig { consecutive_5xx: 1, max_ejection_time: Duration::from_secs(70), ..half() };
+    let mut bench = Bench::new(config, 2);
+    let mut at = 0;
+    let mut lasted = |bench: &mut Bench, quiet: u64| {
+        at += 10 * quiet;
+        (0..quiet).for_each(|back| assert_eq!(bench.tick(at - 10 * (quiet - 1 - back)), []));
+        let Some(OutlierEvent::Ejected { until, .. }) = bench.report(0, HostResult::Status(500), 1, at + 1) else {
+            panic!("it fails and stays")
+        };
+        let lasted = until - Nanos::from_secs(at + 1);
+        while bench.tick(at + 10).is_empty() {
+            at += 10;
+        }
+        at += 10;
+        lasted.as_secs()
+    };
+    let times: Vec<u64> = (0..5).map(|_| lasted(&mut bench, 0)).collect();
+    assert_eq!(times, [30, 60, 70, 70, 70]);
+    // It is four base times by now: one more than the longest time has room for.
+    assert_eq!(lasted(&mut bench, 2), 70);
+    assert_eq!(lasted(&mut bench, 3), 30);
+}
+
+#[test]
+fn ejections_by_rate_grow_too() {
+    let config = OutlierConfig {
+        consecutive_5xx: 0,
+        enforcing_success_rate: 0,
+        enforcing_failure_percentage: 100,
+        failure_percentage_minimum_hosts: 1,
+        failure_percentage_request_volume: 1,
+        ..half()
+    };
+    let mut bench = Bench::new(config, 2);
+    bench.report(0, HostResult::Status(500), 1, 1);
+    assert_eq!(bench.tick(10), [ejected(0, 40, EjectionReason::FailurePercentage)]);
+    assert_eq!(bench.tick(40), [OutlierEvent::Returned { host: HostId(0) }]);
+    bench.report(0, HostResult::Status(500), 1, 41);
+    assert_eq!(bench.tick(50), [ejected(0, 110, EjectionReason::FailurePercentage)]);
+}
+
+#[test]
+fn a_tick_presses_while_a_host_is_out_or_intervals_are_short_and_something_is_to_be_done() {
+    let interval = Duration::from_millis(500);
+    let mut bench = Bench::new(OutlierConfig { interval, ..half() }, 2);
+    assert!(!bench.detector.is_pressing());
+    bench.report(0, HostResult::Status(200), 1, 1);
+    assert!(bench.detector.is_pressing());
+    bench.tick(10);
+    assert!(!bench.detector.is_pressing());
+    bench.report(0, HostResult::Status(500), 5, 11);
+    bench.tick(20);
+    bench.tick(41);
+    assert!(bench.detector.is_pressing(), "the next time would be longer");
+    bench.tick(51);
+    assert!(!bench.detector.is_pressing());
+
+    let mut bench = Bench::new(half(), 2);
+    bench.report(0, HostResult::Status(200), 1, 1);
+    assert!(!bench.detector.is_pressing());
+    bench.report(0, HostResult::Status(500), 5, 1);
+    assert!(bench.detector.is_pressing());
+    bench.tick(31);
+    assert!(!bench.detector.is_pressing());
+}
+
+#[test]
 fn the_maximum_share_holds_even_for_the_first_host() {
     let mut bench = Bench::new(OutlierConfig::default(), 5);
     assert_eq!(bench.report(0, HostResult::Status(500), 50, 1), None, "one of five is more than 10 %");
@@ -137,10 +205,13 @@ fn local_failures_have_rates_of_their_own() {
 fn a_passed_health_check_returns_a_host_unless_it_may_not() {
     let mut bench = Bench::new(half(), 2);
     assert!(bench.report(0, HostResult::Status(500), 5, 1).is_some());
-    assert_eq!(bench.detector.passed_check(HostId(1)), None, "it was not ejected");
-    assert_eq!(bench.detector.passed_check(HostId(0)), Some(OutlierEvent::Returned { host: HostId(0) }));
+    assert_eq!(bench.detector.passed_check(HostId(1), Nanos::from_secs(2)), None, "it was not ejected");
+    assert_eq!(
+        bench.detector.passed_check(HostId(0), Nanos::from_secs(2)),
+        Some(OutlierEvent::Returned { host: HostId(0) })
+    );
     assert!(bench.report(1, HostResult::Status(500), 5, 2).is_some(), "there is room again");
     let mut bench = Bench::new(OutlierConfig { returned_by_health_check: false, ..half() }, 2);
     assert!(bench.report(0, HostResult::Status(500), 5, 1).is_some());
-    assert_eq!(bench.detector.passed_check(HostId(0)), None);
+    assert_eq!(bench.detector.passed_check(HostId(0), Nanos::from_secs(2)), None);
 }

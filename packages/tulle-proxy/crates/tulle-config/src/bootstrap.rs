@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tulle_balance::Locality;
 use tulle_core::metadata::Value;
@@ -11,6 +10,7 @@ use tulle_core::{Address, Str};
 use crate::cluster::Cluster;
 use crate::listener::Listener;
 use crate::overload::OverloadManager;
+use crate::patience::Patience;
 use crate::tls::Secret;
 
 #[derive(Clone, Debug)]
@@ -63,9 +63,7 @@ pub struct AdsConfig {
     pub cluster: Str,
     /// Metadata sent with the stream.
     pub initial_metadata: Vec<(Str, Str)>,
-    /// Whether listeners and clusters are subscribed to (wildcard) as well.
-    pub listeners: bool,
-    pub clusters: bool,
-    /// How long a listener or cluster waits for its first referenced resource; then it goes live without.
-    pub initial_fetch_timeout: Option<Duration>,
+    /// Whether listeners and clusters are subscribed to (wildcard) as well, and how long the first are waited for.
+    pub listeners: Option<Patience>,
+    pub clusters: Option<Patience>,
 }

@@ -8,6 +8,7 @@ use tulle_policy::gradient::Gradient;
 use tulle_policy::{Fault, LocalRateLimit, Rbac, Session};
 
 use crate::authorizer::Authorizer;
+use crate::patience::Patience;
 use crate::rate_limiter::RateLimiter;
 use crate::tokens::TokenFilter;
 
@@ -58,6 +59,7 @@ pub struct Discovered {
     /// For as long as there is no resource.
     pub default: Option<Arc<Extension>>,
     pub warming: Warming,
+    pub patience: Patience,
     /// The types that the settings may have.
     pub types: Box<[Str]>,
 }

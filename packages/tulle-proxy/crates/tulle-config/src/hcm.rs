@@ -11,6 +11,7 @@ use tulle_route::scopes::{ScopeKeyBuilder, Scopes};
 use crate::access_log::AccessLog;
 use crate::filters::HttpFilter;
 use crate::local_reply::LocalReply;
+use crate::patience::Patience;
 
 #[derive(Clone, Debug)]
 pub struct Hcm {
@@ -48,7 +49,7 @@ pub struct Hcm {
 pub enum RouteSource {
     Inline(Arc<RouteConfig>),
     /// The name of a route configuration in `Config::routes`.
-    Rds(Str),
+    Rds(Str, Patience),
     Scoped(Arc<ScopedRoutes>),
 }
 
@@ -57,6 +58,8 @@ pub enum RouteSource {
 pub struct ScopedRoutes {
     pub builder: ScopeKeyBuilder,
     pub scopes: ScopeSource,
+    /// For the routes that scopes name.
+    pub patience: Patience,
 }
 
 /// Where scopes come from.
@@ -64,7 +67,7 @@ pub struct ScopedRoutes {
 pub enum ScopeSource {
     Inline(Arc<Scopes>),
     /// Those in `Config::scopes`.
-    Srds,
+    Srds(Patience),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

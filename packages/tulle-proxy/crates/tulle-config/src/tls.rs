@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use tulle_core::Str;
 
+use crate::patience::Patience;
+
 /// TLS towards clients.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DownstreamTls {
@@ -82,7 +84,7 @@ pub struct SecretRef {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SecretOrigin {
     /// `Config::secrets`, filled from ADS.
-    Ads,
+    Ads(Patience),
     /// This process's own identity (`default`: certificate and key; `ROOTCA`: the mesh's trust bundle).
     Identity,
     /// `Config::secrets`, filled from the bootstrap.

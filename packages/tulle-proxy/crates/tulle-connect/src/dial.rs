@@ -23,6 +23,19 @@ use crate::proxy_header::{self, Ends};
 pub struct TlsDial {
     pub config: Arc<rustls::ClientConfig>,
     pub server_name: ServerName<'static>,
+    /// Whatever the dialer knows its own certificate by.
+    pub own: Option<Rc<dyn Any>>,
+}
+
+/// What logs may ask of a connection.
+#[derive(Clone, Debug, Default)]
+pub struct Way {
+    /// Counted on this worker.
+    pub id: u64,
+    /// This end's address.
+    pub local: Option<SocketAddr>,
+    /// What the dialer remembers of the handshake.
+    pub secured: Option<Rc<dyn Any>>,
 }
 
 /// Turns TLS settings into something to dial with. One per worker; it may cache.
@@ -32,6 +45,11 @@ pub trait Dialer {
     /// # Errors
     /// [`DialError::NoIdentity`] while a referenced secret has not arrived.
     fn tls(&self, settings: &Arc<UpstreamTls>, endpoint: &Endpoint, alpn: &[&[u8]]) -> Result<TlsDial, DialError>;
+
+    /// What is remembered of a handshake, for logs.
+    fn secured(&self, _own: Option<Rc<dyn Any>>, _stream: &TlsStream<TcpStream>) -> Option<Rc<dyn Any>> {
+        None
+    }
 
     /// Called with each connection over TLS that was made. What it returns is dropped before the socket is closed.
     fn dialed(&self, _stream: &TlsStream<TcpStream>) -> Option<Box<dyn Any>> {
@@ -63,7 +81,7 @@ pub async fn dial(
     endpoint: &Endpoint,
     alpn: &[&[u8]],
 ) -> Result<Stream, DialError> {
-    dial_for(dialer, cluster, endpoint, alpn, None).await
+    dial_for(dialer, cluster, endpoint, alpn, None).await.map(|(stream, _)| stream)
 }
 
 /// The same for a client, of whom the endpoint is told where its transport says so.
@@ -73,7 +91,7 @@ pub async fn dial_for(
     endpoint: &Endpoint,
     alpn: &[&[u8]],
     client: Option<&Ends>,
-) -> Result<Stream, DialError> {
+) -> Result<(Stream, Way), DialError> {
     let address = endpoint.address.socket().ok_or(DialError::Address)?;
     if cluster.egress.as_ref().is_some_and(|guard| guard.refuses(address, dialer.own_servers())) {
         return Err(DialError::Forbidden);
@@ -87,13 +105,15 @@ pub async fn dial_for(
     if let Some(form) = transport.proxied() {
         tell(&mut tcp, form, client).await.map_err(DialError::Connect)?;
     }
+    let mut way = Way { local: tcp.local_addr().ok(), ..Way::default() };
     match tls {
-        None => Ok(Stream::Tcp(tcp)),
+        None => Ok((Stream::Tcp(tcp), way)),
         Some(tls) => {
             let connector = TlsConnector::from(tls.config);
             let stream = connector.connect(tls.server_name, tcp).await.map_err(|e| DialError::Tls(e.to_string()))?;
             let kept = dialer.dialed(&stream);
-            Ok(Stream::Dialed(Box::new(Dialed::new(stream, kept))))
+            way.secured = dialer.secured(tls.own, &stream);
+            Ok((Stream::Dialed(Box::new(Dialed::new(stream, kept))), way))
         }
     }
 }

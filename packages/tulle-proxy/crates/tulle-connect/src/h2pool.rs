@@ -7,6 +7,7 @@ use std::task::{Poll, Waker};
 use tulle_core::Nanos;
 use tulle_http::h2::Link;
 
+use crate::dial::Way;
 use crate::proxy_header::Ends;
 
 /// One connection. A task of its own drives the socket and marks it closed when it ends.
@@ -21,6 +22,7 @@ pub(crate) struct H2Conn {
     pub closed: Cell<bool>,
     /// Whose connection it is, where the endpoint was told.
     pub client: Option<Box<Ends>>,
+    pub way: Rc<Way>,
 }
 
 impl H2Conn {

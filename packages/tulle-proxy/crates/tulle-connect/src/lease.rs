@@ -8,6 +8,7 @@ use tulle_http::Stream;
 use tulle_http::h1::conn::Connection;
 use tulle_http::h2::Link;
 
+use crate::dial::Way;
 use crate::h2pool::H2Conn;
 use crate::pool::{HostPool, Idle, Life};
 
@@ -42,6 +43,11 @@ impl H1Lease {
         self.idle_for
     }
 
+    /// What logs may ask of the connection.
+    pub fn way(&self) -> &Rc<Way> {
+        &self.life.way
+    }
+
     /// Whether this request is the connection's last.
     pub fn is_last(&self) -> bool {
         self.max_requests.is_some_and(|max| self.life.used >= max)
@@ -68,6 +74,11 @@ impl H2Lease {
     /// How long the connection had no stream before this one; zero for a new or a busy one.
     pub fn idle_for(&self) -> Duration {
         self.idle_for
+    }
+
+    /// What logs may ask of the connection.
+    pub fn way(&self) -> &Rc<Way> {
+        &self.conn.way
     }
 
     /// The connection.

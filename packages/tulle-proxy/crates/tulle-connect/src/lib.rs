@@ -14,7 +14,7 @@ pub mod proxy_header;
 pub mod upstream;
 
 pub use breaker::{Admission, Breakers, Overflow};
-pub use dial::{Dialer, TlsDial};
+pub use dial::{Dialer, TlsDial, Way};
 pub use error::DialError;
 pub use lease::{H1Lease, H2Lease, Lease, Wanted};
 pub use proxy_header::Ends;

@@ -9,6 +9,7 @@ use tulle_core::Nanos;
 use tulle_http::h1::conn::Connection;
 
 use crate::breaker::Admission;
+use crate::dial::Way;
 use crate::h2pool::H2Pool;
 use crate::proxy_header::Ends;
 
@@ -69,6 +70,7 @@ pub(crate) struct Life {
     pub counted: Counted,
     /// Whose connection it is, where the endpoint was told.
     pub client: Option<Box<Ends>>,
+    pub way: Rc<Way>,
 }
 
 /// One host's pool.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tulle_balance::outlier::HostResult;
 use tulle_balance::{
     Balancer, EndpointSet, Host, HostId, LocalCluster, NoHost, OutlierDetector, OutlierEvent, PickContext,
@@ -21,7 +22,7 @@ use tulle_http::h2::{Config, Link, Pulse, Rhythm};
 use tulle_policy::Priority;
 
 use crate::breaker::{Admission, Breaker, Breakers, Overflow, Resource};
-use crate::dial::{self, Dialer};
+use crate::dial::{self, Dialer, Way};
 use crate::error::DialError;
 use crate::h2pool::H2Conn;
 use crate::lease::{H1Lease, H2Lease, Lease, Wanted, negotiated_h2};
@@ -35,6 +36,10 @@ pub struct Shared {
     pub clock: Rc<dyn Fn() -> Nanos>,
     /// Counts that workers have in common.
     pub breakers: Arc<Breakers>,
+    /// Told when some upstream's [`Upstream::next_tick`] comes earlier than it did.
+    pub ejections: Rc<Notify>,
+    /// How many connections were made.
+    pub connections: Rc<Cell<u64>>,
 }
 
 pub struct Upstream {
@@ -101,7 +106,15 @@ impl Upstream {
             OutlierEvent::Ejected { host, .. } => (host, true),
             OutlierEvent::Returned { host } => (host, false),
         };
+        if ejected {
+            self.shared.ejections.notify_one();
+        }
         self.balancer.borrow_mut().set_ejected(host, ejected);
+    }
+
+    /// When the outlier detector's periodic work is due; `None` while it has none that could not wait a second.
+    pub fn next_tick(&self) -> Option<Nanos> {
+        self.outlier.borrow().as_ref().filter(|detector| detector.is_pressing()).map(OutlierDetector::next_tick)
     }
 
     /// The outlier detector's periodic work, when it is due.
@@ -155,7 +168,7 @@ impl Upstream {
         let (failing, passing): (Vec<Rc<Host>>, Vec<Rc<Host>>) =
             changed.into_iter().partition(|host| host.check_failed());
         for host in passing {
-            let event = self.outlier.borrow_mut().as_mut().and_then(|detector| detector.passed_check(host.id));
+            let event = self.outlier.borrow_mut().as_mut().and_then(|detector| detector.passed_check(host.id, now));
             if let Some(event) = event {
                 self.eject(event);
             }
@@ -302,11 +315,15 @@ impl Upstream {
         pool.open.set(pool.open.get() + 1);
         let counted = Counted { _admission: admission, pool: Rc::downgrade(pool), waiters: self.waiters.clone() };
         let client = terms.client.cloned().map(Box::new);
-        let life = Life { made: (self.shared.clock)(), used: 1, counted, client };
+        let mut life = Life { made: (self.shared.clock)(), used: 1, counted, client, way: Rc::default() };
         let guard = (terms.wanted == Wanted::Http2).then(|| pool.h2.dial_begins());
         let making = async {
             let alpn = offer(config, terms.wanted);
-            let stream = dial::dial_for(&self.shared.dialer, config, &host.endpoint, alpn, terms.client).await?;
+            let dialed = dial::dial_for(&self.shared.dialer, config, &host.endpoint, alpn, terms.client).await?;
+            let (stream, way) = dialed;
+            let id = self.shared.connections.get() + 1;
+            self.shared.connections.set(id);
+            life.way = Rc::new(Way { id, ..way });
             if terms.wanted == Wanted::Http2 || (terms.wanted == Wanted::Alpn && negotiated_h2(&stream)) {
                 let conn = start_h2(stream, &config.protocol, life);
                 pool.h2.conns.borrow_mut().push(conn.clone());
@@ -412,6 +429,7 @@ fn start_h2(stream: Stream, protocol: &HttpProtocol, life: Life) -> Rc<H2Conn> {
         idle_since: Cell::new(life.made),
         closed: Cell::new(false),
         client: life.client.clone(),
+        way: life.way.clone(),
     });
     let watched = Rc::downgrade(&conn);
     tokio::task::spawn_local(async move {

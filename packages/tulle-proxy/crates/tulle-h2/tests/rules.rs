@@ -301,6 +301,53 @@ fn floods_end_the_connection() {
     }
 }
 
+/// A stream that is opened and at once comes to nothing.
+type Spoilt = fn(u32) -> Vec<u8>;
+
+const SPOILT: [(&str, Spoilt); 2] = [
+    ("reset by the client", |id| [frame(HEADERS, 5, id, GET), frame(RST, 0, id, &[0, 0, 0, 8])].concat()),
+    ("reset by us, provoked", |id| [frame(HEADERS, 4, id, POST), frame(WINDOW, 0, id, &[0; 4])].concat()),
+];
+
+/// How many streams are opened before the connection is ended, and how many of them anybody gets to see.
+fn spoil(next: Spoilt, together: usize, clock: fn() -> u64) -> (usize, usize) {
+    let mut engine = server();
+    let (mut opened, mut seen) = (0, 0);
+    while engine.failed().is_none() {
+        let batch: Vec<u8> = (0..together).flat_map(|n| next(1 + 2 * (opened + n) as u32)).collect();
+        engine.receive(&batch, clock);
+        opened += together;
+        while let Some(key) = engine.accept() {
+            engine.release(key);
+            seen += 1;
+        }
+        assert!(opened < 20_000, "it is never ended");
+    }
+    (opened, seen)
+}
+
+#[test]
+fn what_a_rapid_reset_costs_is_bounded_however_it_is_sent() {
+    for (what, next) in SPOILT {
+        assert_eq!(spoil(next, 1, || 0).0, 201, "{what}: two hundred are borne");
+        assert_eq!(spoil(next, 1, || 1000).0, 251, "{what}: and fifty in each second");
+        // In one read, of which nothing is looked at behind the end.
+        let (_, seen) = spoil(next, 10_000, || 0);
+        assert!(seen <= 201, "{what}: {seen} requests were made of it");
+        let mut engine = server();
+        let all: Vec<u8> = (0..10_000).flat_map(|n| next(1 + 2 * n)).collect();
+        engine.receive(&all, || 0);
+        let sent = read(&mut engine);
+        assert_eq!(sent.last().map(|(kind, ..)| *kind), Some(GOAWAY), "{what}");
+        assert!(sent.len() <= 202, "{what}: {} frames were sent", sent.len());
+        while let Some(key) = engine.accept() {
+            engine.release(key);
+        }
+        engine.receive(&all, || 0);
+        assert!(read(&mut engine).is_empty() && engine.accept().is_none(), "{what}");
+    }
+}
+
 #[test]
 fn a_useful_client_may_do_all_of_it_now_and_then() {
     let mut engine = server();

@@ -158,3 +158,42 @@ fn a_peer_that_answers_no_ping_is_given_up() {
         assert!((Duration::from_secs(13)..Duration::from_millis(14_600)).contains(&lived), "{lived:?}");
     });
 }
+
+/// Frames of an unknown type, as large as may be: they cost to read, and nothing else limits them as soon.
+fn burden(count: usize) -> Vec<u8> {
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    for _ in 0..count {
+        bytes.extend_from_slice(b"\0\x40\0\x77\0\0\0\0\0");
+        bytes.resize(bytes.len() + 0x4000, 0);
+    }
+    bytes
+}
+
+#[test]
+fn a_connection_that_is_always_ready_lets_others_have_their_turn() {
+    const FRAMES: usize = 256;
+    run(async {
+        let (near, far) = pipe().await;
+        let server = Link::server(Stream::Tcp(far), BytesMut::new(), CONFIG);
+        let attack = std::thread::spawn(move || {
+            let near = near.into_std().unwrap();
+            near.set_nonblocking(false).unwrap();
+            std::io::Write::write_all(&mut &near, &burden(FRAMES)).unwrap();
+        });
+        let turns = Rc::new(std::cell::Cell::new(0));
+        let counted = turns.clone();
+        let bystander = spawn_local(async move {
+            loop {
+                counted.set(counted.get() + 1);
+                tokio::task::yield_now().await;
+            }
+        });
+        // It ends with the attacker's side of the connection.
+        serve(server).await;
+        bystander.abort();
+        attack.join().unwrap();
+        // Four reads of 64 KiB at most from one turn of the others to their next.
+        let least = FRAMES * 0x4000 / (4 * 65_536);
+        assert!(turns.get() >= least, "{} turns while {FRAMES} frames were read", turns.get());
+    });
+}

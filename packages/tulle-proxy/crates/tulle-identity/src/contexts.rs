@@ -7,6 +7,7 @@ use rustls::crypto::aws_lc_rs::kx_group;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, WebPkiSupportedAlgorithms};
 use rustls::server::NoServerSessionStorage;
 use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
+use rustls_pki_types::CertificateDer;
 use tulle_config::store::Resources;
 use tulle_config::tls::{
     ClientCert, CommonTls, KeyExchange, SanMatcher, SecretOrigin, SecretRef, TlsVersion, TrustSource,
@@ -41,11 +42,11 @@ impl TlsContexts {
         self.identity.get().is_some_and(|identity| identity.revoked.holds(serial))
     }
 
-    /// The first URI name in the certificate that `settings` present; `None` where there is none, or no certificate.
-    pub fn own_uri(&self, settings: &DownstreamTls, secrets: &Resources<Secret>) -> Option<String> {
+    /// The certificate that `settings` present; `None` where there is none.
+    pub fn own(&self, settings: &CommonTls, secrets: &Resources<Secret>) -> Option<CertificateDer<'static>> {
         let sources = Sources { identity: &self.identity, secrets };
-        let (chain, _) = sources.certificate(settings.common.certificates.first()?).ok()?;
-        crate::peer::names(chain.first()?).ok()?.uris.into_iter().next()
+        let (chain, _) = sources.certificate(settings.certificates.first()?).ok()?;
+        chain.into_iter().next()
     }
 
     /// The configuration for accepting connections with `settings`.

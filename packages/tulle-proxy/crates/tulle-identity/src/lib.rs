@@ -1,6 +1,6 @@
 //! Who this process is and who its peers are: certificates, TLS contexts, verification.
 //!
-//! * [`peer`] reads names out of certificates, [`forwarded`] tells them to upstreams; [`verify`] checks chains and SPIFFE ids for both directions.
+//! * [`peer`] reads names out of certificates, [`forwarded`] tells them to upstreams and [`presented`] to logs; [`verify`] checks chains and SPIFFE ids for both directions.
 //! * [`material`] resolves configured certificates, keys and trust from files, inline data, secrets and the own identity.
 //! * [`contexts`] makes and caches rustls configurations per TLS setting, remade when material rotates.
 //! * [`join`] keeps the own identity alive on the control thread: key, CSR, join token, renewal; [`ca`] asks the
@@ -18,6 +18,7 @@ pub mod forwarded;
 pub mod join;
 pub mod material;
 pub mod peer;
+pub mod presented;
 pub mod sealed;
 pub mod state;
 pub mod trust;

@@ -99,10 +99,17 @@ pub fn serial(leaf: &[u8]) -> Vec<u8> {
 
 /// The subject of `leaf` as RFC 2253 writes it: last name first, joined by commas. Empty where it is not readable.
 pub fn subject(leaf: &[u8]) -> String {
-    let Ok((_, certificate)) = X509Certificate::from_der(leaf) else { return String::new() };
+    X509Certificate::from_der(leaf).map(|(_, certificate)| rfc_2253(certificate.subject())).unwrap_or_default()
+}
+
+/// The issuer of `leaf` in the same form.
+pub fn issuer(leaf: &[u8]) -> String {
+    X509Certificate::from_der(leaf).map(|(_, certificate)| rfc_2253(certificate.issuer())).unwrap_or_default()
+}
+
+fn rfc_2253(name: &X509Name<'_>) -> String {
     let registry = x509_parser::objects::oid_registry();
-    let mut parts: Vec<String> = certificate
-        .subject()
+    let mut parts: Vec<String> = name
         .iter_attributes()
         .filter_map(|attribute| {
             let kind = x509_parser::objects::oid2abbrev(attribute.attr_type(), registry).ok()?;

@@ -83,15 +83,15 @@ impl<'f> Command<'f> {
         let source = match self.name {
             "REQ" => self.header(HeadPart::Request, Query::Keep)?,
             "RESP" => self.header(HeadPart::Response, Query::Keep)?,
-            "TRAILER" => self.header(HeadPart::Trailer, Query::Keep)?,
             "REQ_WITHOUT_QUERY" => self.header(HeadPart::Request, Query::Strip)?,
             "RESP_WITHOUT_QUERY" => self.header(HeadPart::Response, Query::Strip)?,
             "PATH" => self.path()?,
             "QUERY_PARAM" => Source::QueryParameter(self.required()?.into()),
-            "START_TIME" => Source::StartTime(match self.argument {
-                None | Some("") => TimeFormat::default(),
-                Some(format) => TimeFormat::parse(format).map_err(|error| error.to_string())?,
-            }),
+            "START_TIME" => Source::StartTime(self.time_format()?),
+            "DOWNSTREAM_PEER_CERT_V_START" => self.time(Field::DownstreamPeerCertStart)?,
+            "DOWNSTREAM_PEER_CERT_V_END" => self.time(Field::DownstreamPeerCertEnd)?,
+            "UPSTREAM_PEER_CERT_V_START" => self.time(Field::UpstreamPeerCertStart)?,
+            "UPSTREAM_PEER_CERT_V_END" => self.time(Field::UpstreamPeerCertEnd)?,
             "COMMON_DURATION" => self.common_duration()?,
             "GRPC_STATUS" => Source::GrpcStatus(match self.argument {
                 None | Some("" | "CAMEL_STRING") => GrpcStyle::Camel,
@@ -99,17 +99,26 @@ impl<'f> Command<'f> {
                 Some("NUMBER") => GrpcStyle::Number,
                 Some(other) => return Err(format!("unknown gRPC status style {other:?}")),
             }),
-            "DYNAMIC_METADATA" => {
-                let (namespace, key) = self.required()?.split_once(':').ok_or("expected namespace:key")?;
-                Source::State { namespace: namespace.into(), key: key.into() }
-            }
-            "FILTER_STATE" => {
-                let key = self.required()?.split(':').next().unwrap_or_default();
-                Source::State { namespace: Str::from(""), key: key.into() }
-            }
+            "DYNAMIC_METADATA" => metadata(self.required()?)?,
+            "METADATA" => match self.required()?.split_once(':') {
+                Some(("DYNAMIC", path)) => metadata(path)?,
+                _ => return Err("only metadata of the kind DYNAMIC is known here".to_owned()),
+            },
+            "ENVIRONMENT" => Source::Environment(self.required()?.into()),
             _ => return Ok(None),
         };
         Ok(Some(source))
+    }
+
+    fn time_format(&self) -> Result<TimeFormat, String> {
+        match self.argument {
+            None | Some("") => Ok(TimeFormat::default()),
+            Some(format) => TimeFormat::parse(format).map_err(|error| error.to_string()),
+        }
+    }
+
+    fn time(&self, field: Field) -> Result<Source, String> {
+        Ok(Source::Time { field, format: self.time_format()? })
     }
 
     fn required(&self) -> Result<&'f str, String> {
@@ -129,6 +138,10 @@ impl<'f> Command<'f> {
         let alternative = names.next().map(lower).transpose()?;
         if names.next().is_some() {
             return Err("at most one alternative header".to_owned());
+        }
+        // A status is no field of the head here.
+        if part == HeadPart::Response && &*name == ":status" {
+            return Ok(Source::Field(Field::ResponseCode));
         }
         Ok(Source::Header { part, name, alternative, query })
     }
@@ -179,11 +192,29 @@ impl<'f> Command<'f> {
                 span(TimePoint::DownstreamStart, TimePoint::UpstreamConnectEnd)
             }
             "RESPONSE_FLAGS_LONG" => Source::FlagsLong,
+            // Envoy's id of a stream is the request's.
+            "STREAM_ID" => Source::Header {
+                part: HeadPart::Request,
+                name: "x-request-id".into(),
+                alternative: None,
+                query: Query::Keep,
+            },
             name => match FIELDS.iter().find(|(known, _)| *known == name) {
                 Some((_, field)) => Source::Field(*field),
                 None => return half_address(name),
             },
         })
+    }
+}
+
+/// `namespace:key:key`.
+fn metadata(path: &str) -> Result<Source, String> {
+    let mut parts = path.split(':').map(Str::from);
+    let namespace = parts.next().unwrap_or_default();
+    let path: Box<[Str]> = parts.collect();
+    match namespace.is_empty() || path.is_empty() {
+        true => Err("expected namespace:key".to_owned()),
+        false => Ok(Source::Metadata { namespace, path }),
     }
 }
 
@@ -220,15 +251,6 @@ const FIELDS: &[(&str, Field)] = &[
     ("BYTES_SENT", Field::BytesSent),
     ("REQUEST_HEADERS_BYTES", Field::RequestHeadersBytes),
     ("RESPONSE_HEADERS_BYTES", Field::ResponseHeadersBytes),
-    ("RESPONSE_TRAILERS_BYTES", Field::ResponseTrailersBytes),
-    ("UPSTREAM_WIRE_BYTES_SENT", Field::UpstreamWireBytesSent),
-    ("UPSTREAM_WIRE_BYTES_RECEIVED", Field::UpstreamWireBytesReceived),
-    ("UPSTREAM_HEADER_BYTES_SENT", Field::UpstreamHeaderBytesSent),
-    ("UPSTREAM_HEADER_BYTES_RECEIVED", Field::UpstreamHeaderBytesReceived),
-    ("DOWNSTREAM_WIRE_BYTES_SENT", Field::DownstreamWireBytesSent),
-    ("DOWNSTREAM_WIRE_BYTES_RECEIVED", Field::DownstreamWireBytesReceived),
-    ("DOWNSTREAM_HEADER_BYTES_SENT", Field::DownstreamHeaderBytesSent),
-    ("DOWNSTREAM_HEADER_BYTES_RECEIVED", Field::DownstreamHeaderBytesReceived),
     ("UPSTREAM_HOST", Field::UpstreamHost),
     ("UPSTREAM_HOST_NAME", Field::UpstreamHostName),
     ("UPSTREAM_CLUSTER", Field::UpstreamCluster),
@@ -241,23 +263,30 @@ const FIELDS: &[(&str, Field)] = &[
     ("UPSTREAM_TLS_VERSION", Field::UpstreamTlsVersion),
     ("UPSTREAM_TLS_CIPHER", Field::UpstreamTlsCipher),
     ("UPSTREAM_PEER_URI_SAN", Field::UpstreamPeerUriSan),
+    ("UPSTREAM_PEER_DNS_SAN", Field::UpstreamPeerDnsSan),
     ("UPSTREAM_PEER_SUBJECT", Field::UpstreamPeerSubject),
+    ("UPSTREAM_PEER_ISSUER", Field::UpstreamPeerIssuer),
+    ("UPSTREAM_PEER_CERT", Field::UpstreamPeerCert),
     ("UPSTREAM_LOCAL_URI_SAN", Field::UpstreamLocalUriSan),
+    ("UPSTREAM_LOCAL_DNS_SAN", Field::UpstreamLocalDnsSan),
     ("DOWNSTREAM_LOCAL_ADDRESS", Field::DownstreamLocalAddress),
     ("DOWNSTREAM_REMOTE_ADDRESS", Field::DownstreamRemoteAddress),
     ("DOWNSTREAM_DIRECT_REMOTE_ADDRESS", Field::DownstreamDirectRemoteAddress),
     ("DOWNSTREAM_TRANSPORT_FAILURE_REASON", Field::DownstreamTransportFailureReason),
     ("DOWNSTREAM_TLS_VERSION", Field::DownstreamTlsVersion),
     ("DOWNSTREAM_TLS_CIPHER", Field::DownstreamTlsCipher),
-    ("DOWNSTREAM_TLS_SESSION_ID", Field::DownstreamTlsSessionId),
     ("DOWNSTREAM_PEER_URI_SAN", Field::DownstreamPeerUriSan),
     ("DOWNSTREAM_PEER_DNS_SAN", Field::DownstreamPeerDnsSan),
+    ("DOWNSTREAM_PEER_IP_SAN", Field::DownstreamPeerIpSan),
+    ("DOWNSTREAM_PEER_EMAIL_SAN", Field::DownstreamPeerEmailSan),
     ("DOWNSTREAM_PEER_SUBJECT", Field::DownstreamPeerSubject),
     ("DOWNSTREAM_PEER_ISSUER", Field::DownstreamPeerIssuer),
     ("DOWNSTREAM_PEER_SERIAL", Field::DownstreamPeerSerial),
+    ("DOWNSTREAM_PEER_FINGERPRINT_1", Field::DownstreamPeerFingerprint1),
     ("DOWNSTREAM_PEER_FINGERPRINT_256", Field::DownstreamPeerFingerprint256),
     ("DOWNSTREAM_PEER_CERT", Field::DownstreamPeerCert),
     ("DOWNSTREAM_LOCAL_URI_SAN", Field::DownstreamLocalUriSan),
+    ("DOWNSTREAM_LOCAL_DNS_SAN", Field::DownstreamLocalDnsSan),
     ("DOWNSTREAM_LOCAL_SUBJECT", Field::DownstreamLocalSubject),
     ("REQUESTED_SERVER_NAME", Field::RequestedServerName),
     ("ROUTE_NAME", Field::RouteName),
@@ -265,7 +294,6 @@ const FIELDS: &[(&str, Field)] = &[
     ("FILTER_CHAIN_NAME", Field::FilterChainName),
     ("LISTENER_NAME", Field::ListenerName),
     ("CONNECTION_ID", Field::ConnectionId),
-    ("STREAM_ID", Field::StreamId),
     ("TRACE_ID", Field::TraceId),
     ("SPAN_ID", Field::SpanId),
     ("HOSTNAME", Field::Hostname),

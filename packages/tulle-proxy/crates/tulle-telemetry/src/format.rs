@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use tulle_core::Str;
+use tulle_core::{Str, UnixNanos, metadata};
 
 use crate::strftime::TimeFormat;
-use crate::text;
 use crate::view::{Field, HeadPart, LogView, TimePoint, Value};
+use crate::{json, text};
 
 /// Istio's default access-log line (`pilot/pkg/networking/util`, `EnvoyTextLogFormat`).
 pub const ISTIO_TEXT_FORMAT: &str = concat!(
@@ -66,10 +66,17 @@ pub enum Source {
         to: TimePoint,
         unit: Unit,
     },
-    State {
-        namespace: Str,
-        key: Str,
+    /// A field that is a time.
+    Time {
+        field: Field,
+        format: TimeFormat,
     },
+    Metadata {
+        namespace: Str,
+        path: Box<[Str]>,
+    },
+    /// A variable of the process's environment, by its name.
+    Environment(Str),
 }
 
 /// Whether a header operator keeps the query of a path.
@@ -107,7 +114,9 @@ pub(crate) enum Shown<'a> {
     Value(Value<'a>),
     /// Our own text, which needs no escaping.
     Plain(&'static str),
-    Time(&'a TimeFormat),
+    Time(&'a TimeFormat, UnixNanos),
+    Metadata(&'a metadata::Value),
+    Owned(Vec<u8>),
     /// A part of a query, still encoded.
     Encoded(&'a [u8]),
     FlagsLong(tulle_core::ResponseFlags),
@@ -166,7 +175,7 @@ impl TextFormat {
         for op in &self.ops {
             match op {
                 Op::Literal(text) => out.extend_from_slice(text.as_bytes()),
-                Op::Operator { source, max } => source.show(view).write_text(*max, view, out),
+                Op::Operator { source, max } => source.show(view).write_text(*max, out),
             }
         }
     }
@@ -180,7 +189,7 @@ impl TextFormat {
                     Shown::Value(Value::None) if omit_absent => {}
                     Shown::Value(Value::Bytes(bytes)) => out.extend_from_slice(clip(bytes, *max)),
                     Shown::Encoded(bytes) => out.extend_from_slice(clip(&decoded(bytes), *max)),
-                    shown => shown.write_text(*max, view, out),
+                    shown => shown.write_text(*max, out),
                 },
             }
         }
@@ -199,7 +208,7 @@ impl TextFormat {
                     Shown::Encoded(bytes) => {
                         out.extend(clip(&decoded(bytes), *max).iter().filter(|byte| field_byte(**byte)));
                     }
-                    shown => shown.write_text(*max, view, out),
+                    shown => shown.write_text(*max, out),
                 },
             }
         }
@@ -224,15 +233,27 @@ impl Source {
             Source::Address { field, half } => half.of(view.field(*field)),
             Source::FlagsLong => match view.field(Field::ResponseFlags) {
                 Value::Flags(flags) if !flags.is_empty() => return Shown::FlagsLong(flags),
-                _ => Value::None,
+                _ => return Shown::Plain("-"),
             },
             Source::GrpcStatus(style) => return style.of(view.field(Field::GrpcStatusNumber)),
-            Source::StartTime(format) => return Shown::Time(format),
+            Source::StartTime(format) => return Shown::Time(format, view.start_time()),
+            Source::Time { field, format } => match view.field(*field) {
+                Value::Time(time) => return Shown::Time(format, time),
+                _ => Value::None,
+            },
             Source::Elapsed { from, to, unit } => match (view.elapsed(*from), view.elapsed(*to)) {
                 (Some(from), Some(to)) => Value::Number(unit.count(to.saturating_sub(from))),
                 _ => Value::None,
             },
-            Source::State { namespace, key } => view.state(namespace, key).map_or(Value::None, Value::Bytes),
+            Source::Metadata { namespace, path } => match view.metadata(namespace, path) {
+                Some(metadata::Value::String(text)) => Value::from(&**text),
+                Some(value) => return Shown::Metadata(value),
+                None => Value::None,
+            },
+            Source::Environment(name) => {
+                let value = std::env::var_os(&**name).unwrap_or_else(|| "-".into());
+                return Shown::Owned(value.into_encoded_bytes());
+            }
         })
     }
 }
@@ -317,22 +338,24 @@ impl Unit {
 
 impl Shown<'_> {
     /// Into a text line.
-    fn write_text<V: LogView + ?Sized>(&self, max: Option<usize>, view: &V, out: &mut Vec<u8>) {
+    fn write_text(&self, max: Option<usize>, out: &mut Vec<u8>) {
         match self {
             Shown::Value(Value::None) => out.push(b'-'),
             Shown::Value(Value::Bytes(bytes)) => text::escaped(clip(bytes, max), out),
             Shown::Encoded(bytes) => text::escaped(clip(&decoded(bytes), max), out),
-            other => other.write_own(max, view, out),
+            other => other.write_own(max, out),
         }
     }
 
     /// Writes what is ours (numbers, addresses, times), clipped; never called for outside bytes.
-    pub(crate) fn write_own<V: LogView + ?Sized>(&self, max: Option<usize>, view: &V, out: &mut Vec<u8>) {
+    pub(crate) fn write_own(&self, max: Option<usize>, out: &mut Vec<u8>) {
         let start = out.len();
         match self {
             Shown::Value(value) => write_value(value, out),
             Shown::Plain(text) => out.extend_from_slice(text.as_bytes()),
-            Shown::Time(format) => format.write(view.start_time(), out),
+            Shown::Time(format, time) => format.write(*time, out),
+            Shown::Metadata(value) => json::write_metadata(value, out),
+            Shown::Owned(bytes) => text::escaped(bytes, out),
             Shown::Encoded(bytes) => text::escaped(&decoded(bytes), out),
             Shown::FlagsLong(flags) => write_list(flags.long_names(), out),
         }
@@ -358,6 +381,8 @@ fn write_value(value: &Value<'_>, out: &mut Vec<u8>) {
         Value::Number(number) => text::number(*number, out),
         Value::Socket(socket) => text::socket(socket, out),
         Value::Ip(ip) => text::ip(ip, out),
+        Value::Time(time) => TimeFormat::default().write(*time, out),
+        Value::Hex(number, digits) => out.extend_from_slice(format!("{number:0digits$x}").as_bytes()),
         Value::Flags(flags) if flags.is_empty() => out.push(b'-'),
         Value::Flags(flags) => write_list(flags.codes(), out),
     }

@@ -1,6 +1,6 @@
 //! JSON access logs: a tree of literals and formats, rendered as one valid line.
 
-use tulle_core::Str;
+use tulle_core::{Str, metadata};
 
 use crate::format::{FormatError, Op, Shown, TextFormat, clip, decoded};
 use crate::text::{self, is_plain};
@@ -135,9 +135,10 @@ fn write_typed<V: LogView + ?Sized>(op: &Op, view: &V, out: &mut Vec<u8>) {
     match source.show(view) {
         Shown::Value(Value::None) => out.extend_from_slice(b"null"),
         Shown::Value(Value::Number(number)) => text::number(number, out),
+        Shown::Metadata(value) => write_metadata(value, out),
         shown => {
             out.push(b'"');
-            write_part(&shown, *max, view, out);
+            write_part(&shown, *max, out);
             out.push(b'"');
         }
     }
@@ -150,7 +151,7 @@ fn write_text<V: LogView + ?Sized>(format: &TextFormat, view: &V, absent: Absent
             Op::Literal(text) => escape(text.as_bytes(), out),
             Op::Operator { source, max } => match (source.show(view), absent) {
                 (Shown::Value(Value::None), Absent::Omit) => {}
-                (shown, _) => write_part(&shown, *max, view, out),
+                (shown, _) => write_part(&shown, *max, out),
             },
         }
     }
@@ -158,17 +159,49 @@ fn write_text<V: LogView + ?Sized>(format: &TextFormat, view: &V, absent: Absent
 }
 
 /// Inside quotes. What is ours has nothing to escape, but for a time format's literals, which are rare.
-fn write_part<V: LogView + ?Sized>(shown: &Shown<'_>, max: Option<usize>, view: &V, out: &mut Vec<u8>) {
+fn write_part(shown: &Shown<'_>, max: Option<usize>, out: &mut Vec<u8>) {
     match shown {
         Shown::Value(Value::Bytes(bytes)) => escape(clip(bytes, max), out),
         Shown::Encoded(bytes) => escape(clip(&decoded(bytes), max), out),
         other => {
             let start = out.len();
-            other.write_own(max, view, out);
+            other.write_own(max, out);
             if !is_plain(&out[start..]) {
                 let raw = out.split_off(start);
                 escape(&raw, out);
             }
+        }
+    }
+}
+
+/// A value of metadata as JSON.
+pub(crate) fn write_metadata(value: &metadata::Value, out: &mut Vec<u8>) {
+    match value {
+        metadata::Value::Null => out.extend_from_slice(b"null"),
+        metadata::Value::Bool(truth) => out.extend_from_slice(if *truth { b"true" } else { b"false" }),
+        metadata::Value::Number(number) if number.is_finite() => out.extend_from_slice(number.to_string().as_bytes()),
+        metadata::Value::Number(_) => out.extend_from_slice(b"null"),
+        metadata::Value::String(text) => out.extend_from_slice(quoted(text, "").as_bytes()),
+        metadata::Value::List(items) => {
+            out.push(b'[');
+            for (position, item) in items.iter().enumerate() {
+                if position > 0 {
+                    out.push(b',');
+                }
+                write_metadata(item, out);
+            }
+            out.push(b']');
+        }
+        metadata::Value::Struct(fields) => {
+            out.push(b'{');
+            for (position, (key, value)) in fields.iter().enumerate() {
+                if position > 0 {
+                    out.push(b',');
+                }
+                out.extend_from_slice(quoted(key, ":").as_bytes());
+                write_metadata(value, out);
+            }
+            out.push(b'}');
         }
     }
 }

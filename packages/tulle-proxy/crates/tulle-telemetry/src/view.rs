@@ -3,14 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use tulle_core::{ResponseFlags, UnixNanos};
+use tulle_core::{ResponseFlags, Str, UnixNanos, metadata};
 
 /// Which head a header operator reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HeadPart {
     Request,
     Response,
-    Trailer,
 }
 
 /// A moment of an exchange, as `%COMMON_DURATION%` names them.
@@ -50,15 +49,6 @@ pub enum Field {
     BytesSent,
     RequestHeadersBytes,
     ResponseHeadersBytes,
-    ResponseTrailersBytes,
-    UpstreamWireBytesSent,
-    UpstreamWireBytesReceived,
-    UpstreamHeaderBytesSent,
-    UpstreamHeaderBytesReceived,
-    DownstreamWireBytesSent,
-    DownstreamWireBytesReceived,
-    DownstreamHeaderBytesSent,
-    DownstreamHeaderBytesReceived,
     UpstreamHost,
     UpstreamHostName,
     UpstreamCluster,
@@ -71,23 +61,34 @@ pub enum Field {
     UpstreamTlsVersion,
     UpstreamTlsCipher,
     UpstreamPeerUriSan,
+    UpstreamPeerDnsSan,
     UpstreamPeerSubject,
+    UpstreamPeerIssuer,
+    UpstreamPeerCert,
+    UpstreamPeerCertStart,
+    UpstreamPeerCertEnd,
     UpstreamLocalUriSan,
+    UpstreamLocalDnsSan,
     DownstreamLocalAddress,
     DownstreamRemoteAddress,
     DownstreamDirectRemoteAddress,
     DownstreamTransportFailureReason,
     DownstreamTlsVersion,
     DownstreamTlsCipher,
-    DownstreamTlsSessionId,
     DownstreamPeerUriSan,
     DownstreamPeerDnsSan,
+    DownstreamPeerIpSan,
+    DownstreamPeerEmailSan,
     DownstreamPeerSubject,
     DownstreamPeerIssuer,
     DownstreamPeerSerial,
+    DownstreamPeerFingerprint1,
     DownstreamPeerFingerprint256,
     DownstreamPeerCert,
+    DownstreamPeerCertStart,
+    DownstreamPeerCertEnd,
     DownstreamLocalUriSan,
+    DownstreamLocalDnsSan,
     DownstreamLocalSubject,
     RequestedServerName,
     RouteName,
@@ -95,7 +96,6 @@ pub enum Field {
     FilterChainName,
     ListenerName,
     ConnectionId,
-    StreamId,
     TraceId,
     SpanId,
     Hostname,
@@ -115,6 +115,9 @@ pub enum Value<'a> {
     Socket(SocketAddr),
     Ip(IpAddr),
     Flags(ResponseFlags),
+    Time(UnixNanos),
+    /// A number in so many hexadecimal digits.
+    Hex(u128, usize),
 }
 
 impl<'a> From<&'a str> for Value<'a> {
@@ -142,8 +145,8 @@ pub trait LogView {
     /// Time from the start to `point`; `None` when it has not happened.
     fn elapsed(&self, point: TimePoint) -> Option<Duration>;
 
-    /// Dynamic metadata or filter state (`%DYNAMIC_METADATA(namespace:key)%`, `%FILTER_STATE(key)%`), already as text.
-    fn state(&self, _namespace: &str, _key: &str) -> Option<&[u8]> {
+    /// A value of what filters found out of the request.
+    fn metadata(&self, _namespace: &str, _path: &[Str]) -> Option<&metadata::Value> {
         None
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tulle_core::{ResponseFlags, UnixNanos};
+use tulle_core::{ResponseFlags, Str, UnixNanos, metadata};
 use tulle_telemetry::json::Absent;
 use tulle_telemetry::*;
 
@@ -13,6 +13,7 @@ struct View {
     headers: Vec<(HeadPart, &'static str, Vec<u8>)>,
     flags: ResponseFlags,
     details: Vec<u8>,
+    metadata: Vec<(&'static str, metadata::Value)>,
 }
 
 impl LogView for View {
@@ -32,8 +33,14 @@ impl LogView for View {
             Field::DownstreamRemoteAddress => socket("[2001:db8::1]:443"),
             Field::ResponseCodeDetails => Value::Bytes(&self.details),
             Field::GrpcStatusNumber => Value::Number(14),
+            Field::DownstreamPeerCertStart => Value::Time(self.start_time()),
+            Field::TraceId => Value::Hex(255, 4),
             _ => Value::None,
         }
+    }
+
+    fn metadata(&self, _: &str, path: &[Str]) -> Option<&metadata::Value> {
+        self.metadata.iter().find(|(key, _)| *key == &*path[0]).map(|(_, value)| value)
     }
 
     fn start_time(&self) -> UnixNanos {
@@ -68,7 +75,10 @@ fn operators_print_as_envoys() {
         headers: vec![
             (HeadPart::Request, ":path", b"/a?b".to_vec()),
             (HeadPart::Response, "x-envoy-upstream-service-time", b"7".to_vec()),
-            (HeadPart::Trailer, "t", b"end".to_vec()),
+        ],
+        metadata: vec![
+            ("text", metadata::Value::String("it".into())),
+            ("list", metadata::Value::List(vec![metadata::Value::Number(1.0), metadata::Value::String("a".into())])),
         ],
     };
     let table = [
@@ -81,7 +91,10 @@ fn operators_print_as_envoys() {
         ("%DURATION% %RESPONSE_DURATION% %RESPONSE_TX_DURATION% %REQUEST_DURATION%", "12 4 7 -"),
         ("%COMMON_DURATION(US_RX_BEG:DS_TX_END:us)%", "7645"),
         ("%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %REQ(:PATH):2% %REQ_WITHOUT_QUERY(:PATH)%", "/a?b /a /a"),
-        ("%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% %TRAILER(T)% %REQ(ABSENT)%", "7 end -"),
+        ("%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% %REQ(ABSENT)%", "7 -"),
+        ("%DOWNSTREAM_PEER_CERT_V_START% %DOWNSTREAM_PEER_CERT_V_END(%Y-%m)%", "2024-02-29T12:34:56.007Z -"),
+        ("%TRACE_ID% %METADATA(DYNAMIC:m:text)% %DYNAMIC_METADATA(m:list)%", "00ff it [1,\"a\"]"),
+        ("%DYNAMIC_METADATA(m:text):1% %DYNAMIC_METADATA(m:none)% %ENVIRONMENT(TULLE_UNSET)%", "i - -"),
         ("%UPSTREAM_HOST% %UPSTREAM_HOST_WITHOUT_PORT% %UPSTREAM_HOST_PORT%", "10.1.2.3:8080 10.1.2.3 8080"),
         ("%DOWNSTREAM_REMOTE_ADDRESS%", "[2001:db8::1]:443"),
         ("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%|%DOWNSTREAM_REMOTE_PORT%", "2001:db8::1|443"),
@@ -115,6 +128,12 @@ fn bad_formats_say_where_and_why() {
         ("50%", 2, "operator's name"),
         ("%START_TIME(%Q)%", 0, "time specifier"),
         ("%PROTOCOL(X)%", 0, "takes no argument"),
+        ("%METADATA(ROUTE:a:b)%", 0, "only metadata of"),
+        ("%DYNAMIC_METADATA(a)%", 0, "expected namespace:key"),
+        ("%UPSTREAM_METADATA(a:b)%", 0, "takes no argument"),
+        ("%DOWNSTREAM_WIRE_BYTES_SENT%", 0, "unknown operator"),
+        ("%FILTER_STATE(x)%", 0, "takes no argument"),
+        ("%TRAILER(x)%", 0, "takes no argument"),
         ("%COMMON_DURATION(A:B:ms)%", 0, "time point"),
     ];
     for (format, at, reason) in table {

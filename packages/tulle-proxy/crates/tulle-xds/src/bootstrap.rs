@@ -217,17 +217,10 @@ fn ads(cx: &mut Cx, message: boot_pb::bootstrap::DynamicResources) -> Option<Ads
         ads_config,
     } = message;
     refuse!(cx; lds_resources_locator, cds_resources_locator);
-    let timeout = |cx: &mut Cx, name: &str, source: &Option<core_pb::ConfigSource>| {
-        let given = source.as_ref().and_then(|source| source.initial_fetch_timeout);
-        cx.field(name, |cx| cx.limit("initial_fetch_timeout", given, Some(std::time::Duration::from_secs(15))))
+    let mut source = |name: &str, source: Option<core_pb::ConfigSource>| {
+        source.map(|source| statics::require_ads(cx, name, Some(source)))
     };
-    let initial_fetch_timeout = timeout(cx, "lds_config", &lds_config);
-    let (listeners, clusters) = (lds_config.is_some(), cds_config.is_some());
-    for (name, source) in [("lds_config", lds_config), ("cds_config", cds_config)] {
-        if source.is_some() {
-            statics::require_ads(cx, name, source);
-        }
-    }
+    let (listeners, clusters) = (source("lds_config", lds_config), source("cds_config", cds_config));
     let api = cx.required("ads_config", ads_config)?;
     cx.field("ads_config", |cx| {
         let api_type = cx.enumeration::<ApiType>("api_type", api.api_type)?;
@@ -248,7 +241,6 @@ fn ads(cx: &mut Cx, message: boot_pb::bootstrap::DynamicResources) -> Option<Ads
                 .collect(),
             listeners,
             clusters,
-            initial_fetch_timeout,
         })
     })
 }

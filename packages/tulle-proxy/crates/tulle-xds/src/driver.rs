@@ -115,10 +115,15 @@ impl<C: Connect> Driver<C> {
 
     /// Sleeps, and still lets warming time out: a deadline does not wait for the control plane to come back.
     async fn sleep(&self, time: Duration) {
-        let until = tokio::time::Instant::now() + time;
+        self.meanwhile(tokio::time::sleep(time)).await;
+    }
+
+    /// Waits, and does what has to be done without a stream.
+    async fn meanwhile<T>(&self, wait: impl Future<Output = T>) -> T {
+        let mut wait = std::pin::pin!(wait);
         loop {
             tokio::select! {
-                () = tokio::time::sleep_until(until) => return,
+                done = &mut wait => return done,
                 () = self.deadline() => self.tick(),
                 () = self.demands.asked() => self.ask(),
             }
@@ -126,7 +131,7 @@ impl<C: Connect> Driver<C> {
     }
 
     async fn stream(&self) -> Result<(), End> {
-        let channel = self.connect.connect().await.map_err(End::Away)?;
+        let channel = self.meanwhile(self.connect.connect()).await.map_err(End::Away)?;
         let mut service = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
         let (sender, receiver) = mpsc::unbounded_channel();
         // The first requests go out with the call itself: some servers answer its headers only after a message.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tulle_config::{Discovery, HttpFilter, HttpProtocol, NetworkFilter, RouteSource, UpstreamTransport};
+use tulle_config::{Discovery, HttpFilter, HttpProtocol, NetworkFilter, Patience, RouteSource, UpstreamTransport};
 use tulle_policy::RetryOn;
 use tulle_route::{ClusterTarget, RouteAction};
 use tulle_xds::bootstrap::load;
@@ -149,8 +149,8 @@ fn a_mesh_bootstrap_names_its_control_plane() {
     let labels = bootstrap.node.metadata["LABELS"].as_struct().unwrap();
     assert_eq!(labels["version"].as_str(), Some("v1"));
     let ads = bootstrap.ads.as_ref().unwrap();
-    assert_eq!((&*ads.cluster, ads.listeners, ads.clusters), ("xds-grpc", true, true));
-    assert_eq!(ads.initial_fetch_timeout, Some(Duration::from_secs(5)));
+    assert_eq!((&*ads.cluster, ads.clusters), ("xds-grpc", Some(Patience::default())));
+    assert_eq!(ads.listeners, Some(Patience::For(Duration::from_secs(5))));
     let UpstreamTransport::Tls(tls) = &bootstrap.resources.clusters[0].transport else { panic!("plaintext") };
     assert_eq!(tls.sni.as_deref(), Some("tulle-control-plane"));
     assert_eq!(tls.common.certificates.len(), 1);

@@ -90,7 +90,7 @@ fn a_mutual_tls_listener() {
     assert_eq!((&*roots.name, roots.origin), ("ROOTCA", SecretOrigin::Identity));
     assert_eq!(tls.common.validation.sans.len(), 1);
     let NetworkFilter::Http(hcm) = &chain.filter else { panic!("not HTTP") };
-    assert!(matches!(&hcm.routes, RouteSource::Rds(name) if &**name == "inbound|9001"));
+    assert!(matches!(&hcm.routes, RouteSource::Rds(name, _) if &**name == "inbound|9001"));
     assert_eq!(hcm.filters.len(), 1);
     assert_eq!(hcm.access_logs.len(), 1);
     assert!(warnings.iter().any(|warning| warning.message.contains("optional filter")), "{warnings:?}");

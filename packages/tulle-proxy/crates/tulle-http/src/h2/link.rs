@@ -25,6 +25,9 @@ use crate::stream::Stream;
 /// Read at once, by all connections of a worker in turn, so that an idle one holds no buffer.
 const SCRATCH: usize = 64 * 1024;
 
+/// Reads after which a connection lets others have their turn, however much there is to read.
+const READS: usize = 4;
+
 thread_local! {
     static SHARED: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
 }
@@ -81,7 +84,7 @@ impl Link {
     /// Drives the connection, and returns the next stream that the client opens; `None` when there will be none.
     pub fn poll_accept(self: &Rc<Self>, cx: &mut Context<'_>) -> Poll<Option<H2Stream>> {
         let mut state = self.state();
-        loop {
+        for _ in 0..READS {
             if let Some(key) = state.engine.accept() {
                 return Poll::Ready(Some(H2Stream::accepted(self.clone(), key)));
             }
@@ -89,13 +92,20 @@ impl Link {
                 return Poll::Ready(None);
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Drives the connection until it has ended (the asking end).
     pub fn poll_drive(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state();
-        while ready!(state.poll_turn(cx)).is_some() {}
-        Poll::Ready(())
+        for _ in 0..READS {
+            if ready!(state.poll_turn(cx)).is_none() {
+                return Poll::Ready(());
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// After the end: what is left is sent, our side is closed, and what the peer still sends is read and dropped, so

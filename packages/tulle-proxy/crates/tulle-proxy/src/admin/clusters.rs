@@ -76,7 +76,7 @@ fn write_text(out: &mut String, seen: &Seen, cluster: &Cluster, dynamic: bool) -
         writeln!(out, "{name}::{priority}::max_retries::{}", limits.max_retries)?;
     }
     writeln!(out, "{name}::added_via_api::{dynamic}")?;
-    if let Discovery::Eds(service) = &cluster.discovery {
+    if let Discovery::Eds(service, _) = &cluster.discovery {
         writeln!(out, "{name}::eds_service_name::{service}")?;
     }
     for (group, endpoint) in hosts(&seen.endpoints) {
@@ -129,7 +129,7 @@ fn status(seen: &Seen, cluster: &Cluster, dynamic: bool) -> Value {
             thresholds("HIGH", &cluster.circuit_breakers.high),
         ]},
     });
-    if let Discovery::Eds(service) = &cluster.discovery {
+    if let Discovery::Eds(service, _) = &cluster.discovery {
         status["eds_service_name"] = (&**service).into();
     }
     let host = |(group, endpoint)| host(group, endpoint, seen.check(endpoint));

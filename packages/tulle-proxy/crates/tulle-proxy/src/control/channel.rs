@@ -98,7 +98,7 @@ fn endpoint(cluster: &Cluster, attempt: usize) -> Option<Target> {
             .iter()
             .map(|named| Target { hostname: Some(named.hostname.clone()), ..Target::new(named.address.clone()) })
             .collect(),
-        Discovery::Eds(_) | Discovery::OriginalDst | Discovery::Dynamic => Vec::new(),
+        Discovery::Eds(..) | Discovery::OriginalDst | Discovery::Dynamic => Vec::new(),
     };
     all.get(attempt.checked_rem(all.len())?).cloned()
 }

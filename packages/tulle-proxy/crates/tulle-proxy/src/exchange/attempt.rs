@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tulle_balance::{ActiveRequest, Host};
 use tulle_config::{Cluster, HttpProtocol};
-use tulle_connect::{Admission, DialError, H1Lease, H2Lease, Lease, Terms, Wanted};
+use tulle_connect::{Admission, DialError, H1Lease, H2Lease, Lease, Terms, Wanted, Way};
 use tulle_core::ResponseFlags;
 use tulle_http::h1::conn::NoHead;
 use tulle_http::h1::encode::Fate;
@@ -40,6 +40,13 @@ pub enum Hold {
 }
 
 impl Hold {
+    fn way(&self) -> &Rc<Way> {
+        match self {
+            Hold::H1(lease) => lease.way(),
+            Hold::H2(lease) => lease.way(),
+        }
+    }
+
     /// Whether the peer may have been closing the connection, as idle, while the request was on its way.
     fn was_idle(&self) -> bool {
         const LONG: Duration = Duration::from_millis(500);
@@ -138,6 +145,7 @@ pub async fn attempt(
             return Ok(Tried::Reset(reset));
         }
     };
+    x.record.way = Some(hold.way().clone());
     x.record.upstream_version = Some(if matches!(hold, Hold::H2(_)) { Version::Http2 } else { Version::Http11 });
     x.record.mark(TimePoint::UpstreamTxStart, x.worker.now());
     let longest = plan.target.upstream.config_ref().limits.max_stream_duration;

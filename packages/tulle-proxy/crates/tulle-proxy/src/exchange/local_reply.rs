@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tulle_config::LogFormat;
 use tulle_config::local_reply::{BodyFormat, LocalReply};
-use tulle_core::UnixNanos;
+use tulle_core::{Str, UnixNanos, metadata};
 use tulle_route::Selected;
 use tulle_telemetry::{Field, HeadPart, LogView, TimePoint, Value};
 
@@ -80,8 +80,8 @@ impl LogView for Worded<'_> {
         }
     }
 
-    fn state(&self, namespace: &str, key: &str) -> Option<&[u8]> {
-        self.exchange.state(namespace, key)
+    fn metadata(&self, namespace: &str, path: &[Str]) -> Option<&metadata::Value> {
+        self.exchange.metadata(namespace, path)
     }
 
     fn start_time(&self) -> UnixNanos {

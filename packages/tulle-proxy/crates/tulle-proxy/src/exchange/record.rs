@@ -3,19 +3,22 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tulle_balance::Host;
-use tulle_core::metadata::Metadata;
+use tulle_connect::Way;
+use tulle_core::metadata::{self, Metadata};
 use tulle_core::{Nanos, ResponseFlags, Str, UnixNanos};
 use tulle_http::{RequestHead, ResponseHead, Version};
+use tulle_identity::presented::{CertificateText, Presented};
 use tulle_route::redirects::Followed;
 use tulle_telemetry::{Field, HeadPart, LogView, TimePoint, TraceContext, Value};
 
 use super::filters::Edits;
 use crate::serve::Client;
 use crate::worker::Target;
+use crate::worker::tls::Secured;
 
 /// Facts gathered while an exchange runs.
 pub struct Record {
@@ -42,6 +45,8 @@ pub struct Record {
     pub edits: Option<Box<Edits>>,
     pub host: Option<Rc<Host>>,
     pub upstream_version: Option<Version>,
+    /// The connection that was used last.
+    pub way: Option<Rc<Way>>,
     pub transport_failure: String,
     pub route: Option<Str>,
     pub grpc: bool,
@@ -75,6 +80,7 @@ impl Record {
             edits: None,
             host: None,
             upstream_version: None,
+            way: None,
             transport_failure: String::new(),
             route: None,
             grpc: false,
@@ -134,6 +140,8 @@ impl View<'_> {
     fn connection_field(&self, field: Field) -> Option<Value<'_>> {
         let client = self.client;
         let tls = client.tls.as_ref();
+        let peer = || tls.and_then(|tls| tls.secured.peer.as_deref());
+        let own = || tls.and_then(|tls| tls.secured.own.as_deref());
         Some(match field {
             // A connection without HTTP has neither a request nor an answer.
             Field::Protocol if self.request.method().is_empty() && self.record.status == 0 => Value::None,
@@ -143,18 +151,26 @@ impl View<'_> {
                 Value::Socket(self.record.remote.map_or(client.peer, |remote| (remote, 0).into()))
             }
             Field::DownstreamDirectRemoteAddress => Value::Socket(client.direct),
-            Field::DownstreamPeerUriSan => tls.and_then(|t| t.uri_san.as_deref()).into(),
-            Field::DownstreamPeerSubject => {
-                Some(tls.map_or("", |t| &*t.subject)).filter(|text| !text.is_empty()).into()
-            }
-            Field::DownstreamPeerFingerprint256 => {
-                Some(tls.map_or("", |t| &*t.peer_hash)).filter(|text| !text.is_empty()).into()
-            }
-            Field::DownstreamLocalUriSan => tls.and_then(|t| t.own_uri.as_deref()).into(),
-            Field::DownstreamTlsVersion => tls.map(|t| t.version).into(),
+            Field::DownstreamPeerUriSan => certificate(peer(), |text| &text.uris),
+            Field::DownstreamPeerDnsSan => certificate(peer(), |text| &text.dns),
+            Field::DownstreamPeerIpSan => certificate(peer(), |text| &text.ips),
+            Field::DownstreamPeerEmailSan => certificate(peer(), |text| &text.emails),
+            Field::DownstreamPeerSubject => certificate(peer(), |text| &text.subject),
+            Field::DownstreamPeerIssuer => certificate(peer(), |text| &text.issuer),
+            Field::DownstreamPeerSerial => certificate(peer(), |text| &text.serial),
+            Field::DownstreamPeerFingerprint1 => certificate(peer(), |text| &text.sha1),
+            Field::DownstreamPeerFingerprint256 => certificate(peer(), |text| &text.sha256),
+            Field::DownstreamPeerCert => certificate(peer(), |text| &text.pem),
+            Field::DownstreamPeerCertStart => time(peer(), |text| text.from),
+            Field::DownstreamPeerCertEnd => time(peer(), |text| text.until),
+            Field::DownstreamLocalUriSan => certificate(own(), |text| &text.uris),
+            Field::DownstreamLocalDnsSan => certificate(own(), |text| &text.dns),
+            Field::DownstreamLocalSubject => certificate(own(), |text| &text.subject),
+            Field::DownstreamTlsVersion => tls.map(|t| t.secured.version).into(),
+            Field::DownstreamTlsCipher => tls.map(|t| t.secured.cipher).into(),
             Field::RequestedServerName => tls.and_then(|t| t.server_name.as_deref()).into(),
             Field::ConnectionId => Value::Number(client.id),
-            Field::FilterChainName => Value::from(&*client.chain),
+            Field::FilterChainName => Some(&*client.chain).filter(|name| !name.is_empty()).into(),
             Field::ListenerName => Value::from(&*client.listener.name),
             _ => return None,
         })
@@ -163,7 +179,25 @@ impl View<'_> {
     fn upstream_field(&self, field: Field) -> Option<Value<'_>> {
         let record = self.record;
         let address = record.host.as_ref().and_then(|host| host.endpoint.address.socket());
+        let tls = || record.way.as_ref()?.secured.as_ref()?.downcast_ref::<Secured>();
+        let peer = || tls()?.peer.as_deref();
+        let own = || tls()?.own.as_deref();
         Some(match field {
+            Field::UpstreamLocalAddress => {
+                record.way.as_ref().and_then(|way| way.local).map_or(Value::None, Value::Socket)
+            }
+            Field::UpstreamConnectionId => record.way.as_ref().map_or(Value::None, |way| Value::Number(way.id)),
+            Field::UpstreamTlsVersion => tls().map(|tls| tls.version).into(),
+            Field::UpstreamTlsCipher => tls().map(|tls| tls.cipher).into(),
+            Field::UpstreamPeerUriSan => certificate(peer(), |text| &text.uris),
+            Field::UpstreamPeerDnsSan => certificate(peer(), |text| &text.dns),
+            Field::UpstreamPeerSubject => certificate(peer(), |text| &text.subject),
+            Field::UpstreamPeerIssuer => certificate(peer(), |text| &text.issuer),
+            Field::UpstreamPeerCert => certificate(peer(), |text| &text.pem),
+            Field::UpstreamPeerCertStart => time(peer(), |text| text.from),
+            Field::UpstreamPeerCertEnd => time(peer(), |text| text.until),
+            Field::UpstreamLocalUriSan => certificate(own(), |text| &text.uris),
+            Field::UpstreamLocalDnsSan => certificate(own(), |text| &text.dns),
             Field::UpstreamHost | Field::UpstreamRemoteAddress => address.map_or(Value::None, Value::Socket),
             Field::UpstreamHostName => record.host.as_ref().and_then(|host| host.endpoint.hostname.as_deref()).into(),
             Field::UpstreamCluster | Field::UpstreamClusterRaw => record.cluster.as_deref().into(),
@@ -177,12 +211,29 @@ impl View<'_> {
     }
 }
 
+/// A text of a certificate, where there is one and it has any.
+fn certificate<'a>(of: Option<&'a Presented>, text: impl Fn(&'a CertificateText) -> &'a str) -> Value<'a> {
+    of.map(|of| text(of.text())).filter(|text| !text.is_empty()).into()
+}
+
+fn time<'a>(of: Option<&'a Presented>, time: impl Fn(&CertificateText) -> Option<UnixNanos>) -> Value<'a> {
+    of.and_then(|of| time(of.text())).map_or(Value::None, Value::Time)
+}
+
+/// This machine's name, asked for once.
+fn hostname() -> &'static str {
+    static NAME: OnceLock<String> = OnceLock::new();
+    NAME.get_or_init(|| {
+        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        if name.trim().is_empty() { "-".to_owned() } else { name.trim().to_owned() }
+    })
+}
+
 impl LogView for View<'_> {
     fn header(&self, part: HeadPart, name: &str) -> Option<&[u8]> {
         match part {
             HeadPart::Request => self.request_part(name),
             HeadPart::Response => self.response.and_then(|head| head.headers.get(name.as_bytes())),
-            HeadPart::Trailer => None,
         }
     }
 
@@ -198,15 +249,21 @@ impl LogView for View<'_> {
             Field::RequestHeadersBytes => Value::Number(record.request_head_bytes),
             Field::ResponseHeadersBytes => Value::Number(record.response_head_bytes),
             Field::RouteName => record.route.as_deref().filter(|name| !name.is_empty()).into(),
+            Field::TraceId => record.trace.as_ref().map_or(Value::None, |trace| Value::Hex(trace.trace_id, 32)),
+            Field::SpanId => record.trace.as_ref().map_or(Value::None, |trace| Value::Hex(trace.span_id.into(), 16)),
+            Field::Hostname => Value::from(hostname()),
+            Field::AccessLogType if self.request.method().is_empty() && record.status == 0 => {
+                Value::from("TcpConnectionEnd")
+            }
+            Field::AccessLogType => Value::from("DownstreamEnd"),
+            Field::LocalReplyBody => Value::from(""),
             Field::GrpcStatusNumber => record.grpc_status.map_or(Value::None, |n| Value::Number(u64::from(n))),
             other => self.connection_field(other).or_else(|| self.upstream_field(other)).unwrap_or(Value::None),
         }
     }
 
-    fn state(&self, namespace: &str, key: &str) -> Option<&[u8]> {
-        let path: Vec<Str> = key.split(':').map(Str::from).collect();
-        let value = self.record.metadata.as_ref()?.lookup(namespace, &path)?;
-        value.as_str().map(str::as_bytes)
+    fn metadata(&self, namespace: &str, path: &[Str]) -> Option<&metadata::Value> {
+        self.record.metadata.as_ref()?.lookup(namespace, path)
     }
 
     fn start_time(&self) -> UnixNanos {

@@ -96,6 +96,7 @@ async fn connect(worker: &Rc<Worker>, client: &Client, proxy: &TcpProxy, record:
             Ok(Lease::H1(up, lease)) => {
                 target.upstream.report(host.id, HostResult::LocalOriginSuccess, &mut rng);
                 record.flags = ResponseFlags::NONE;
+                record.way = Some(lease.way().clone());
                 return Some((target.clone(), *up, (lease, active)));
             }
             Ok(Lease::H2(_)) => {}

@@ -10,9 +10,10 @@ use tokio_rustls::{StartHandshake, TlsAcceptor};
 use tulle_config::DownstreamTls;
 use tulle_core::{PeerIdentity, Str};
 use tulle_http::Stream;
+use tulle_identity::presented::Presented;
 
 use crate::worker::Worker;
-use crate::worker::tls::Serving;
+use crate::worker::tls::{Secured, Serving, cipher, version};
 
 /// Limit on a handshake where configuration sets none.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -34,7 +35,7 @@ pub struct TlsFacts {
     pub own_uri: Option<Str>,
     pub server_name: Option<Str>,
     pub alpn: Option<Vec<u8>>,
-    pub version: &'static str,
+    pub secured: Secured,
 }
 
 /// Accepts TLS on a socket of which `seen` has been read already. `None` when the handshake fails: the peer was told
@@ -45,7 +46,7 @@ pub async fn accept(
     (stream, seen): (TcpStream, &[u8]),
     limit: Option<Duration>,
 ) -> Option<(Stream, TlsFacts)> {
-    let Serving { config, own_uri } = worker.tls.server(settings).ok()?;
+    let Serving { config, own, own_uri } = worker.tls.server(settings).ok()?;
     let handshake = async {
         if seen.is_empty() {
             return TlsAcceptor::from(config).accept(stream).await.ok();
@@ -60,14 +61,18 @@ pub async fn accept(
         StartHandshake::from_parts(accepted, stream).into_stream(config).await.ok()
     };
     let stream = tokio::time::timeout(limit.unwrap_or(HANDSHAKE), Box::pin(handshake)).await.ok()??;
-    let facts = facts(own_uri, stream.get_ref().1);
+    let facts = facts(worker, (own, own_uri), stream.get_ref().1);
     if settings.require_sni && facts.server_name.is_none() {
         return None;
     }
     Some((Stream::Accepted(Box::new(stream)), facts))
 }
 
-fn facts(own_uri: Option<Str>, connection: &ServerConnection) -> TlsFacts {
+fn facts(
+    worker: &Worker,
+    (own, own_uri): (Option<Rc<Presented>>, Option<Str>),
+    connection: &ServerConnection,
+) -> TlsFacts {
     let leaf = connection.peer_certificates().and_then(|chain| chain.first());
     let identity = leaf.map(|leaf| tulle_identity::peer::identity(leaf)).unwrap_or_default();
     TlsFacts {
@@ -79,9 +84,11 @@ fn facts(own_uri: Option<Str>, connection: &ServerConnection) -> TlsFacts {
         subject: leaf.map(|leaf| tulle_identity::peer::subject(leaf)).unwrap_or_default().into(),
         server_name: connection.server_name().map(Str::from),
         alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
-        version: match connection.protocol_version() {
-            Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
-            _ => "TLSv1.2",
+        secured: Secured {
+            version: version(connection),
+            cipher: cipher(connection),
+            own,
+            peer: leaf.map(|leaf| worker.tls.presented(leaf)),
         },
         identity,
     }

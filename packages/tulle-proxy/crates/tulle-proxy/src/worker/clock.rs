@@ -70,6 +70,11 @@ impl Clock {
         self.read().instant.into()
     }
 
+    /// Worker's time, for timers.
+    pub fn instant_of(&self, time: Nanos) -> tokio::time::Instant {
+        (self.started + Duration::from_nanos(time.0)).into()
+    }
+
     pub fn started(&self) -> Instant {
         self.started
     }

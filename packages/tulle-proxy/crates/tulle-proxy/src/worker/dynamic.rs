@@ -166,13 +166,15 @@ impl Dynamic {
         });
     }
 
+    /// Every target there is now.
+    pub fn each(&self, mut look: impl FnMut(&Target)) {
+        self.hosts.borrow().values().for_each(|known| look(&known.target));
+    }
+
     /// Housekeeping, as for other targets.
-    pub fn sweep(&self, worker: &Worker) {
-        for known in self.hosts.borrow().values() {
-            known.target.upstream.sweep();
-            known.target.upstream.tick(&mut worker.rng.borrow_mut());
-        }
-        self.forget_unused(worker.now(), KEPT);
+    pub fn sweep(&self, now: Nanos) {
+        self.each(|target| target.upstream.sweep());
+        self.forget_unused(now, KEPT);
     }
 
     fn forget_unused(&self, now: Nanos, longer: Duration) {

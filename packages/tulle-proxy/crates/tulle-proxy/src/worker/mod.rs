@@ -96,8 +96,13 @@ impl Worker {
         let config = launch.store.load();
         let tls = Rc::new(TlsCache::new(launch.contexts.clone(), &config));
         let ticking = clock.clone();
-        let shared =
-            Shared { dialer: tls.clone(), clock: Rc::new(move || ticking.now()), breakers: launch.breakers.clone() };
+        let shared = Shared {
+            dialer: tls.clone(),
+            clock: Rc::new(move || ticking.now()),
+            breakers: launch.breakers.clone(),
+            ejections: Rc::default(),
+            connections: Rc::default(),
+        };
         Rc::new(Worker {
             clock,
             rng: RefCell::new(Rng::seeded(seed)),
@@ -160,7 +165,7 @@ impl Worker {
     pub fn routes(&self, source: &RouteSource, request: &RequestHead) -> Option<Arc<RouteConfig>> {
         match source {
             RouteSource::Inline(routes) => Some(routes.clone()),
-            RouteSource::Rds(name) => self.config.borrow().routes.get(name).cloned(),
+            RouteSource::Rds(name, _) => self.config.borrow().routes.get(name).cloned(),
             RouteSource::Scoped(scoped) => self.scoped(scoped, request),
         }
     }
@@ -170,7 +175,7 @@ impl Worker {
         let config = self.config.borrow();
         let scope = match &scoped.scopes {
             ScopeSource::Inline(scopes) => scopes.get(&key)?,
-            ScopeSource::Srds => config.scopes.get(&key)?,
+            ScopeSource::Srds(_) => config.scopes.get(&key)?,
         };
         match &scope.routes {
             ScopeRoutes::Inline(routes) => Some(routes.clone()),
@@ -272,15 +277,33 @@ impl Worker {
         self.known.replace(known);
     }
 
-    /// Housekeeping between requests: idle connections, health of ejected hosts, log lines.
+    /// Housekeeping between requests: idle connections, revoked ones, tokens, outlier detection.
     pub fn sweep(&self) {
         self.peers.cut_revoked(self.tls.contexts());
         self.tls.cut_revoked();
         self.keys.tokens.borrow_mut().sweep();
-        for target in self.targets.borrow().values() {
-            target.upstream.sweep();
-            target.upstream.tick(&mut self.rng.borrow_mut());
-        }
-        self.dynamic.sweep(self);
+        self.targets.borrow().values().for_each(|target| target.upstream.sweep());
+        self.dynamic.sweep(self.now());
+        self.tick();
+    }
+
+    /// Outlier detection's periodic work, where it is due.
+    pub fn tick(&self) {
+        let rng = &mut self.rng.borrow_mut();
+        self.targets.borrow().values().for_each(|target| target.upstream.tick(rng));
+        self.dynamic.each(|target| target.upstream.tick(rng));
+    }
+
+    /// When some cluster's outlier detection has something to do. What begins to be busy later shows at the next
+    /// [`Worker::sweep`], or is told by [`Worker::ejected`].
+    pub fn next_tick(&self) -> Option<Nanos> {
+        let mut next = self.targets.borrow().values().filter_map(|target| target.upstream.next_tick()).min();
+        self.dynamic.each(|target| next = next.into_iter().chain(target.upstream.next_tick()).min());
+        next
+    }
+
+    /// Waits until a host is ejected.
+    pub async fn ejected(&self) {
+        self.shared.ejections.notified().await;
     }
 }

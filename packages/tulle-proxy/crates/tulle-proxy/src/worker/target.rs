@@ -109,7 +109,7 @@ impl Target {
 pub fn endpoints_of(config: &Config, cluster: &Cluster, known: Option<&ClusterHosts>) -> Option<Arc<EndpointSet>> {
     match &cluster.discovery {
         Discovery::Static(set) => Some(set.clone()),
-        Discovery::Eds(name) => Some(config.endpoints.get(name).cloned().unwrap_or_default()),
+        Discovery::Eds(name, _) => Some(config.endpoints.get(name).cloned().unwrap_or_default()),
         Discovery::StrictDns(_) | Discovery::LogicalDns(_) => known?.resolved.clone(),
         Discovery::OriginalDst | Discovery::Dynamic => None,
     }

@@ -2,6 +2,7 @@
 //! when to drain.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -20,6 +21,7 @@ use tulle_telemetry::Registry;
 use tulle_xds::demands::Demands;
 
 use super::Worker;
+use super::alarm::Alarm;
 use super::clock;
 use super::doors::Doors;
 use super::hosts::HostBook;
@@ -27,7 +29,7 @@ use super::keys::KeyBook;
 use super::overload::Overload;
 use crate::serve;
 
-/// How often pools are looked over.
+/// How often pools are looked over, and outlier detection is that had nothing to do.
 const SWEEP: Duration = Duration::from_secs(1);
 /// How long a draining worker goes on accepting, so that connections already in the kernel's queue are not reset.
 const LINGER: Duration = Duration::from_millis(100);
@@ -204,7 +206,9 @@ impl Life {
         let mut rest = self.launch.overload.as_ref().map(|overload| overload.rest());
         rest.iter_mut().for_each(watch::Receiver::mark_changed);
         let mut sweep = tokio::time::interval(SWEEP);
+        let mut alarm = Alarm::default();
         let limit = loop {
+            let due = worker.next_tick().map(|due| worker.clock.instant_of(due));
             tokio::select! {
                 () = self.wake.notified() => {
                     if let Some(config) = self.launch.store.load_newer(&mut seen) {
@@ -219,6 +223,8 @@ impl Life {
                 Ok(()) = keys.changed() => worker.keys.learn(keys.borrow_and_update().clone()),
                 Some(resting) = changed(&mut rest) => listeners.rest(resting),
                 _ = sweep.tick() => worker.sweep(),
+                () = poll_fn(|cx| alarm.poll(cx, due)) => worker.tick(),
+                () = worker.ejected() => {}
                 limit = told.wait_for(Option::is_some) => {
                     break limit.map_or(None, |limit| *limit).unwrap_or_default();
                 }

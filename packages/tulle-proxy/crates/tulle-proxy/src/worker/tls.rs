@@ -5,10 +5,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
-use std::rc::Rc;
-use std::sync::{Arc, Weak};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
-use rustls_pki_types::{DnsName, ServerName};
+use rustls_pki_types::{CertificateDer, DnsName, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tulle_balance::Endpoint;
@@ -16,24 +16,43 @@ use tulle_config::store::Resources;
 use tulle_config::{Config, Discovery, DownstreamTls, Secret, UpstreamTls};
 use tulle_connect::{DialError, Dialer, TlsDial};
 use tulle_core::Str;
+use tulle_identity::presented::Presented;
 use tulle_identity::{MaterialError, TlsContexts};
 
 use super::called::Called;
 
 struct Made<S, C> {
-    settings: Weak<S>,
+    settings: std::sync::Weak<S>,
     config: C,
 }
 
-/// The serving side's configuration, and the name in the certificate it presents.
+/// The serving side's configuration, and the certificate it presents with the first name in it.
 #[derive(Clone)]
 pub struct Serving {
     pub config: Arc<rustls::ServerConfig>,
+    pub own: Option<Rc<Presented>>,
     pub own_uri: Option<Str>,
 }
 
+/// The calling side's.
+#[derive(Clone)]
+struct Calling {
+    config: Arc<rustls::ClientConfig>,
+    own: Option<Rc<Presented>>,
+}
+
+/// What a handshake came to, for logs.
+pub struct Secured {
+    pub version: &'static str,
+    pub cipher: &'static str,
+    pub own: Option<Rc<Presented>>,
+    pub peer: Option<Rc<Presented>>,
+}
+
 type Servers = HashMap<usize, Made<DownstreamTls, Serving>>;
-type Clients = HashMap<(usize, Vec<u8>), Made<UpstreamTls, Arc<rustls::ClientConfig>>>;
+type Clients = HashMap<(usize, Vec<u8>), Made<UpstreamTls, Calling>>;
+/// By their bytes.
+type Certificates = HashMap<CertificateDer<'static>, Weak<Presented>>;
 
 /// One worker's rustls configurations.
 pub struct TlsCache {
@@ -43,6 +62,7 @@ pub struct TlsCache {
     generation: Cell<u64>,
     servers: RefCell<Servers>,
     clients: RefCell<Clients>,
+    certificates: RefCell<Certificates>,
     called: Rc<Called>,
     /// The identity as of which all who are called were looked at.
     checked: Cell<u64>,
@@ -57,6 +77,7 @@ impl TlsCache {
             secrets: RefCell::new(config.secrets.clone()),
             servers: RefCell::default(),
             clients: RefCell::default(),
+            certificates: RefCell::default(),
             called: Rc::default(),
             checked: Cell::default(),
         }
@@ -106,15 +127,30 @@ impl TlsCache {
             return Ok(made.config.clone());
         }
         let secrets = self.secrets.borrow();
-        let own_uri = self.contexts.own_uri(settings, &secrets).map(Str::from);
-        let config = Serving { config: self.contexts.server(settings, &secrets)?, own_uri };
+        let own = self.contexts.own(&settings.common, &secrets);
+        let own_uri = own.as_ref().and_then(|own| tulle_identity::peer::names(own).ok()?.uris.into_iter().next());
+        let own = own.as_ref().map(|own| self.presented(own));
+        let config =
+            Serving { config: self.contexts.server(settings, &secrets)?, own, own_uri: own_uri.map(Str::from) };
         let mut servers = self.servers.borrow_mut();
         servers.retain(|_, made| made.settings.strong_count() > 0);
         servers.insert(key, Made { settings: Arc::downgrade(settings), config: config.clone() });
         Ok(config)
     }
 
-    fn client(&self, settings: &Arc<UpstreamTls>, alpn: &[&[u8]]) -> Result<Arc<rustls::ClientConfig>, MaterialError> {
+    /// The one shared copy of a certificate, for as long as anybody has it.
+    pub fn presented(&self, certificate: &CertificateDer<'_>) -> Rc<Presented> {
+        let mut all = self.certificates.borrow_mut();
+        if let Some(known) = all.get(certificate).and_then(Weak::upgrade) {
+            return known;
+        }
+        all.retain(|_, known| known.strong_count() > 0);
+        let presented = Rc::new(Presented::new(certificate));
+        all.insert(certificate.clone().into_owned(), Rc::downgrade(&presented));
+        presented
+    }
+
+    fn client(&self, settings: &Arc<UpstreamTls>, alpn: &[&[u8]]) -> Result<Calling, MaterialError> {
         self.refresh();
         let key = (Arc::as_ptr(settings) as usize, alpn.concat());
         if let Some(made) = self.clients.borrow().get(&key)
@@ -122,7 +158,9 @@ impl TlsCache {
         {
             return Ok(made.config.clone());
         }
-        let config = self.contexts.client(settings, alpn, &self.secrets.borrow())?;
+        let own = self.contexts.own(&settings.common, &self.secrets.borrow());
+        let own = own.map(|own| self.presented(&own));
+        let config = Calling { config: self.contexts.client(settings, alpn, &self.secrets.borrow())?, own };
         let mut clients = self.clients.borrow_mut();
         clients.retain(|_, made| made.settings.strong_count() > 0);
         clients.insert(key, Made { settings: Arc::downgrade(settings), config: config.clone() });
@@ -132,8 +170,19 @@ impl TlsCache {
 
 impl Dialer for TlsCache {
     fn tls(&self, settings: &Arc<UpstreamTls>, endpoint: &Endpoint, alpn: &[&[u8]]) -> Result<TlsDial, DialError> {
-        let config = self.client(settings, alpn).map_err(|e| DialError::NoIdentity(e.to_string()))?;
-        Ok(TlsDial { config, server_name: server_name(settings, endpoint)? })
+        let Calling { config, own } = self.client(settings, alpn).map_err(|e| DialError::NoIdentity(e.to_string()))?;
+        Ok(TlsDial { config, own: own.map(|own| own as Rc<dyn Any>), server_name: server_name(settings, endpoint)? })
+    }
+
+    fn secured(&self, own: Option<Rc<dyn Any>>, stream: &TlsStream<TcpStream>) -> Option<Rc<dyn Any>> {
+        let session = stream.get_ref().1;
+        let peer = session.peer_certificates().and_then(|chain| chain.first());
+        Some(Rc::new(Secured {
+            version: version(session),
+            cipher: cipher(session),
+            own: own.and_then(|own| own.downcast().ok()),
+            peer: peer.map(|peer| self.presented(peer)),
+        }))
     }
 
     fn dialed(&self, stream: &TlsStream<TcpStream>) -> Option<Box<dyn Any>> {
@@ -144,6 +193,31 @@ impl Dialer for TlsCache {
 
     fn own_servers(&self) -> &[SocketAddr] {
         &self.own_servers
+    }
+}
+
+/// The protocol's version as logs name it.
+pub fn version(session: &rustls::CommonState) -> &'static str {
+    match session.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
+        _ => "TLSv1.2",
+    }
+}
+
+/// The cipher suite by OpenSSL's name, as logs name it.
+pub fn cipher(session: &rustls::CommonState) -> &'static str {
+    use rustls::CipherSuite as Suite;
+    match session.negotiated_cipher_suite().map(|suite| suite.suite()) {
+        Some(Suite::TLS13_AES_128_GCM_SHA256) => "TLS_AES_128_GCM_SHA256",
+        Some(Suite::TLS13_AES_256_GCM_SHA384) => "TLS_AES_256_GCM_SHA384",
+        Some(Suite::TLS13_CHACHA20_POLY1305_SHA256) => "TLS_CHACHA20_POLY1305_SHA256",
+        Some(Suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256) => "ECDHE-ECDSA-AES128-GCM-SHA256",
+        Some(Suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384) => "ECDHE-ECDSA-AES256-GCM-SHA384",
+        Some(Suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256) => "ECDHE-ECDSA-CHACHA20-POLY1305",
+        Some(Suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256) => "ECDHE-RSA-AES128-GCM-SHA256",
+        Some(Suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384) => "ECDHE-RSA-AES256-GCM-SHA384",
+        Some(Suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256) => "ECDHE-RSA-CHACHA20-POLY1305",
+        other => other.and_then(|suite| suite.as_str()).unwrap_or("-"),
     }
 }
 

@@ -3,16 +3,16 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
-use std::time::Duration;
 
 use envoy_types::pb::google::protobuf::Any;
 use tulle_config::filters::Extension;
 use tulle_config::store::Resources;
-use tulle_config::{Bootstrap, Cluster, Config, Listener, Readiness};
+use tulle_config::{Bootstrap, Cluster, Config, Listener, Patience, Readiness};
 use tulle_core::{Nanos, Str};
 use tulle_route::scopes::{Scope, Scopes};
 
-use super::references::{self, Reference};
+use super::beginning::{Beginning, Unanswered, wildcards};
+use super::references::{self, Need, Reference};
 use super::saved::{Recorder, Unsaved};
 use crate::bootstrap::Packed;
 use crate::decode::{Kind, Resource};
@@ -70,7 +70,8 @@ pub struct Cache {
     waiting: HashMap<Reference, Nanos>,
     /// Names that the control plane said it does not have.
     absent: HashSet<Reference>,
-    wanted: HashSet<Reference>,
+    /// What is referred to, and for how long at most it is waited for.
+    wanted: HashMap<Reference, Patience>,
     /// Those received, by name; the configuration has them by key.
     scopes: HashMap<Str, Arc<Scope>>,
     /// Clusters that requests asked for, and how many such questions were answered with no.
@@ -78,14 +79,16 @@ pub struct Cache {
     denials: u64,
     /// A listener has asked for scopes.
     scoped: bool,
-    /// Wildcard types whose first response has not come, with when the first stream opened.
-    unanswered: HashMap<Kind, Option<Nanos>>,
-    fetch_timeout: Option<Duration>,
+    /// Wildcard types whose first response has not come.
+    unanswered: HashMap<Kind, Unanswered>,
+    beginning: Beginning,
+    /// Nothing can come: nothing is waited for.
+    alone: bool,
     recorder: Recorder,
 }
 
 impl Cache {
-    pub fn new(bootstrap: &Bootstrap, wildcards: Vec<Kind>, fetch_timeout: Option<Duration>) -> Self {
+    pub fn new(bootstrap: &Bootstrap) -> Self {
         let statics = &bootstrap.resources;
         let listeners = statics.listeners.iter().map(|listener| (listener.name.clone(), listener.clone()));
         let clusters = statics.clusters.iter().map(|cluster| (cluster.name.clone(), cluster.clone()));
@@ -99,13 +102,14 @@ impl Cache {
             refusals: HashMap::new(),
             waiting: HashMap::new(),
             absent: HashSet::new(),
-            wanted: HashSet::new(),
+            wanted: HashMap::new(),
             scopes: HashMap::new(),
             demanded: BTreeSet::new(),
             denials: 0,
             scoped: false,
-            unanswered: wildcards.into_iter().map(|kind| (kind, None)).collect(),
-            fetch_timeout,
+            unanswered: wildcards(bootstrap).collect(),
+            beginning: Beginning::Clusters,
+            alone: bootstrap.ads.is_none(),
             recorder: Recorder::default(),
         };
         let listeners = cache.warming_listeners.keys().map(|name| (Kind::Listener, name.clone()));
@@ -119,8 +123,8 @@ impl Cache {
 
     /// Starts the clock of the first answers.
     pub fn stream_opened(&mut self, now: Nanos) {
-        for since in self.unanswered.values_mut() {
-            since.get_or_insert(now);
+        for first in self.unanswered.values_mut() {
+            first.since.get_or_insert(now);
         }
     }
 
@@ -163,7 +167,7 @@ impl Cache {
         match kind {
             Kind::Listener | Kind::Cluster | Kind::Scope => true,
             Kind::Route | Kind::Endpoints | Kind::Extension | Kind::Secret => {
-                self.wanted.contains(&(kind, name.clone()))
+                self.wanted.contains_key(&(kind, name.clone()))
             }
         }
     }
@@ -308,8 +312,8 @@ impl Cache {
     /// Remembers a refused update; the value that was there stays.
     pub fn refused(&mut self, kind: Kind, name: &str, version: String, details: String, now: Nanos) {
         let reference = (kind, Str::from(name));
-        // A filter without settings lets nothing pass: its listener need not wait for better ones.
-        if kind == Kind::Extension && !self.entries.contains_key(&reference) {
+        // What waited for it goes on without, as Envoy does: a bad resource must not keep the others from starting.
+        if self.wanted.contains_key(&reference) && !self.entries.contains_key(&reference) {
             self.waiting.remove(&reference);
             self.absent.insert(reference.clone());
         }
@@ -326,7 +330,11 @@ impl Cache {
                 self.changed |= set(&mut self.config.clusters, name, cluster);
             }
         }
-        let listeners = self.warm(&self.warming_listeners, references::needed_by_listener);
+        self.begin(now);
+        let listeners = match self.beginning {
+            Beginning::Over => self.warm(&self.warming_listeners, references::needed_by_listener),
+            Beginning::Clusters | Beginning::Endpoints => Vec::new(),
+        };
         for name in listeners {
             if let Some(listener) = self.warming_listeners.remove(&name) {
                 self.changed |= set(&mut self.config.listeners, name, listener);
@@ -338,21 +346,36 @@ impl Cache {
         self.settle_readiness();
     }
 
+    fn begin(&mut self, now: Nanos) {
+        if self.beginning == Beginning::Clusters {
+            let awaited = self
+                .unanswered
+                .get(&Kind::Cluster)
+                .is_some_and(|first| !first.patience.is_over(first.since.unwrap_or(Nanos::ZERO), now));
+            if !awaited {
+                self.beginning = Beginning::Endpoints;
+            }
+        }
+        if self.beginning == Beginning::Endpoints && self.warming_clusters.is_empty() {
+            self.beginning = Beginning::Over;
+        }
+    }
+
     /// What was waited for too long counts as absent from here on; it is still taken when it comes.
     fn give_up(&mut self, now: Nanos) {
-        let Some(timeout) = self.fetch_timeout else { return };
-        let expired = |since: Nanos| now >= since + timeout;
-        self.unanswered.retain(|_, since| !since.is_some_and(expired));
+        self.unanswered.retain(|_, first| !first.is_over(now));
+        let (wanted, alone) = (&self.wanted, self.alone);
+        let over = |need: &Reference, since: Nanos| patience_of(wanted, alone, need).is_over(since, now);
         let given_up: Vec<Reference> =
-            self.waiting.iter().filter(|(_, since)| expired(**since)).map(|(need, _)| need.clone()).collect();
+            self.waiting.iter().filter(|(need, since)| over(need, **since)).map(|(need, _)| need.clone()).collect();
         for need in given_up {
             self.waiting.remove(&need);
             self.absent.insert(need);
         }
     }
 
-    fn warm<T>(&self, warming: &HashMap<Str, Arc<T>>, needs: fn(&T) -> Vec<Reference>) -> Vec<Str> {
-        let ready = |value: &T| needs(value).iter().all(|need| self.resolved(need));
+    fn warm<T>(&self, warming: &HashMap<Str, Arc<T>>, needs: fn(&T) -> Vec<Need>) -> Vec<Str> {
+        let ready = |value: &T| needs(value).iter().all(|(need, _)| self.resolved(need));
         warming.iter().filter(|(_, value)| ready(value)).map(|(name, _)| name.clone()).collect()
     }
 
@@ -372,14 +395,19 @@ impl Cache {
     fn collect_wanted(&mut self, now: Nanos) {
         let clusters = self.config.clusters.values().chain(self.warming_clusters.values());
         let listeners = self.config.listeners.values().chain(self.warming_listeners.values());
+        let of_scopes = listeners.clone().filter_map(|listener| references::patience_of_scopes(listener)).max();
         let needs = clusters.flat_map(|cluster| references::of_cluster(cluster));
-        self.wanted = needs.chain(listeners.flat_map(|listener| references::of_listener(listener))).collect();
-        self.wanted.extend(references::of_scopes(&self.config.scopes));
-        for need in &self.wanted {
+        let needs = needs.chain(listeners.flat_map(|listener| references::of_listener(listener)));
+        self.wanted.clear();
+        for (need, patience) in needs.chain(references::of_scopes(&self.config.scopes, of_scopes.unwrap_or_default())) {
+            let longest = self.wanted.entry(need).or_insert(patience);
+            *longest = patience.max(*longest);
+        }
+        for (need, patience) in &self.wanted {
             if need.0 == Kind::Scope {
                 if !self.scoped {
                     self.scoped = true;
-                    self.unanswered.insert(Kind::Scope, Some(now));
+                    self.unanswered.insert(Kind::Scope, Unanswered { since: Some(now), patience: *patience });
                 }
                 continue;
             }
@@ -387,13 +415,13 @@ impl Cache {
                 self.waiting.insert(need.clone(), now);
             }
         }
-        self.waiting.retain(|need, _| self.wanted.contains(need));
-        self.absent.retain(|need| self.wanted.contains(need));
+        self.waiting.retain(|need, _| self.wanted.contains_key(need));
+        self.absent.retain(|need| self.wanted.contains_key(need));
     }
 
     fn drop_unwanted(&mut self) {
         let wanted = &self.wanted;
-        let keep = |kind: Kind, name: &Str| wanted.contains(&(kind, name.clone()));
+        let keep = |kind: Kind, name: &Str| wanted.contains_key(&(kind, name.clone()));
         let statics = &self.statics;
         let secrets = |name: &Str| keep(Kind::Secret, name) || statics.contains(&(Kind::Secret, name.clone()));
         self.changed |= retain(&mut self.config.routes, |name| keep(Kind::Route, name));
@@ -402,8 +430,8 @@ impl Cache {
         self.changed |= retain(&mut self.config.secrets, secrets);
         let by_reference = |kind: &Kind| matches!(kind, Kind::Route | Kind::Endpoints | Kind::Extension | Kind::Secret);
         let before = self.entries.len();
-        self.entries.retain(|reference, _| !by_reference(&reference.0) || wanted.contains(reference));
-        self.refusals.retain(|reference, _| !by_reference(&reference.0) || wanted.contains(reference));
+        self.entries.retain(|reference, _| !by_reference(&reference.0) || wanted.contains_key(reference));
+        self.refusals.retain(|reference, _| !by_reference(&reference.0) || wanted.contains_key(reference));
         if self.entries.len() != before {
             self.recorder.touch();
         }
@@ -424,14 +452,19 @@ impl Cache {
 
     /// The names of a kind that something refers to.
     pub fn wanted(&self, kind: Kind) -> BTreeSet<Str> {
-        self.wanted.iter().filter(|(of, _)| *of == kind).map(|(_, name)| name.clone()).collect()
+        self.wanted.keys().filter(|(of, _)| *of == kind).map(|(_, name)| name.clone()).collect()
     }
 
     /// When the oldest wait runs out.
     pub fn next_deadline(&self) -> Option<Nanos> {
-        let timeout = self.fetch_timeout?;
-        let waits = self.waiting.values().copied();
-        waits.chain(self.unanswered.values().copied().flatten()).min().map(|since| since + timeout)
+        let patience = |need: &Reference| patience_of(&self.wanted, self.alone, need);
+        let waits = self.waiting.iter().filter_map(|(need, since)| patience(need).deadline(*since));
+        let firsts = self.unanswered.values().filter_map(|first| first.patience.deadline(first.since?));
+        let unopened = self
+            .unanswered
+            .get(&Kind::Cluster)
+            .filter(|first| self.beginning == Beginning::Clusters && first.since.is_none());
+        waits.chain(firsts).chain(unopened.and_then(|first| first.patience.deadline(Nanos::ZERO))).min()
     }
 
     /// The configuration, when it changed since the last call.
@@ -484,4 +517,8 @@ fn retain<K: Clone + Eq + Hash, T>(resources: &mut Arc<HashMap<K, Arc<T>>>, keep
     }
     Arc::make_mut(resources).retain(|name, _| keep(name));
     true
+}
+
+fn patience_of(wanted: &HashMap<Reference, Patience>, alone: bool, need: &Reference) -> Patience {
+    if alone { Patience::NONE } else { wanted.get(need).copied().unwrap_or_default() }
 }

@@ -4,6 +4,7 @@
 //! it is warm; [`Client`] joins them; [`saved`] is what outlives the process. The last accepted state of every resource
 //! stays in force whatever the control plane sends or fails to send, and across streams.
 
+mod beginning;
 pub mod cache;
 mod references;
 pub mod saved;
@@ -45,11 +46,7 @@ impl Client {
     /// A client that knows the static resources; `ads` is `None` when they are everything there is.
     pub fn new(bootstrap: &Bootstrap) -> Self {
         let ads = bootstrap.ads.as_ref();
-        let fetch = ads.and_then(|ads| ads.initial_fetch_timeout);
-        Client {
-            session: Session::new(&bootstrap.node, wildcards(ads)),
-            cache: Cache::new(bootstrap, wildcards(ads), fetch),
-        }
+        Client { session: Session::new(&bootstrap.node, wildcards(ads)), cache: Cache::new(bootstrap) }
     }
 
     /// A stream was opened: everything wanted is subscribed to again, with the versions already held.
@@ -244,8 +241,8 @@ impl Client {
 fn wildcards(ads: Option<&AdsConfig>) -> Vec<Kind> {
     let mut kinds = Vec::new();
     if let Some(ads) = ads {
-        kinds.extend(ads.clusters.then_some(Kind::Cluster));
-        kinds.extend(ads.listeners.then_some(Kind::Listener));
+        kinds.extend(ads.clusters.map(|_| Kind::Cluster));
+        kinds.extend(ads.listeners.map(|_| Kind::Listener));
     }
     kinds
 }

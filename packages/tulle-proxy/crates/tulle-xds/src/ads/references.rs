@@ -1,10 +1,10 @@
-//! Which resources a listener or a cluster needs before it can go live.
+//! Which resources a listener or a cluster needs before it can go live, and for how long it waits for them.
 
 use tulle_config::cluster::UpstreamTransport;
 use tulle_config::filters::{Discovered, HttpFilter, Warming};
 use tulle_config::hcm::ScopeSource;
 use tulle_config::tls::{CertificateSource, CommonTls, SecretOrigin, SecretRef, TrustSource};
-use tulle_config::{Cluster, Discovery, FilterChain, Listener, NetworkFilter, RouteSource};
+use tulle_config::{Cluster, Discovery, FilterChain, Listener, NetworkFilter, Patience, RouteSource};
 use tulle_core::Str;
 use tulle_route::scopes::Scopes;
 
@@ -16,16 +16,23 @@ pub const ALL: &str = "*";
 /// A resource by kind and name.
 pub type Reference = (Kind, Str);
 
-pub fn of_listener(listener: &Listener) -> Vec<Reference> {
+/// A resource that is waited for no longer than that.
+pub type Need = (Reference, Patience);
+
+pub fn of_listener(listener: &Listener) -> Vec<Need> {
     let chains = listener.chains.iter().chain(&listener.default_chain).flat_map(of_chain);
-    chains.chain(discovered(listener).map(|filter| (Kind::Extension, filter.name.clone()))).collect()
+    chains.chain(discovered(listener).map(of_filter)).collect()
+}
+
+fn of_filter(filter: &Discovered) -> Need {
+    ((Kind::Extension, filter.name.clone()), filter.patience)
 }
 
 /// What a listener waits for.
-pub fn needed_by_listener(listener: &Listener) -> Vec<Reference> {
+pub fn needed_by_listener(listener: &Listener) -> Vec<Need> {
     let chains = listener.chains.iter().chain(&listener.default_chain).flat_map(of_chain);
     let filters = discovered(listener).filter(|filter| filter.warming == Warming::Needed);
-    chains.chain(filters.map(|filter| (Kind::Extension, filter.name.clone()))).collect()
+    chains.chain(filters.map(of_filter)).collect()
 }
 
 /// The filters of a listener whose settings are resources.
@@ -41,40 +48,53 @@ pub fn discovered(listener: &Listener) -> impl Iterator<Item = &Discovered> {
     })
 }
 
-fn of_chain(chain: &FilterChain) -> Vec<Reference> {
-    let mut found: Vec<Reference> = chain.tls.iter().flat_map(|tls| of_tls(&tls.common)).collect();
+fn of_chain(chain: &FilterChain) -> Vec<Need> {
+    let mut found: Vec<Need> = chain.tls.iter().flat_map(|tls| of_tls(&tls.common)).collect();
     if let NetworkFilter::Http(hcm) = &chain.filter {
         match &hcm.routes {
             RouteSource::Inline(_) => {}
-            RouteSource::Rds(name) => found.push((Kind::Route, name.clone())),
+            RouteSource::Rds(name, patience) => found.push(((Kind::Route, name.clone()), *patience)),
             RouteSource::Scoped(scoped) => match &scoped.scopes {
-                ScopeSource::Inline(scopes) => found.extend(of_scopes(scopes)),
-                ScopeSource::Srds => found.push((Kind::Scope, ALL.into())),
+                ScopeSource::Inline(scopes) => found.extend(of_scopes(scopes, scoped.patience)),
+                ScopeSource::Srds(patience) => found.push(((Kind::Scope, ALL.into()), *patience)),
             },
         }
     }
     found
 }
 
-pub fn of_scopes(scopes: &Scopes) -> impl Iterator<Item = Reference> {
-    scopes.named().map(|name| (Kind::Route, name.clone()))
+/// For how long the routes of scopes that are sent are waited for: as the listener says that asks for scopes.
+pub fn patience_of_scopes(listener: &Listener) -> Option<Patience> {
+    let chains = listener.chains.iter().chain(&listener.default_chain);
+    chains
+        .filter_map(|chain| match &chain.filter {
+            NetworkFilter::Http(hcm) => match &hcm.routes {
+                RouteSource::Scoped(scoped) => Some(scoped.patience),
+                RouteSource::Inline(_) | RouteSource::Rds(..) => None,
+            },
+            _ => None,
+        })
+        .max()
 }
 
-pub fn of_cluster(cluster: &Cluster) -> Vec<Reference> {
+pub fn of_scopes(scopes: &Scopes, patience: Patience) -> impl Iterator<Item = Need> {
+    scopes.named().map(move |name| ((Kind::Route, name.clone()), patience))
+}
+
+pub fn of_cluster(cluster: &Cluster) -> Vec<Need> {
     let transports = cluster.transport_matches.iter().map(|entry| &entry.transport);
-    let mut found: Vec<Reference> =
-        std::iter::once(&cluster.transport).chain(transports).flat_map(of_transport).collect();
-    if let Discovery::Eds(name) = &cluster.discovery {
-        found.push((Kind::Endpoints, name.clone()));
+    let mut found: Vec<Need> = std::iter::once(&cluster.transport).chain(transports).flat_map(of_transport).collect();
+    if let Discovery::Eds(name, patience) = &cluster.discovery {
+        found.push(((Kind::Endpoints, name.clone()), *patience));
     }
     found
 }
 
-fn of_transport(transport: &UpstreamTransport) -> Vec<Reference> {
+fn of_transport(transport: &UpstreamTransport) -> Vec<Need> {
     transport.tls().map(|tls| of_tls(&tls.common)).unwrap_or_default()
 }
 
-fn of_tls(tls: &CommonTls) -> Vec<Reference> {
+fn of_tls(tls: &CommonTls) -> Vec<Need> {
     let certificates = tls.certificates.iter().filter_map(|certificate| match certificate {
         CertificateSource::Secret(secret) => from_ads(secret),
         CertificateSource::Inline(_) => None,
@@ -86,6 +106,9 @@ fn of_tls(tls: &CommonTls) -> Vec<Reference> {
     certificates.chain(roots).collect()
 }
 
-fn from_ads(secret: &SecretRef) -> Option<Reference> {
-    (secret.origin == SecretOrigin::Ads).then(|| (Kind::Secret, secret.name.clone()))
+fn from_ads(secret: &SecretRef) -> Option<Need> {
+    match secret.origin {
+        SecretOrigin::Ads(patience) => Some(((Kind::Secret, secret.name.clone()), patience)),
+        SecretOrigin::Identity | SecretOrigin::Static => None,
+    }
 }

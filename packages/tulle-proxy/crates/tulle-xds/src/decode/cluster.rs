@@ -30,6 +30,7 @@ use super::lb::{Parts, lb_config};
 use super::outlier::{circuit_breakers, outlier_detection};
 use super::own::own;
 use super::protocol::{Protocol, protocol};
+use super::source::require_ads;
 use super::transport::transport;
 
 /// Envoy's defaults.
@@ -177,9 +178,9 @@ fn discovery(cx: &mut Cx, message: &mut cluster_pb::Cluster) -> Option<Discovery
         }
         DiscoveryType::Eds => {
             let config = cx.required("eds_cluster_config", message.eds_cluster_config.take())?;
-            cx.field("eds_cluster_config", |cx| require_ads(cx, "eds_config", config.eds_config));
+            let patience = cx.field("eds_cluster_config", |cx| require_ads(cx, "eds_config", config.eds_config));
             let name = if config.service_name.is_empty() { &message.name } else { &config.service_name };
-            Some(Discovery::Eds(cx.intern(name)))
+            Some(Discovery::Eds(cx.intern(name), patience))
         }
         DiscoveryType::OriginalDst => Some(Discovery::OriginalDst),
     }
@@ -261,16 +262,6 @@ fn static_endpoints(cx: &mut Cx, message: Option<ClusterLoadAssignment>, names: 
     match message {
         Some(message) => cx.field("load_assignment", |cx| assignment(cx, message, names)),
         None => Some(EndpointSet::default()),
-    }
-}
-
-/// Everything is discovered through the one aggregated stream.
-pub fn require_ads(cx: &mut Cx, field: &str, source: Option<core_pb::ConfigSource>) {
-    use core_pb::config_source::ConfigSourceSpecifier as Specifier;
-    match source.and_then(|source| source.config_source_specifier) {
-        Some(Specifier::Ads(_) | Specifier::Self_(_)) => {}
-        Some(_) => cx.error_at(field, "must be ads: other sources are not supported"),
-        None => cx.error_at(field, "is required"),
     }
 }
 

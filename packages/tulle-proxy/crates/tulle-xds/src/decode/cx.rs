@@ -128,6 +128,15 @@ impl Cx {
         }
     }
 
+    /// A duration that must not be zero.
+    pub fn positive(&mut self, name: &str, value: Option<protobuf::Duration>) -> Option<Duration> {
+        let duration = self.duration(name, value)?;
+        if duration.is_zero() {
+            self.error_at(name, "must be greater than 0");
+        }
+        Some(duration)
+    }
+
     /// A limit whose zero means "none" and whose absence means `default`.
     pub fn limit(
         &mut self,

@@ -214,6 +214,9 @@ pub fn mirror(cx: &mut Cx, message: action_pb::RequestMirrorPolicy) -> Option<Mi
         host_rewrite_literal,
     } = message;
     without_effect!(cx; trace_sampled);
+    if !cluster.is_empty() && !cluster_header.is_empty() {
+        cx.error_at("cluster_header", "must not be given beside cluster");
+    }
     Some(Mirror {
         mutations: cx.each("request_headers_mutations", request_headers_mutations, header_mutation).into(),
         cluster: if cluster.is_empty() {

@@ -26,7 +26,10 @@ pub fn hash_policy(cx: &mut Cx, message: action_pb::HashPolicy) -> Option<HashPo
             return None;
         }
         Specifier::QueryParameter(query) => HashSource::QueryParameter(cx.name("query_parameter.name", &query.name)?),
-        Specifier::FilterState(state) => HashSource::FilterState(cx.name("filter_state.key", &state.key)?),
+        Specifier::FilterState(state) => {
+            cx.ignore("filter_state");
+            HashSource::FilterState(cx.name("filter_state.key", &state.key)?)
+        }
     };
     Some(HashPolicy { source, terminal })
 }

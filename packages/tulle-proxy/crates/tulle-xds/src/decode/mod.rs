@@ -37,6 +37,7 @@ mod rewrites;
 mod route;
 mod route_match;
 mod scopes;
+mod source;
 mod subsets;
 mod tcp_proxy;
 mod tls;
@@ -162,9 +163,10 @@ pub fn resource(kind: Kind, any: &Any) -> Decoded<Resource> {
 /// Decodes the static listeners, clusters and secrets of a bootstrap; used by [`crate::bootstrap`].
 pub(crate) mod statics {
     pub(crate) use super::address::{Names, address};
-    pub(crate) use super::cluster::{cluster, require_ads};
+    pub(crate) use super::cluster::cluster;
     pub(crate) use super::common::{locality, struct_to_map};
     pub(crate) use super::cx::{refuse, type_name, without_effect};
     pub(crate) use super::listener::listener;
+    pub(crate) use super::source::require_ads;
     pub(crate) use super::tls::secret;
 }

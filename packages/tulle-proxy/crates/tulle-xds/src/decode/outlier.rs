@@ -50,7 +50,14 @@ pub fn outlier_detection(cx: &mut Cx, message: cluster_pb::OutlierDetection) -> 
     };
     let or = |value: Option<protobuf::UInt32Value>, default: u32| uint(value).unwrap_or(default);
     let base_ejection_time =
-        cx.duration("base_ejection_time", base_ejection_time).unwrap_or(defaults.base_ejection_time);
+        cx.positive("base_ejection_time", base_ejection_time).unwrap_or(defaults.base_ejection_time);
+    // Envoy: without it, the larger of the default and the base time.
+    let max_ejection_time = cx
+        .positive("max_ejection_time", max_ejection_time)
+        .unwrap_or(defaults.max_ejection_time.max(base_ejection_time));
+    if max_ejection_time < base_ejection_time {
+        cx.error_at("max_ejection_time", "must not be less than base_ejection_time");
+    }
     OutlierConfig {
         consecutive_5xx: or(consecutive_5xx, defaults.consecutive_5xx),
         enforcing_consecutive_5xx: share(
@@ -77,12 +84,9 @@ pub fn outlier_detection(cx: &mut Cx, message: cluster_pb::OutlierDetection) -> 
             enforcing_consecutive_local_origin_failure,
             defaults.enforcing_consecutive_local_origin_failure,
         ),
-        interval: cx.duration("interval", interval).unwrap_or(defaults.interval),
+        interval: cx.positive("interval", interval).unwrap_or(defaults.interval),
         base_ejection_time,
-        // Envoy: the larger of the default and the base time.
-        max_ejection_time: cx
-            .duration("max_ejection_time", max_ejection_time)
-            .unwrap_or(defaults.max_ejection_time.max(base_ejection_time)),
+        max_ejection_time,
         max_ejection_time_jitter: cx
             .duration("max_ejection_time_jitter", max_ejection_time_jitter)
             .unwrap_or(defaults.max_ejection_time_jitter),
@@ -142,9 +146,26 @@ pub fn circuit_breakers(cx: &mut Cx, message: cluster_pb::CircuitBreakers) -> Ci
             Priority::High => breakers.high = limits,
         }
     }
-    let per_host = per_host_thresholds.into_iter().find_map(|thresholds| uint(thresholds.max_connections));
-    breakers.per_host_max_connections = per_host;
+    let per_host = cx.each("per_host_thresholds", per_host_thresholds, |cx, one| per_host_connections(cx, one));
+    breakers.per_host_max_connections = per_host.first().copied();
     breakers
+}
+
+/// Of single hosts Envoy too limits connections alone, whatever their priority.
+fn per_host_connections(cx: &mut Cx, message: cluster_pb::circuit_breakers::Thresholds) -> Option<u32> {
+    let cluster_pb::circuit_breakers::Thresholds {
+        priority: _,
+        max_connections,
+        max_pending_requests,
+        max_requests,
+        max_retries,
+        retry_budget,
+        track_remaining,
+        max_connection_pools,
+    } = message;
+    without_effect!(cx; max_pending_requests, max_requests, max_retries, retry_budget, track_remaining,
+        max_connection_pools);
+    uint(max_connections)
 }
 
 fn limits(cx: &mut Cx, message: cluster_pb::circuit_breakers::Thresholds) -> Option<(Priority, BreakerLimits)> {

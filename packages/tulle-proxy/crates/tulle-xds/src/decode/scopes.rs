@@ -6,12 +6,13 @@ use envoy_types::pb::envoy::config::route::v3 as route_pb;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm_pb;
 use hcm_pb::scoped_routes as scoped_pb;
 use route_pb::scoped_route_configuration as scope_pb;
+use tulle_config::Patience;
 use tulle_config::hcm::{ScopeSource, ScopedRoutes};
 use tulle_route::scopes::{Fragment, Pick, Scope, ScopeKey, ScopeKeyBuilder, ScopeRoutes, Scopes};
 
-use super::cluster::require_ads;
 use super::cx::{Cx, refuse, without_effect};
 use super::route::route_config;
+use super::source::require_ads;
 
 pub fn scoped_routes(cx: &mut Cx, message: hcm_pb::ScopedRoutes) -> Option<ScopedRoutes> {
     use scoped_pb::ConfigSpecifier as Specifier;
@@ -27,18 +28,18 @@ pub fn scoped_routes(cx: &mut Cx, message: hcm_pb::ScopedRoutes) -> Option<Scope
         Specifier::ScopedRds(scoped) => cx.field("scoped_rds", |cx| {
             let hcm_pb::ScopedRds { scoped_rds_config_source, srds_resources_locator } = scoped;
             refuse!(cx; srds_resources_locator);
-            require_ads(cx, "scoped_rds_config_source", scoped_rds_config_source);
-            Some(ScopeSource::Srds)
+            Some(ScopeSource::Srds(require_ads(cx, "scoped_rds_config_source", scoped_rds_config_source)))
         }),
     }?;
     let names_routes = match &scopes {
         ScopeSource::Inline(scopes) => scopes.named().next().is_some(),
-        ScopeSource::Srds => true,
+        ScopeSource::Srds(_) => true,
     };
-    if names_routes {
-        require_ads(cx, "rds_config_source", rds_config_source);
-    }
-    Some(ScopedRoutes { builder, scopes })
+    let patience = match names_routes {
+        true => require_ads(cx, "rds_config_source", rds_config_source),
+        false => Patience::NONE,
+    };
+    Some(ScopedRoutes { builder, scopes, patience })
 }
 
 fn inline(cx: &mut Cx, scopes: Vec<Scope>) -> Option<ScopeSource> {

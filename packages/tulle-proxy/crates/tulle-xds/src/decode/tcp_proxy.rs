@@ -9,7 +9,7 @@ use tulle_config::tcp::WeightedTcpCluster;
 use tulle_core::Str;
 
 use super::access_log::access_log;
-use super::common::{subset, truth, uint};
+use super::common::{subset, uint};
 use super::cx::{Cx, refuse, without_effect};
 
 /// Envoy's default.
@@ -45,8 +45,7 @@ pub fn tcp_proxy(cx: &mut Cx, message: tcp_pb::TcpProxy) -> Option<TcpProxy> {
         upstream_connect_mode, max_early_data_bytes);
     without_effect!(cx; downstream_idle_timeout, upstream_idle_timeout, backoff_options,
         max_downstream_connection_duration_jitter_percentage, access_log_flush_interval,
-        flush_access_log_on_connected, access_log_options);
-    let _ = truth(check_drain_close, false);
+        flush_access_log_on_connected, access_log_options, check_drain_close);
     let subset = cx.field("metadata_match", |cx| subset(cx, metadata_match));
     let clusters = match cx.required("cluster_specifier", cluster_specifier)? {
         ClusterSpecifier::Cluster(name) => {

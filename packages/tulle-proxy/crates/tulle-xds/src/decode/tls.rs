@@ -15,6 +15,7 @@ use tulle_core::Str;
 use super::common::{data_source, optional, truth};
 use super::cx::{Cx, refuse, without_effect};
 use super::matchers::string_matcher;
+use super::source::patience;
 
 /// The static cluster whose secrets are the process's own identity.
 const IDENTITY_CLUSTER: &str = "sds-grpc";
@@ -205,8 +206,8 @@ fn secret_ref(cx: &mut Cx, message: tls_pb::SdsSecretConfig) -> Option<SecretRef
 fn secret_origin(cx: &mut Cx, message: core_pb::ConfigSource) -> Option<SecretOrigin> {
     use core_pb::config_source::ConfigSourceSpecifier as Specifier;
     use core_pb::grpc_service::TargetSpecifier;
-    let from = match message.config_source_specifier {
-        Some(Specifier::Ads(_)) => Some(SecretOrigin::Ads),
+    let from = match message.config_source_specifier.clone() {
+        Some(Specifier::Ads(_)) => Some(SecretOrigin::Ads(patience(cx, message))),
         Some(Specifier::ApiConfigSource(api)) => {
             match api.grpc_services.into_iter().next().map(|grpc| grpc.target_specifier) {
                 Some(Some(TargetSpecifier::EnvoyGrpc(target))) if target.cluster_name == IDENTITY_CLUSTER => {

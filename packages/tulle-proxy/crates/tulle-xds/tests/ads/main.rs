@@ -297,12 +297,16 @@ fn what_never_comes_is_not_waited_for_for_ever() {
     let mut bench = Bench::connected();
     bench.requests();
     bench.receive(Kind::Cluster, vec![cluster("a", "1s")], &[]);
-    bench.receive(Kind::Listener, vec![listener("out", "r")], &[]);
+    let routes = "rds: {route_config_name: r, config_source: {ads: {}, initial_fetch_timeout: 4s}}";
+    bench.receive(Kind::Listener, vec![listener_with("out", routes, "")], &[]);
     bench.refresh();
-    assert_eq!(bench.client.next_deadline(), Some(Nanos::from_secs(5)));
-    bench.client.tick(Nanos::from_millis(4_999));
+    assert_eq!(bench.client.next_deadline(), Some(Nanos::from_secs(4)), "routes are given up first");
+    bench.client.tick(Nanos::from_secs(4));
+    assert!(!bench.refresh(), "the endpoints are still waited for");
+    assert_eq!(bench.client.next_deadline(), Some(Nanos::from_secs(15)));
+    bench.client.tick(Nanos::from_millis(14_999));
     assert!(!bench.refresh());
-    bench.client.tick(Nanos::from_secs(5));
+    bench.client.tick(Nanos::from_secs(15));
     assert!(bench.refresh());
     assert_eq!(bench.names(), (vec!["out"], vec!["a", "xds-grpc"]));
     assert_eq!(bench.config.readiness, Readiness::Complete);
@@ -313,6 +317,7 @@ fn what_never_comes_is_not_waited_for_for_ever() {
 fn absence_is_an_answer() {
     let mut bench = Bench::connected();
     bench.requests();
+    bench.receive(Kind::Cluster, vec![], &[]);
     bench.receive(Kind::Listener, vec![listener("out", "r")], &[]);
     bench.receive(Kind::Route, vec![], &["r"]);
     bench.refresh();
@@ -323,8 +328,106 @@ fn absence_is_an_answer() {
 fn a_control_plane_with_nothing_to_say_lets_the_proxy_become_ready() {
     let mut bench = Bench::connected();
     bench.client.tick(Nanos::from_secs(5));
+    assert_eq!(bench.client.next_deadline(), Some(Nanos::from_secs(15)), "each source has its own time");
+    bench.client.tick(Nanos::from_secs(15));
     assert!(bench.refresh());
     assert_eq!(bench.config.readiness, Readiness::Complete);
+}
+
+/// A listener and clusters of the bootstrap; `cds` is YAML of a source, or nothing.
+fn statics(cds: &str) -> Bench {
+    let clusters =
+        "{name: xds-grpc, type: STATIC}, {name: own, type: EDS, eds_cluster_config: {eds_config: {ads: {}}}}";
+    Bench::with(&format!(
+        "{{node: {{id: me}}, dynamic_resources: {{{cds} ads_config: {{api_type: DELTA_GRPC, \
+         grpc_services: [{{envoy_grpc: {{cluster_name: xds-grpc}}}}]}}}}, static_resources: {{clusters: [{clusters}], \
+         listeners: [{{name: in, address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}, filter_chains: \
+         [{{filters: [{{name: hcm, typed_config: {{'@type': \
+         type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, \
+         stat_prefix: s, route_config: {{name: r}}, http_filters: [{{name: envoy.filters.http.router}}]}}}}]}}]}}]}}}}"
+    ))
+}
+
+const CDS: &str = "cds_config: {ads: {}},";
+
+#[test]
+fn a_static_listener_waits_for_the_endpoints_of_a_static_cluster() {
+    let mut bench = statics("");
+    bench.client.connected(bench.now);
+    assert!(bench.refresh());
+    assert_eq!(bench.names(), (vec![], vec!["xds-grpc"]));
+    bench.receive(Kind::Endpoints, vec![endpoints("own", 1)], &[]);
+    assert!(bench.refresh());
+    assert_eq!(bench.names(), (vec!["in"], vec!["own", "xds-grpc"]));
+}
+
+#[test]
+fn a_static_listener_waits_for_the_clusters_of_the_beginning_and_their_endpoints() {
+    let mut bench = statics(CDS);
+    bench.client.connected(bench.now);
+    bench.receive(Kind::Endpoints, vec![endpoints("own", 1)], &[]);
+    bench.refresh();
+    assert!(bench.names().0.is_empty(), "more clusters may come");
+    bench.receive(Kind::Cluster, vec![cluster("a", "1s")], &[]);
+    bench.refresh();
+    assert!(bench.names().0.is_empty());
+    bench.receive(Kind::Endpoints, vec![endpoints("a", 1)], &[]);
+    bench.refresh();
+    assert_eq!(bench.names().0, ["in"]);
+    // Clusters that come later warm while it serves.
+    bench.receive(Kind::Cluster, vec![cluster("b", "1s")], &[]);
+    bench.refresh();
+    assert_eq!(bench.names().0, ["in"]);
+}
+
+#[test]
+fn a_static_listener_does_not_wait_for_ever_for_a_control_plane_that_is_away() {
+    let mut bench = statics(CDS);
+    assert_eq!(bench.client.next_deadline(), Some(Nanos::from_secs(15)));
+    bench.client.tick(Nanos::from_millis(14_999));
+    bench.refresh();
+    assert!(bench.names().0.is_empty());
+    bench.client.tick(Nanos::from_secs(15));
+    bench.refresh();
+    assert_eq!(bench.names(), (vec!["in"], vec!["own", "xds-grpc"]));
+    assert_eq!(bench.config.readiness, Readiness::Initializing, "it is not what the control plane wants yet");
+    assert_eq!(bench.client.next_deadline(), None, "a passed deadline must not spin");
+}
+
+#[test]
+fn a_source_may_be_waited_for_for_ever() {
+    let mut bench = statics("cds_config: {ads: {}, initial_fetch_timeout: 0s},");
+    bench.client.connected(bench.now);
+    bench.client.tick(Nanos::from_secs(1_000_000));
+    bench.refresh();
+    assert_eq!(bench.names(), (vec![], vec!["own", "xds-grpc"]));
+    assert_eq!(bench.client.next_deadline(), None);
+    bench.receive(Kind::Cluster, vec![], &[]);
+    bench.refresh();
+    assert_eq!(bench.names().0, ["in"]);
+}
+
+#[test]
+fn a_refused_resource_is_no_longer_waited_for() {
+    let mut bench = statics("");
+    bench.client.connected(bench.now);
+    let mut bad = endpoints("own", 1);
+    bad.1.value.push(0xff);
+    assert_eq!(bench.receive(Kind::Endpoints, vec![bad], &[]).refused.len(), 1);
+    bench.refresh();
+    assert_eq!(bench.names().0, ["in"]);
+    bench.receive(Kind::Endpoints, vec![endpoints("own", 1)], &[]);
+    bench.refresh();
+    assert_eq!(bench.config.endpoints["own"].len(), 1);
+}
+
+#[test]
+fn without_a_control_plane_nothing_is_waited_for() {
+    let text = "static_resources: {clusters: [{name: own, type: EDS, eds_cluster_config: {eds_config: {ads: {}}}}]}";
+    let mut bench = Bench::with(text);
+    bench.refresh();
+    assert_eq!(bench.names().1, ["own"]);
+    assert_eq!(bench.client.next_deadline(), None);
 }
 
 #[test]
@@ -391,12 +494,13 @@ const SCOPED: &str = "scoped_routes: {name: s, rds_config_source: {ads: {}}, \
 #[test]
 fn scopes_are_asked_for_with_their_routes() {
     let mut bench = Bench::connected();
+    bench.receive(Kind::Cluster, vec![], &[]);
     bench.requests();
     bench.receive(Kind::Listener, vec![listener_with("out", SCOPED, "")], &[]);
-    assert_eq!(bench.requests(), ["Listener ACK n1", "ScopedRouteConfiguration"]);
+    assert_eq!(bench.requests(), ["Listener ACK n2", "ScopedRouteConfiguration"]);
     let handled = bench.receive(Kind::Scope, vec![scope("one", "k"), scope("two", "k"), scope("three", "l")], &[]);
     assert_eq!(handled.refused, ["two: \"one\" has the same key"]);
-    assert_eq!(bench.requests(), ["ScopedRouteConfiguration NACK n2", "RouteConfiguration +one +three"]);
+    assert_eq!(bench.requests(), ["ScopedRouteConfiguration NACK n3", "RouteConfiguration +one +three"]);
     bench.receive(Kind::Route, vec![route("one", 200), route("three", 200)], &[]);
     assert!(bench.refresh());
     assert_eq!((bench.names().0, bench.config.routes.len()), (vec!["out"], 2));
@@ -425,11 +529,12 @@ fn settings_of_filters_are_waited_for_unless_a_default_applies() {
                    default_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC}";
     let routes = "route_config: {name: r}";
     let mut bench = Bench::connected();
+    bench.receive(Kind::Cluster, vec![], &[]);
     bench.requests();
     let ready = listener_with("ready", routes, &discovered("d", default));
     let waits = listener_with("waits", routes, &discovered("w", ""));
     bench.receive(Kind::Listener, vec![ready, waits], &[]);
-    assert_eq!(bench.requests(), ["Listener ACK n1", "TypedExtensionConfig +d +w"]);
+    assert_eq!(bench.requests(), ["Listener ACK n2", "TypedExtensionConfig +d +w"]);
     bench.refresh();
     assert_eq!(bench.names().0, ["ready"]);
     let handled = bench.receive(Kind::Extension, vec![extension("d", "fault.v3.HTTPFault")], &[]);

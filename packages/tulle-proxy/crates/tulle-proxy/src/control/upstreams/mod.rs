@@ -106,7 +106,7 @@ impl Overseer {
     fn watch(self: &Rc<Self>, config: &Config, cluster: &Arc<Cluster>) {
         let configured = match &cluster.discovery {
             Discovery::Static(set) => Some(set.clone()),
-            Discovery::Eds(name) => Some(config.endpoints.get(name).cloned().unwrap_or_default()),
+            Discovery::Eds(name, _) => Some(config.endpoints.get(name).cloned().unwrap_or_default()),
             Discovery::StrictDns(_) | Discovery::LogicalDns(_) | Discovery::OriginalDst | Discovery::Dynamic => None,
         };
         let mut watched = self.watched.borrow_mut();
@@ -135,7 +135,7 @@ impl Overseer {
         let (names, taken) = match &cluster.discovery {
             Discovery::StrictDns(names) => (names, Taken::All),
             Discovery::LogicalDns(names) => (names, Taken::One),
-            Discovery::Static(_) | Discovery::Eds(_) | Discovery::OriginalDst | Discovery::Dynamic => return None,
+            Discovery::Static(_) | Discovery::Eds(..) | Discovery::OriginalDst | Discovery::Dynamic => return None,
         };
         let lookup = |index| {
             let (overseer, names, name) = (self.clone(), names.clone(), cluster.name.clone());

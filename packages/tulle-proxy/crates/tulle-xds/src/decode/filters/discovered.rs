@@ -8,8 +8,8 @@ use tulle_config::HttpFilter;
 use tulle_config::filters::{Discovered, Extension, Warming};
 use tulle_core::Str;
 
-use super::super::cluster::require_ads;
 use super::super::cx::{Cx, type_name};
+use super::super::source::require_ads;
 use super::{Known, known};
 
 /// A chain's filter that is to be discovered under its name.
@@ -20,7 +20,7 @@ pub fn discovered(cx: &mut Cx, name: Str, message: core_pb::ExtensionConfigSourc
         apply_default_config_without_warming,
         type_urls,
     } = message;
-    require_ads(cx, "config_source", config_source);
+    let patience = require_ads(cx, "config_source", config_source);
     if type_urls.is_empty() {
         cx.error_at("type_urls", "must not be empty");
     }
@@ -39,7 +39,7 @@ pub fn discovered(cx: &mut Cx, name: Str, message: core_pb::ExtensionConfigSourc
         }),
     };
     let warming = if apply_default_config_without_warming { Warming::NotNeeded } else { Warming::Needed };
-    Some(HttpFilter::Discovered(Discovered { name, default, warming, types: types.into() }))
+    Some(HttpFilter::Discovered(Discovered { name, default, warming, patience, types: types.into() }))
 }
 
 /// A filter's settings as a resource.

@@ -6,8 +6,8 @@ use envoy_types::pb::envoy::extensions::filters::http::on_demand::v3 as demand_p
 use tulle_config::filters::OnDemand;
 use tulle_policy::FilterOverride;
 
-use super::super::cluster::require_ads;
 use super::super::cx::{Cx, refuse};
+use super::super::source::require_ads;
 
 /// Envoy's default.
 const PATIENCE: Duration = Duration::from_secs(5);
