@@ -146,7 +146,7 @@ pub fn circuit_breakers(cx: &mut Cx, message: cluster_pb::CircuitBreakers) -> Ci
             Priority::High => breakers.high = limits,
         }
     }
-    let per_host = cx.each("per_host_thresholds", per_host_thresholds, |cx, one| per_host_connections(cx, one));
+    let per_host = cx.each("per_host_thresholds", per_host_thresholds, per_host_connections);
     breakers.per_host_max_connections = per_host.first().copied();
     breakers
 }

@@ -169,7 +169,7 @@ fn one(kind: &Type, depth: usize, variant: usize) -> Value {
         Type::Int64 | Type::Sint64 | Type::Sfixed64 => Value::I64(number.into()),
         Type::Uint32 | Type::Fixed32 => Value::U32(number as u32),
         Type::Uint64 | Type::Fixed64 => Value::U64(number as u64),
-        Type::Bool => Value::Bool(variant % 2 == 0),
+        Type::Bool => Value::Bool(variant.is_multiple_of(2)),
         Type::String => Value::String(["x", "y", "", "/z"][variant].to_owned()),
         Type::Bytes => Value::Bytes(["x", "y", "", "z"][variant].as_bytes().to_owned().into()),
         Type::Enum(of) => Value::EnumNumber(of.values().nth(variant).map_or(0, |value| value.number())),
