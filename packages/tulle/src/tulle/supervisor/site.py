@@ -74,15 +74,15 @@ class Site:
             for each in view.upstreams
         )
         namespace = Namespace(_folder(mesh, view) / "netns", address) if mesh.isolated else None
-        return cls(mesh, view, ports.reserve(address), ports.choose(LOOPBACK), inbound, upstreams, namespace)
+        return cls(mesh, view, ports.reserve(LOOPBACK), ports.choose(LOOPBACK), inbound, upstreams, namespace)
 
     def release(self, ports: PortBook) -> None:
         """Gives the ports and the namespace back."""
         if self.namespace is not None:
             self.namespace.close()
-        for port in (self.outbound, *(p for each in self.inbound for p in (each.app, each.listen))):
+        for port in (port for each in self.inbound for port in (each.app, each.listen)):
             ports.release(self.view.address, port)
-        for port in (self.admin, *(each.local_port for each in self.upstreams)):
+        for port in (self.outbound, self.admin, *(each.local_port for each in self.upstreams)):
             ports.release(LOOPBACK, port)
 
     @property

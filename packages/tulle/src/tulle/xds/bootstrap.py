@@ -67,6 +67,13 @@ ENVOY_DRAIN_SECONDS = 3
 cut gets that long to end by itself, which leaves two seconds of five for the revocation to get there.
 """
 
+ENVOY_RECONNECTS: Mapping[str, Any] = {
+    "retry_back_off": {"base_interval": {"nanos": 500_000_000}, "max_interval": {"seconds": 5}}
+}
+"""Between an Envoy's attempts to reach the control plane, with jitter. By itself it waits up to half a minute, when one was
+away for long.
+"""
+
 ENVOY_RUNTIME: Mapping[str, Any] = {
     "layers": [{"name": "tulle", "static_layer": {"re2.max_program_size.error_level": 32768}}]
 }
@@ -93,6 +100,8 @@ def envoy_bootstrap(
     clusters = [_xds_cluster(xds), _sds_cluster(sds_socket)]
     made = _bootstrap(node, admin_port, clusters, zipkin)
     made.node.metadata.fields["DRAIN_SECONDS"].number_value = ENVOY_DRAIN_SECONDS
+    for service in made.dynamic_resources.ads_config.grpc_services:
+        service.retry_policy.MergeFrom(message("envoy.config.core.v3.RetryPolicy")(**ENVOY_RECONNECTS))
     return {**to_dict(made), "layered_runtime": ENVOY_RUNTIME}
 
 
