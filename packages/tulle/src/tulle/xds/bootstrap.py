@@ -70,9 +70,7 @@ cut gets that long to end by itself, which leaves two seconds of five for the re
 ENVOY_RECONNECTS: Mapping[str, Any] = {
     "retry_back_off": {"base_interval": {"nanos": 500_000_000}, "max_interval": {"seconds": 5}}
 }
-"""Between an Envoy's attempts to reach the control plane, with jitter. By itself it waits up to half a minute, when one was
-away for long.
-"""
+"""Between an Envoy's attempts to reach the control plane, with jitter; by itself it waits up to half a minute."""
 
 ENVOY_RUNTIME: Mapping[str, Any] = {
     "layers": [{"name": "tulle", "static_layer": {"re2.max_program_size.error_level": 32768}}]
