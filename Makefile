@@ -14,8 +14,8 @@ CARGO_FLAGS := --locked --profile $(CARGO_PROFILE) --manifest-path $(PROXY)/Carg
 # features, so that nothing is compiled once for each: what CI wants, which builds both.
 PROXY_TARGETS ?= --bin tulle-proxy
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-# Two more than there are processors: many tests wait for processes and timers.
-JOBS ?= $(shell n=$$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2); echo $$((n + 2)))
+# One more than there are processors: many tests wait for processes and timers.
+JOBS ?= $(shell n=$$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2); echo $$((n + 1)))
 SAMPLE_LOCKS := $(wildcard samples/*/package-lock.json samples/*/*/package-lock.json)
 
 export PIP_NO_INPUT := 1

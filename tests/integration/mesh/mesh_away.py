@@ -45,6 +45,14 @@ spec:
   ports: [{name: http, port: 9002, targetPort: http}]
 """
 )
+EJECTING = CONFIG.replace(
+    "trafficPolicy: {",
+    "trafficPolicy: {outlierDetection: "
+    "{consecutive5xxErrors: 3, interval: 1s, baseEjectionTime: 1s, maxEjectionPercent: 50}, ",
+)
+"""The same, for when a proxy is away for some seconds: the retry budget alone is a fifth of the requests, and half of
+them are for a destination of two that does not answer.
+"""
 
 
 def outbound(mesh: Mesh) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from mesh_away import AUTHORITY, COLD, CONFIG, KEPT, outbound, restart, said, status, until_kept
+from mesh_away import AUTHORITY, COLD, EJECTING, KEPT, outbound, restart, said, status, until_kept
 from mesh_load import Load
 from mesh_runner import Mesh, OnBothPlanes, stopped
 
@@ -15,7 +15,7 @@ LIFE = 36
 
 
 def test_half_of_the_certificates_life_without_control_plane_fails_no_request(on_both_planes: OnBothPlanes) -> None:
-    on_both_planes(_half_a_life_without_control_plane, CONFIG, ["--leaf-life", str(LIFE)])
+    on_both_planes(_half_a_life_without_control_plane, EJECTING, ["--leaf-life", str(LIFE)])
 
 
 def _half_a_life_without_control_plane(mesh: Mesh, data_plane: str) -> None:

@@ -15,6 +15,7 @@ from mesh_away import (
     AUTHORITY,
     COLD,
     CONFIG,
+    EJECTING,
     KEPT,
     gone,
     is_ready,
@@ -34,7 +35,7 @@ UNANSWERED = "identity: cannot ask at"
 def test_a_killed_control_plane_fails_no_request_to_warm_cold_and_restarted(
     start_mesh: StartMesh, data_plane: str
 ) -> None:
-    mesh = start_mesh(CONFIG)
+    mesh = start_mesh(EJECTING)
     if data_plane == "tulle":
         mesh.until(mesh.synced, "everybody has what there is")
         until_kept(mesh)

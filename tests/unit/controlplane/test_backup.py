@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import stat
+import zlib
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -67,7 +70,11 @@ def test_a_damaged_backup_is_refused_whole(state: Path, tmp_path: Path) -> None:
     good = file.read_bytes()
     every = range(GZIP_HEAD, len(good), len(good) // 64)
     flipped = [good[:at] + bytes([good[at] ^ 0x10]) + good[at + 1 :] for at in (*every, len(good) - 6)]
+    content = gzip.decompress(good)
     for bad in (good[: len(good) // 2], good[:-1], b"something else", b"", good + b"more", *flipped):
+        with suppress(OSError, EOFError, zlib.error):
+            if gzip.decompress(bad) == content:
+                continue  # compressed in another way, but the same: among many equal bytes any may be meant
         file.write_bytes(bad)
         with pytest.raises(BackupError):
             restore(file, tmp_path / "new", DOMAIN, NOW)

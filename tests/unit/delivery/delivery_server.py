@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ from tulle.identity.server import (
 from tulle.identity.tokens import JoinTokens
 from tulle.protos import from_dict, pack_any, serialize, type_url
 from tulle.sources.store import Store
+from tulle.supervisor.ports import PortBook
 
 
 def resource(full_name: str, name: str, data: dict[str, Any]) -> FakeResource:
@@ -85,6 +87,8 @@ class ControlPlane:
     source: Source
     registry: StatusRegistry
     workloads: dict[tuple[str, str], WorkloadIdentity]
+    ports: PortBook
+    """Of ports that no outgoing connection has, so that another one may come back where this one was."""
     xds: str = ""
     join: str = ""
     renewals: CertificateService | None = None
@@ -128,7 +132,8 @@ async def control_plane(directory: Path, before: ControlPlane | None = None) -> 
     authority = Authority.open(directory / "state", "cluster.local", utc_now())
     tokens = JoinTokens(store.ledger)
     workloads = before.workloads if before else {}
-    plane = ControlPlane(authority, tokens, store, Source(), StatusRegistry(), workloads)
+    ports = before.ports if before else PortBook(random.Random())
+    plane = ControlPlane(authority, tokens, store, Source(), StatusRegistry(), workloads, ports)
 
     def id_of(namespace: str, workload: str) -> str | None:
         found = plane.identity_of(namespace, workload)
@@ -140,8 +145,8 @@ async def control_plane(directory: Path, before: ControlPlane | None = None) -> 
     joins = CertificateService(authority, admit_by_token(tokens, plane))
     xds = TlsPort([ads, renewals], certificate.credentials(True))
     join = TlsPort([joins], certificate.credentials(False))
-    plane.xds = await xds.start(before.xds if before else "127.0.0.1:0")
-    plane.join = await join.start(before.join if before else "127.0.0.1:0")
+    plane.xds = await xds.start(before.xds if before else f"127.0.0.1:{ports.choose()}")
+    plane.join = await join.start(before.join if before else f"127.0.0.1:{ports.choose()}")
     try:
         yield plane
     finally:
