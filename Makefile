@@ -21,7 +21,7 @@ SAMPLE_LOCKS := $(wildcard samples/*/package-lock.json samples/*/*/package-lock.
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build python protos proxy samples dev test test-python test-rust check fuzz golden bench lock clean
+.PHONY: help demo build python protos proxy samples dev test test-python test-again test-rust check fuzz golden bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,7 +76,12 @@ $(STAMPS)/bin/h2spec: tools/h2spec/go.mod tools/h2spec/go.sum
 	else echo "== Go is not installed: HTTP/2 conformance (h2spec) will not be tested" >&2; fi
 
 test-python: build dev $(STAMPS)/bin/h2spec
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests || { test $$? = 1 && $(MAKE) --no-print-directory test-again; }
+
+# What fails twice is broken; what fails in the crowd only is named, and is to be mended as well.
+test-again: # runs what failed last once more, one by one and on an idle machine
+	@echo "== these failed beside others; once more, each alone" >&2
+	$(BIN)/python -m pytest -n 0 --last-failed --last-failed-no-failures none tests
 
 check: dev ## linters, types, import and dependency directions, file sizes
 	$(BIN)/ruff check .
