@@ -159,7 +159,8 @@ class Server:
 
 
 async def serve_tcp(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Send everything back; scripts: `greet` speaks first, `bye` last, `close` and `reset` end at once.
+    """Send everything back; scripts: `greet` speaks first, `bye` last, `close` ends at once, `reset` at the first bytes:
+    before them a proxy may still be connecting, and what it then sees is a connection that it could not make.
 
     `half` speaks, ends its side, and then only listens.
     """
@@ -167,6 +168,7 @@ async def serve_tcp(server: Server, reader: asyncio.StreamReader, writer: asynci
     entry = Received(server.name, "tcp", "", "", [], connection=server.connection(), proxied=said)
     name, _ = behaviour_of(server.recorder.add(entry, None))
     if name == "reset":
+        entry.body += await reader.read(1 << 16)
         abort(writer)
         return
     if name == "greet":
