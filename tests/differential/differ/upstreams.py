@@ -159,8 +159,8 @@ class Server:
 
 
 async def serve_tcp(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Send everything back; scripts: `greet` speaks first, `bye` last, `close` ends at once, `reset` at the first bytes:
-    before them a proxy may still be connecting, and what it then sees is a connection that it could not make.
+    """Send everything back; scripts: `greet` speaks first, `bye` last, `close` ends at once, `reset` at the first
+    bytes: before them a proxy may still be connecting, and what it then sees is a connection that it could not make.
 
     `half` speaks, ends its side, and then only listens.
     """
