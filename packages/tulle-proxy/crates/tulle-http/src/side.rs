@@ -10,7 +10,7 @@ use crate::h1::conn::{Connection, NoHead};
 use crate::h1::encode::Fate;
 use crate::h2::{H2Stream, Link, Reason, head as h2_head};
 use crate::head::{Expect, RequestHead, ResponseHead};
-use crate::headers::{Headers, Known};
+use crate::headers::Headers;
 use crate::throttle::Throttle;
 
 /// An end that a body is read from and another body is written to.
@@ -190,8 +190,8 @@ pub struct Pump {
     pub bytes: u64,
     /// Takes a copy of what passes.
     pub copy: Option<BodyCopy>,
-    /// From the trailers, if they had one.
-    pub grpc_status: Option<u16>,
+    /// What the message ended with.
+    pub trailers: Option<Box<Headers>>,
     /// Holds the body to a rate.
     pub throttle: Option<Box<Throttle>>,
     /// The first piece has been asked for, so that it could leave together with the head.
@@ -261,9 +261,9 @@ impl Pump {
             }
             Piece::Trailers(list) => {
                 self.ended = true;
-                let status = list.known(Known::GrpcStatus).and_then(|v| std::str::from_utf8(v).ok());
-                self.grpc_status = status.and_then(|text| text.parse().ok());
-                to.end(Some(&list))
+                let ended = to.end(Some(&list));
+                self.trailers = Some(list);
+                ended
             }
             Piece::End => {
                 self.ended = true;

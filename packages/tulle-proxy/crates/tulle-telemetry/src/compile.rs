@@ -4,7 +4,7 @@ use tulle_core::Str;
 
 use crate::format::{AddressHalf, FormatError, GrpcStyle, Op, Query, Source, Unit};
 use crate::strftime::TimeFormat;
-use crate::view::{Field, HeadPart, TimePoint};
+use crate::view::{Field, HeadPart, Owner, TimePoint};
 
 /// Compiles `format`.
 pub fn compile(format: &str) -> Result<Vec<Op>, FormatError> {
@@ -81,8 +81,9 @@ impl<'f> Command<'f> {
 
     fn with_argument(&self) -> Result<Option<Source>, String> {
         let source = match self.name {
-            "REQ" => self.header(HeadPart::Request, Query::Keep)?,
-            "RESP" => self.header(HeadPart::Response, Query::Keep)?,
+            "REQ" | "REQUEST_HEADER" => self.header(HeadPart::Request, Query::Keep)?,
+            "RESP" | "RESPONSE_HEADER" => self.header(HeadPart::Response, Query::Keep)?,
+            "TRAILER" | "RESPONSE_TRAILER" => self.header(HeadPart::Trailers, Query::Keep)?,
             "REQ_WITHOUT_QUERY" => self.header(HeadPart::Request, Query::Strip)?,
             "RESP_WITHOUT_QUERY" => self.header(HeadPart::Response, Query::Strip)?,
             "PATH" => self.path()?,
@@ -99,11 +100,16 @@ impl<'f> Command<'f> {
                 Some("NUMBER") => GrpcStyle::Number,
                 Some(other) => return Err(format!("unknown gRPC status style {other:?}")),
             }),
-            "DYNAMIC_METADATA" => metadata(self.required()?)?,
+            "DYNAMIC_METADATA" => metadata(Owner::Request, self.required()?)?,
+            "CLUSTER_METADATA" => metadata(Owner::Cluster, self.required()?)?,
             "METADATA" => match self.required()?.split_once(':') {
-                Some(("DYNAMIC", path)) => metadata(path)?,
-                _ => return Err("only metadata of the kind DYNAMIC is known here".to_owned()),
+                Some(("DYNAMIC", path)) => metadata(Owner::Request, path)?,
+                Some(("CLUSTER", path)) => metadata(Owner::Cluster, path)?,
+                _ => return Err("only metadata of the kinds DYNAMIC and CLUSTER is known here".to_owned()),
             },
+            // Nothing here puts state of filters aside, so that there is none under any key.
+            "FILTER_STATE" | "UPSTREAM_FILTER_STATE" => self.required().map(|_| Source::Nothing)?,
+            "EMIT_TIME" => Source::EmitTime(self.time_format()?),
             "ENVIRONMENT" => Source::Environment(self.required()?.into()),
             _ => return Ok(None),
         };
@@ -192,6 +198,12 @@ impl<'f> Command<'f> {
                 span(TimePoint::DownstreamStart, TimePoint::UpstreamConnectEnd)
             }
             "RESPONSE_FLAGS_LONG" => Source::FlagsLong,
+            "QUERY_PARAMS" => {
+                Source::Header { part: HeadPart::Request, name: ":path".into(), alternative: None, query: Query::Only }
+            }
+            // What QUIC, or a listener filter that is not there, would have to say.
+            "TLS_JA3_FINGERPRINT" | "TLS_JA4_FINGERPRINT" | "ROUNDTRIP_DURATION" => Source::Nothing,
+            "BYTES_RETRANSMITTED" | "PACKETS_RETRANSMITTED" => Source::Number(0),
             // Envoy's id of a stream is the request's.
             "STREAM_ID" => Source::Header {
                 part: HeadPart::Request,
@@ -207,21 +219,21 @@ impl<'f> Command<'f> {
     }
 }
 
-/// `namespace:key:key`.
-fn metadata(path: &str) -> Result<Source, String> {
+/// `namespace`, `namespace:key` or `namespace:key:key`.
+fn metadata(owner: Owner, path: &str) -> Result<Source, String> {
     let mut parts = path.split(':').map(Str::from);
     let namespace = parts.next().unwrap_or_default();
-    let path: Box<[Str]> = parts.collect();
-    match namespace.is_empty() || path.is_empty() {
+    match namespace.is_empty() {
         true => Err("expected namespace:key".to_owned()),
-        false => Ok(Source::Metadata { namespace, path }),
+        false => Ok(Source::Metadata { owner, namespace, path: parts.collect() }),
     }
 }
 
 fn half_address(name: &str) -> Option<Source> {
     let without = name.strip_suffix("_WITHOUT_PORT").map(|base| (base, AddressHalf::Ip));
     let (base, half) = without.or_else(|| name.strip_suffix("_PORT").map(|base| (base, AddressHalf::Port)))?;
-    let base = if base == "UPSTREAM_HOST" || base.ends_with("_ADDRESS") { base } else { &format!("{base}_ADDRESS") };
+    let whole = base.starts_with("UPSTREAM_HOST") || base.ends_with("_ADDRESS");
+    let base = if whole { base } else { &format!("{base}_ADDRESS") };
     let (_, field) = FIELDS.iter().find(|(known, _)| *known == base)?;
     Some(Source::Address { field: *field, half })
 }
@@ -262,19 +274,23 @@ const FIELDS: &[(&str, Field)] = &[
     ("UPSTREAM_CONNECTION_ID", Field::UpstreamConnectionId),
     ("UPSTREAM_TLS_VERSION", Field::UpstreamTlsVersion),
     ("UPSTREAM_TLS_CIPHER", Field::UpstreamTlsCipher),
+    ("UPSTREAM_TLS_GROUP", Field::UpstreamTlsGroup),
     ("UPSTREAM_PEER_URI_SAN", Field::UpstreamPeerUriSan),
     ("UPSTREAM_PEER_DNS_SAN", Field::UpstreamPeerDnsSan),
+    ("UPSTREAM_PEER_IP_SAN", Field::UpstreamPeerIpSan),
     ("UPSTREAM_PEER_SUBJECT", Field::UpstreamPeerSubject),
     ("UPSTREAM_PEER_ISSUER", Field::UpstreamPeerIssuer),
     ("UPSTREAM_PEER_CERT", Field::UpstreamPeerCert),
     ("UPSTREAM_LOCAL_URI_SAN", Field::UpstreamLocalUriSan),
     ("UPSTREAM_LOCAL_DNS_SAN", Field::UpstreamLocalDnsSan),
+    ("UPSTREAM_LOCAL_IP_SAN", Field::UpstreamLocalIpSan),
     ("DOWNSTREAM_LOCAL_ADDRESS", Field::DownstreamLocalAddress),
     ("DOWNSTREAM_REMOTE_ADDRESS", Field::DownstreamRemoteAddress),
     ("DOWNSTREAM_DIRECT_REMOTE_ADDRESS", Field::DownstreamDirectRemoteAddress),
     ("DOWNSTREAM_TRANSPORT_FAILURE_REASON", Field::DownstreamTransportFailureReason),
     ("DOWNSTREAM_TLS_VERSION", Field::DownstreamTlsVersion),
     ("DOWNSTREAM_TLS_CIPHER", Field::DownstreamTlsCipher),
+    ("DOWNSTREAM_TLS_GROUP", Field::DownstreamTlsGroup),
     ("DOWNSTREAM_PEER_URI_SAN", Field::DownstreamPeerUriSan),
     ("DOWNSTREAM_PEER_DNS_SAN", Field::DownstreamPeerDnsSan),
     ("DOWNSTREAM_PEER_IP_SAN", Field::DownstreamPeerIpSan),
@@ -287,6 +303,8 @@ const FIELDS: &[(&str, Field)] = &[
     ("DOWNSTREAM_PEER_CERT", Field::DownstreamPeerCert),
     ("DOWNSTREAM_LOCAL_URI_SAN", Field::DownstreamLocalUriSan),
     ("DOWNSTREAM_LOCAL_DNS_SAN", Field::DownstreamLocalDnsSan),
+    ("DOWNSTREAM_LOCAL_IP_SAN", Field::DownstreamLocalIpSan),
+    ("DOWNSTREAM_LOCAL_EMAIL_SAN", Field::DownstreamLocalEmailSan),
     ("DOWNSTREAM_LOCAL_SUBJECT", Field::DownstreamLocalSubject),
     ("REQUESTED_SERVER_NAME", Field::RequestedServerName),
     ("ROUTE_NAME", Field::RouteName),

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tulle_core::{Str, UnixNanos, metadata};
 
+use crate::shown::Shown;
 use crate::strftime::TimeFormat;
-use crate::view::{Field, HeadPart, LogView, TimePoint, Value};
-use crate::{json, text};
+use crate::view::{Field, HeadPart, LogView, Owner, TimePoint, Value};
 
 /// Istio's default access-log line (`pilot/pkg/networking/util`, `EnvoyTextLogFormat`).
 pub const ISTIO_TEXT_FORMAT: &str = concat!(
@@ -61,6 +61,8 @@ pub enum Source {
     FlagsLong,
     GrpcStatus(GrpcStyle),
     StartTime(TimeFormat),
+    /// When the line is written, which is when the exchange has ended.
+    EmitTime(TimeFormat),
     Elapsed {
         from: TimePoint,
         to: TimePoint,
@@ -72,11 +74,14 @@ pub enum Source {
         format: TimeFormat,
     },
     Metadata {
+        owner: Owner,
         namespace: Str,
         path: Box<[Str]>,
     },
     /// A variable of the process's environment, by its name.
     Environment(Str),
+    Number(u64),
+    Nothing,
 }
 
 /// Whether a header operator keeps the query of a path.
@@ -84,6 +89,8 @@ pub enum Source {
 pub enum Query {
     Keep,
     Strip,
+    /// The query alone.
+    Only,
 }
 
 /// Half of an address.
@@ -107,19 +114,6 @@ pub enum Unit {
     Milliseconds,
     Microseconds,
     Nanoseconds,
-}
-
-/// A value on its way into a line: what a view gave, or something computed from it.
-pub(crate) enum Shown<'a> {
-    Value(Value<'a>),
-    /// Our own text, which needs no escaping.
-    Plain(&'static str),
-    Time(&'a TimeFormat, UnixNanos),
-    Metadata(&'a metadata::Value),
-    Owned(Vec<u8>),
-    /// A part of a query, still encoded.
-    Encoded(&'a [u8]),
-    FlagsLong(tulle_core::ResponseFlags),
 }
 
 const GRPC_NAMES: [(&str, &str); 17] = [
@@ -237,6 +231,11 @@ impl Source {
             },
             Source::GrpcStatus(style) => return style.of(view.field(Field::GrpcStatusNumber)),
             Source::StartTime(format) => return Shown::Time(format, view.start_time()),
+            Source::EmitTime(format) => {
+                let since = view.elapsed(TimePoint::Complete).unwrap_or_default();
+                let since = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+                return Shown::Time(format, UnixNanos(view.start_time().0.saturating_add(since)));
+            }
             Source::Time { field, format } => match view.field(*field) {
                 Value::Time(time) => return Shown::Time(format, time),
                 _ => Value::None,
@@ -245,16 +244,30 @@ impl Source {
                 (Some(from), Some(to)) => Value::Number(unit.count(to.saturating_sub(from))),
                 _ => Value::None,
             },
-            Source::Metadata { namespace, path } => match view.metadata(namespace, path) {
-                Some(metadata::Value::String(text)) => Value::from(&**text),
-                Some(value) => return Shown::Metadata(value),
-                None => Value::None,
-            },
+            Source::Metadata { owner, namespace, path } => return found(view.metadata(*owner), namespace, path),
             Source::Environment(name) => {
                 let value = std::env::var_os(&**name).unwrap_or_else(|| "-".into());
                 return Shown::Owned(value.into_encoded_bytes());
             }
+            Source::Number(number) => Value::Number(*number),
+            Source::Nothing => Value::None,
         })
+    }
+}
+
+/// The value at `path` under `namespace`, or all that is under it.
+fn found<'a>(metadata: Option<&'a metadata::Metadata>, namespace: &str, path: &[Str]) -> Shown<'a> {
+    let value = match metadata {
+        Some(metadata) if path.is_empty() => {
+            return metadata.filter(namespace).map_or(Shown::Value(Value::None), Shown::Struct);
+        }
+        Some(metadata) => metadata.lookup(namespace, path),
+        None => None,
+    };
+    match value {
+        Some(metadata::Value::String(text)) => Shown::Value(Value::from(&**text)),
+        Some(value) => Shown::Metadata(value),
+        None => Shown::Value(Value::None),
     }
 }
 
@@ -270,6 +283,10 @@ fn header<'a, V: LogView + ?Sized>(
     match query {
         Query::Keep => Value::Bytes(value),
         Query::Strip => Value::Bytes(value.split(|byte| *byte == b'?').next().unwrap_or(value)),
+        Query::Only => match value.iter().position(|byte| *byte == b'?') {
+            Some(at) if at + 1 < value.len() => Value::Bytes(&value[at + 1..]),
+            _ => Value::None,
+        },
     }
 }
 
@@ -309,6 +326,10 @@ impl AddressHalf {
             (AddressHalf::Ip, Value::Socket(socket)) => Value::Ip(socket.ip()),
             (AddressHalf::Port, Value::Socket(socket)) => Value::Number(u64::from(socket.port())),
             (AddressHalf::Port, _) => Value::None,
+            (AddressHalf::Ip, Value::Bytes(name)) => match name.iter().rposition(|byte| *byte == b':') {
+                Some(at) if name[at + 1..].iter().all(u8::is_ascii_digit) => Value::Bytes(&name[..at]),
+                _ => value,
+            },
             (AddressHalf::Ip, other) => other,
         }
     }
@@ -333,57 +354,5 @@ impl Unit {
             Unit::Nanoseconds => duration.as_nanos(),
         };
         u64::try_from(count).unwrap_or(u64::MAX)
-    }
-}
-
-impl Shown<'_> {
-    /// Into a text line.
-    fn write_text(&self, max: Option<usize>, out: &mut Vec<u8>) {
-        match self {
-            Shown::Value(Value::None) => out.push(b'-'),
-            Shown::Value(Value::Bytes(bytes)) => text::escaped(clip(bytes, max), out),
-            Shown::Encoded(bytes) => text::escaped(clip(&decoded(bytes), max), out),
-            other => other.write_own(max, out),
-        }
-    }
-
-    /// Writes what is ours (numbers, addresses, times), clipped; never called for outside bytes.
-    pub(crate) fn write_own(&self, max: Option<usize>, out: &mut Vec<u8>) {
-        let start = out.len();
-        match self {
-            Shown::Value(value) => write_value(value, out),
-            Shown::Plain(text) => out.extend_from_slice(text.as_bytes()),
-            Shown::Time(format, time) => format.write(*time, out),
-            Shown::Metadata(value) => json::write_metadata(value, out),
-            Shown::Owned(bytes) => text::escaped(bytes, out),
-            Shown::Encoded(bytes) => text::escaped(&decoded(bytes), out),
-            Shown::FlagsLong(flags) => write_list(flags.long_names(), out),
-        }
-        if let Some(max) = max {
-            out.truncate(start + max.min(out.len() - start));
-        }
-    }
-}
-
-fn write_list(items: impl Iterator<Item = &'static str>, out: &mut Vec<u8>) {
-    for (position, item) in items.enumerate() {
-        if position > 0 {
-            out.push(b',');
-        }
-        out.extend_from_slice(item.as_bytes());
-    }
-}
-
-fn write_value(value: &Value<'_>, out: &mut Vec<u8>) {
-    match value {
-        Value::None => out.push(b'-'),
-        Value::Bytes(bytes) => text::escaped(bytes, out),
-        Value::Number(number) => text::number(*number, out),
-        Value::Socket(socket) => text::socket(socket, out),
-        Value::Ip(ip) => text::ip(ip, out),
-        Value::Time(time) => TimeFormat::default().write(*time, out),
-        Value::Hex(number, digits) => out.extend_from_slice(format!("{number:0digits$x}").as_bytes()),
-        Value::Flags(flags) if flags.is_empty() => out.push(b'-'),
-        Value::Flags(flags) => write_list(flags.codes(), out),
     }
 }

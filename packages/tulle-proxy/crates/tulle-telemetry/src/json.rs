@@ -2,7 +2,8 @@
 
 use tulle_core::{Str, metadata};
 
-use crate::format::{FormatError, Op, Shown, TextFormat, clip, decoded};
+use crate::format::{FormatError, Op, TextFormat, clip, decoded};
+use crate::shown::Shown;
 use crate::text::{self, is_plain};
 use crate::view::{LogView, Value};
 
@@ -136,6 +137,7 @@ fn write_typed<V: LogView + ?Sized>(op: &Op, view: &V, out: &mut Vec<u8>) {
         Shown::Value(Value::None) => out.extend_from_slice(b"null"),
         Shown::Value(Value::Number(number)) => text::number(number, out),
         Shown::Metadata(value) => write_metadata(value, out),
+        Shown::Struct(fields) => write_struct(fields, out),
         shown => {
             out.push(b'"');
             write_part(&shown, *max, out);
@@ -192,18 +194,20 @@ pub(crate) fn write_metadata(value: &metadata::Value, out: &mut Vec<u8>) {
             }
             out.push(b']');
         }
-        metadata::Value::Struct(fields) => {
-            out.push(b'{');
-            for (position, (key, value)) in fields.iter().enumerate() {
-                if position > 0 {
-                    out.push(b',');
-                }
-                out.extend_from_slice(quoted(key, ":").as_bytes());
-                write_metadata(value, out);
-            }
-            out.push(b'}');
-        }
+        metadata::Value::Struct(fields) => write_struct(fields, out),
     }
+}
+
+pub(crate) fn write_struct(fields: &metadata::Struct, out: &mut Vec<u8>) {
+    out.push(b'{');
+    for (position, (key, value)) in fields.iter().enumerate() {
+        if position > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(quoted(key, ":").as_bytes());
+        write_metadata(value, out);
+    }
+    out.push(b'}');
 }
 
 fn quoted(text: &str, after: &str) -> Str {

@@ -9,6 +9,7 @@ pub mod json;
 mod labels;
 pub mod prometheus;
 pub mod registry;
+mod shown;
 pub mod strftime;
 mod text;
 pub mod trace;
@@ -20,4 +21,4 @@ pub use istio::{IstioMetrics, PeerLabels, RequestKey, RequestSample, ServiceLabe
 pub use json::{JsonFormat, JsonTemplate};
 pub use registry::{Counter, Gauge, Histogram, Registry, Sheet};
 pub use trace::{SpanRecord, TraceContext};
-pub use view::{Field, HeadPart, LogView, TimePoint, Value};
+pub use view::{Field, HeadPart, LogView, Owner, TimePoint, Value};

@@ -3,13 +3,23 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use tulle_core::{ResponseFlags, Str, UnixNanos, metadata};
+use tulle_core::{ResponseFlags, UnixNanos, metadata};
 
 /// Which head a header operator reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HeadPart {
     Request,
     Response,
+    /// The response's trailers.
+    Trailers,
+}
+
+/// Whose metadata an operator reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Owner {
+    /// What filters found out of the request.
+    Request,
+    Cluster,
 }
 
 /// A moment of an exchange, as `%COMMON_DURATION%` names them.
@@ -60,8 +70,10 @@ pub enum Field {
     UpstreamConnectionId,
     UpstreamTlsVersion,
     UpstreamTlsCipher,
+    UpstreamTlsGroup,
     UpstreamPeerUriSan,
     UpstreamPeerDnsSan,
+    UpstreamPeerIpSan,
     UpstreamPeerSubject,
     UpstreamPeerIssuer,
     UpstreamPeerCert,
@@ -69,12 +81,14 @@ pub enum Field {
     UpstreamPeerCertEnd,
     UpstreamLocalUriSan,
     UpstreamLocalDnsSan,
+    UpstreamLocalIpSan,
     DownstreamLocalAddress,
     DownstreamRemoteAddress,
     DownstreamDirectRemoteAddress,
     DownstreamTransportFailureReason,
     DownstreamTlsVersion,
     DownstreamTlsCipher,
+    DownstreamTlsGroup,
     DownstreamPeerUriSan,
     DownstreamPeerDnsSan,
     DownstreamPeerIpSan,
@@ -89,6 +103,8 @@ pub enum Field {
     DownstreamPeerCertEnd,
     DownstreamLocalUriSan,
     DownstreamLocalDnsSan,
+    DownstreamLocalIpSan,
+    DownstreamLocalEmailSan,
     DownstreamLocalSubject,
     RequestedServerName,
     RouteName,
@@ -145,8 +161,8 @@ pub trait LogView {
     /// Time from the start to `point`; `None` when it has not happened.
     fn elapsed(&self, point: TimePoint) -> Option<Duration>;
 
-    /// A value of what filters found out of the request.
-    fn metadata(&self, _namespace: &str, _path: &[Str]) -> Option<&metadata::Value> {
+    /// The metadata that `owner` has.
+    fn metadata(&self, _owner: Owner) -> Option<&metadata::Metadata> {
         None
     }
 }

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tulle_core::{ResponseFlags, Str, UnixNanos, metadata};
+use tulle_core::metadata::{Metadata, Value as Found};
+use tulle_core::{ResponseFlags, UnixNanos};
 use tulle_telemetry::json::Absent;
 use tulle_telemetry::*;
 
@@ -13,7 +14,7 @@ struct View {
     headers: Vec<(HeadPart, &'static str, Vec<u8>)>,
     flags: ResponseFlags,
     details: Vec<u8>,
-    metadata: Vec<(&'static str, metadata::Value)>,
+    metadata: Metadata,
 }
 
 impl LogView for View {
@@ -39,8 +40,8 @@ impl LogView for View {
         }
     }
 
-    fn metadata(&self, _: &str, path: &[Str]) -> Option<&metadata::Value> {
-        self.metadata.iter().find(|(key, _)| *key == &*path[0]).map(|(_, value)| value)
+    fn metadata(&self, owner: Owner) -> Option<&Metadata> {
+        (owner == Owner::Request).then_some(&self.metadata)
     }
 
     fn start_time(&self) -> UnixNanos {
@@ -67,6 +68,12 @@ fn text(format: &str, view: &View) -> String {
     String::from_utf8(out).unwrap()
 }
 
+fn metadata() -> Metadata {
+    let list = Found::List(vec![Found::Number(1.0), Found::String("a".into())]);
+    let fields = [("text".into(), Found::String("it".into())), ("list".into(), list)];
+    Metadata { filters: [("m".into(), fields.into())].into() }
+}
+
 #[test]
 fn operators_print_as_envoys() {
     let view = View {
@@ -75,11 +82,9 @@ fn operators_print_as_envoys() {
         headers: vec![
             (HeadPart::Request, ":path", b"/a?b".to_vec()),
             (HeadPart::Response, "x-envoy-upstream-service-time", b"7".to_vec()),
+            (HeadPart::Trailers, "grpc-message", b"no".to_vec()),
         ],
-        metadata: vec![
-            ("text", metadata::Value::String("it".into())),
-            ("list", metadata::Value::List(vec![metadata::Value::Number(1.0), metadata::Value::String("a".into())])),
-        ],
+        metadata: metadata(),
     };
     let table = [
         ("", ""),
@@ -101,6 +106,14 @@ fn operators_print_as_envoys() {
         ("%START_TIME% %START_TIME(%s)%", "2024-02-29T12:34:56.007Z 1709210096"),
         ("%GRPC_STATUS% %GRPC_STATUS(SNAKE_STRING)% %GRPC_STATUS(NUMBER)%", "Unavailable UNAVAILABLE 14"),
         ("%ROUTE_NAME%", "-"),
+        ("%DYNAMIC_METADATA(m)% %DYNAMIC_METADATA(n)%", "{\"list\":[1,\"a\"],\"text\":\"it\"} -"),
+        ("%CLUSTER_METADATA(m:text)% %METADATA(CLUSTER:m)%", "- -"),
+        (
+            "%REQUEST_HEADER(X?:PATH)% %RESPONSE_HEADER(X)% %TRAILER(GRPC-MESSAGE)% %RESPONSE_TRAILER(X?Y)%",
+            "/a?b - no -",
+        ),
+        ("%QUERY_PARAMS%|%FILTER_STATE(a:PLAIN)%|%BYTES_RETRANSMITTED%|%TLS_JA3_FINGERPRINT%", "b|-|0|-"),
+        ("%EMIT_TIME% %EMIT_TIME(%3f)%", "2024-02-29T12:34:56.019Z 019"),
     ];
     for (format, expected) in table {
         assert_eq!(text(format, &view), expected, "{format}");
@@ -129,11 +142,11 @@ fn bad_formats_say_where_and_why() {
         ("%START_TIME(%Q)%", 0, "time specifier"),
         ("%PROTOCOL(X)%", 0, "takes no argument"),
         ("%METADATA(ROUTE:a:b)%", 0, "only metadata of"),
-        ("%DYNAMIC_METADATA(a)%", 0, "expected namespace:key"),
+        ("%DYNAMIC_METADATA(:a)%", 0, "expected namespace:key"),
         ("%UPSTREAM_METADATA(a:b)%", 0, "takes no argument"),
         ("%DOWNSTREAM_WIRE_BYTES_SENT%", 0, "unknown operator"),
-        ("%FILTER_STATE(x)%", 0, "takes no argument"),
-        ("%TRAILER(x)%", 0, "takes no argument"),
+        ("%FILTER_STATE%", 0, "needs an argument"),
+        ("%TRAILER(x y)%", 0, "not a header name"),
         ("%COMMON_DURATION(A:B:ms)%", 0, "time point"),
     ];
     for (format, at, reason) in table {

@@ -48,7 +48,9 @@ pub async fn deliver(
     };
     x.record.request_bytes = upload.bytes;
     x.record.response_bytes = pump.bytes;
-    let trailing = pump.grpc_status.or_else(|| x.heads.response.headers.known(Known::GrpcStatus).and_then(number));
+    x.record.trailers = pump.trailers.take();
+    let trailing = x.record.trailers.as_ref().and_then(|trailers| trailers.known(Known::GrpcStatus));
+    let trailing = trailing.or_else(|| x.heads.response.headers.known(Known::GrpcStatus)).and_then(number);
     x.record.grpc_status = trailing.filter(|_| x.record.grpc);
     x.record.mark(TimePoint::DownstreamTxEnd, x.worker.now());
     if let Err(stopped) = result {

@@ -16,12 +16,8 @@ pub fn finish(x: &mut Exchange<'_>) {
     let ended = x.record.at(TimePoint::DownstreamTxEnd).unwrap_or_else(|| x.worker.now());
     x.record.mark(TimePoint::Complete, ended);
     count(x);
-    let view = View {
-        client: x.client,
-        request: &x.heads.request,
-        response: (x.record.status != 0).then_some(&x.heads.response),
-        record: &x.record,
-    };
+    let response = (x.record.status != 0).then_some(&x.heads.response);
+    let view = View::new(x.client, &x.heads.request, response, &x.record);
     for log in &x.hcm.access_logs {
         if log.filter.as_ref().is_none_or(|filter| wanted(filter, x)) {
             write(x, log, &view);

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tulle_config::LogFormat;
 use tulle_config::local_reply::{BodyFormat, LocalReply};
-use tulle_core::{Str, UnixNanos, metadata};
+use tulle_core::UnixNanos;
+use tulle_core::metadata::Metadata;
 use tulle_route::Selected;
-use tulle_telemetry::{Field, HeadPart, LogView, TimePoint, Value};
+use tulle_telemetry::{Field, HeadPart, LogView, Owner, TimePoint, Value};
 
 use super::record::View;
 use super::reply::Reply;
@@ -28,7 +29,7 @@ pub fn write(x: &mut Exchange<'_>, config: &LocalReply, selected: Option<&Select
     let heads = &mut *x.heads;
     let own_type = heads.response.headers.get(b"content-type").map(<[u8]>::to_vec);
     if let Some(mapper) = mapper {
-        let view = View { client: x.client, request: &heads.request, response: None, record: &x.record };
+        let view = View::new(x.client, &heads.request, None, &x.record);
         mapper.headers.response().apply(&view, &mut heads.response.headers, &mut heads.scratch);
     }
     if heads.request.is_grpc() {
@@ -52,7 +53,7 @@ pub fn write(x: &mut Exchange<'_>, config: &LocalReply, selected: Option<&Select
 
 fn formatted(x: &Exchange<'_>, format: &BodyFormat, text: &[u8]) -> Vec<u8> {
     let response = Some(&x.heads.response);
-    let exchange = View { client: x.client, request: &x.heads.request, response, record: &x.record };
+    let exchange = View::new(x.client, &x.heads.request, response, &x.record);
     let view = Worded { exchange, text };
     let mut out = Vec::new();
     match &format.format {
@@ -80,8 +81,8 @@ impl LogView for Worded<'_> {
         }
     }
 
-    fn metadata(&self, namespace: &str, path: &[Str]) -> Option<&metadata::Value> {
-        self.exchange.metadata(namespace, path)
+    fn metadata(&self, owner: Owner) -> Option<&Metadata> {
+        self.exchange.metadata(owner)
     }
 
     fn start_time(&self) -> UnixNanos {

@@ -91,7 +91,7 @@ fn changed(x: &Exchange<'_>, mutations: &[HeaderMutation]) -> Box<RequestHead> {
     head.copy_from(&x.heads.request);
     for mutation in mutations {
         before.copy_from(&head);
-        let view = View { client: x.client, request: &before, response: None, record: &x.record };
+        let view = View::new(x.client, &before, None, &x.record);
         mutation.apply(&view, &mut head.headers, &mut scratch);
     }
     dress(x, &mut head);

@@ -310,7 +310,7 @@ pub fn mutate_response(x: &mut Exchange<'_>, selected: &Selected<'_>) {
     let heads = &mut *x.heads;
     let reads = selected.levels().any(|level| level.response_add.iter().any(|field| field.value.reads_response()));
     let before = reads.then(|| heads.response.clone());
-    let view = View { client: x.client, request: &heads.request, response: before.as_ref(), record: &x.record };
+    let view = View::new(x.client, &heads.request, before.as_ref(), &x.record);
     tulle_route::apply_response(selected, &view, &mut heads.response.headers, &mut heads.scratch);
 }
 

@@ -40,7 +40,7 @@ pub fn change_head(x: &mut Exchange<'_>, plan: &Plan<'_>) {
     if plan.selected.levels().next().is_some() {
         let heads = &mut *x.heads;
         heads.before.copy_from(&heads.request);
-        let view = View { client: x.client, request: &heads.before, response: None, record: &x.record };
+        let view = View::new(x.client, &heads.before, None, &x.record);
         tulle_route::apply_request(&plan.selected, &view, &mut heads.request.headers, &mut heads.scratch);
     }
     rewrite(x, plan);
@@ -68,12 +68,12 @@ pub fn change_head(x: &mut Exchange<'_>, plan: &Plan<'_>) {
 
 fn rewrite(x: &mut Exchange<'_>, plan: &Plan<'_>) {
     let request = &x.heads.request;
-    let view = View { client: x.client, request, response: None, record: &x.record };
+    let view = View::new(x.client, request, None, &x.record);
     if let Some(host) = tulle_route::rewrite::authority(plan.action, plan.selected.arm, request, &view) {
         rename(x, plan, host.as_bytes());
     }
     let request = &x.heads.request;
-    let view = View { client: x.client, request, response: None, record: &x.record };
+    let view = View::new(x.client, request, None, &x.record);
     if let Some(path) = tulle_route::rewrite::path(plan.action, plan.selected.route, request, &view) {
         if envoy_headers(x) {
             let old = x.heads.request.path().to_vec();

@@ -1,6 +1,7 @@
 //! What is remembered of an exchange, and how logs and header formats see it.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
@@ -8,12 +9,12 @@ use std::time::Duration;
 
 use tulle_balance::Host;
 use tulle_connect::Way;
-use tulle_core::metadata::{self, Metadata};
+use tulle_core::metadata::Metadata;
 use tulle_core::{Nanos, ResponseFlags, Str, UnixNanos};
-use tulle_http::{RequestHead, ResponseHead, Version};
+use tulle_http::{Headers, RequestHead, ResponseHead, Version};
 use tulle_identity::presented::{CertificateText, Presented};
 use tulle_route::redirects::Followed;
-use tulle_telemetry::{Field, HeadPart, LogView, TimePoint, TraceContext, Value};
+use tulle_telemetry::{Field, HeadPart, LogView, Owner, TimePoint, TraceContext, Value};
 
 use super::filters::Edits;
 use crate::serve::Client;
@@ -51,6 +52,8 @@ pub struct Record {
     pub route: Option<Str>,
     pub grpc: bool,
     pub grpc_status: Option<u16>,
+    /// What came behind the response's body.
+    pub trailers: Option<Box<Headers>>,
     pub trace: Option<TraceContext>,
     /// What filters found out of the request.
     pub metadata: Option<Arc<Metadata>>,
@@ -85,6 +88,7 @@ impl Record {
             route: None,
             grpc: false,
             grpc_status: None,
+            trailers: None,
             trace: None,
             metadata: None,
             followed: None,
@@ -123,6 +127,19 @@ pub struct View<'a> {
     pub request: &'a RequestHead,
     pub response: Option<&'a ResponseHead>,
     pub record: &'a Record,
+    /// The cluster's metadata, once something asked for it.
+    cluster: OnceCell<Arc<Metadata>>,
+}
+
+impl<'a> View<'a> {
+    pub fn new(
+        client: &'a Client,
+        request: &'a RequestHead,
+        response: Option<&'a ResponseHead>,
+        record: &'a Record,
+    ) -> View<'a> {
+        View { client, request, response, record, cluster: OnceCell::new() }
+    }
 }
 
 impl View<'_> {
@@ -165,9 +182,12 @@ impl View<'_> {
             Field::DownstreamPeerCertEnd => time(peer(), |text| text.until),
             Field::DownstreamLocalUriSan => certificate(own(), |text| &text.uris),
             Field::DownstreamLocalDnsSan => certificate(own(), |text| &text.dns),
+            Field::DownstreamLocalIpSan => certificate(own(), |text| &text.ips),
+            Field::DownstreamLocalEmailSan => certificate(own(), |text| &text.emails),
             Field::DownstreamLocalSubject => certificate(own(), |text| &text.subject),
             Field::DownstreamTlsVersion => tls.map(|t| t.secured.version).into(),
             Field::DownstreamTlsCipher => tls.map(|t| t.secured.cipher).into(),
+            Field::DownstreamTlsGroup => tls.and_then(|t| t.secured.group).into(),
             Field::RequestedServerName => tls.and_then(|t| t.server_name.as_deref()).into(),
             Field::ConnectionId => Value::Number(client.id),
             Field::FilterChainName => Some(&*client.chain).filter(|name| !name.is_empty()).into(),
@@ -189,8 +209,10 @@ impl View<'_> {
             Field::UpstreamConnectionId => record.way.as_ref().map_or(Value::None, |way| Value::Number(way.id)),
             Field::UpstreamTlsVersion => tls().map(|tls| tls.version).into(),
             Field::UpstreamTlsCipher => tls().map(|tls| tls.cipher).into(),
+            Field::UpstreamTlsGroup => tls().and_then(|tls| tls.group).into(),
             Field::UpstreamPeerUriSan => certificate(peer(), |text| &text.uris),
             Field::UpstreamPeerDnsSan => certificate(peer(), |text| &text.dns),
+            Field::UpstreamPeerIpSan => certificate(peer(), |text| &text.ips),
             Field::UpstreamPeerSubject => certificate(peer(), |text| &text.subject),
             Field::UpstreamPeerIssuer => certificate(peer(), |text| &text.issuer),
             Field::UpstreamPeerCert => certificate(peer(), |text| &text.pem),
@@ -198,6 +220,7 @@ impl View<'_> {
             Field::UpstreamPeerCertEnd => time(peer(), |text| text.until),
             Field::UpstreamLocalUriSan => certificate(own(), |text| &text.uris),
             Field::UpstreamLocalDnsSan => certificate(own(), |text| &text.dns),
+            Field::UpstreamLocalIpSan => certificate(own(), |text| &text.ips),
             Field::UpstreamHost | Field::UpstreamRemoteAddress => address.map_or(Value::None, Value::Socket),
             Field::UpstreamHostName => record.host.as_ref().and_then(|host| host.endpoint.hostname.as_deref()).into(),
             Field::UpstreamCluster | Field::UpstreamClusterRaw => record.cluster.as_deref().into(),
@@ -234,6 +257,7 @@ impl LogView for View<'_> {
         match part {
             HeadPart::Request => self.request_part(name),
             HeadPart::Response => self.response.and_then(|head| head.headers.get(name.as_bytes())),
+            HeadPart::Trailers => self.record.trailers.as_ref().and_then(|trailers| trailers.get(name.as_bytes())),
         }
     }
 
@@ -262,8 +286,14 @@ impl LogView for View<'_> {
         }
     }
 
-    fn metadata(&self, namespace: &str, path: &[Str]) -> Option<&metadata::Value> {
-        self.record.metadata.as_ref()?.lookup(namespace, path)
+    fn metadata(&self, owner: Owner) -> Option<&Metadata> {
+        match owner {
+            Owner::Request => self.record.metadata.as_deref(),
+            Owner::Cluster => {
+                let target = self.record.target.as_ref().or(self.record.kept_back_from.as_ref())?;
+                Some(self.cluster.get_or_init(|| target.upstream.config_ref().metadata.clone()))
+            }
+        }
     }
 
     fn start_time(&self) -> UnixNanos {

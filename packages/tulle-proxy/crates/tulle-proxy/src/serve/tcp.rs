@@ -199,7 +199,7 @@ fn key(worker: &Worker, client: &Client, record: &Record, target: &Target) -> Co
 
 fn log(worker: &Worker, client: &Client, proxy: &TcpProxy, record: &Record) {
     let request = RequestHead::default();
-    let view = View { client, request: &request, response: None, record };
+    let view = View::new(client, &request, None, record);
     for log in &proxy.access_logs {
         worker.logs.line(&log.sink, |out| match &*log.format {
             LogFormat::Text(format) => format.render(&view, out),

@@ -13,7 +13,7 @@ use tulle_http::Stream;
 use tulle_identity::presented::Presented;
 
 use crate::worker::Worker;
-use crate::worker::tls::{Secured, Serving, cipher, version};
+use crate::worker::tls::{Secured, Serving, cipher, group, version};
 
 /// Limit on a handshake where configuration sets none.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -87,6 +87,7 @@ fn facts(
         secured: Secured {
             version: version(connection),
             cipher: cipher(connection),
+            group: group(connection),
             own,
             peer: leaf.map(|leaf| worker.tls.presented(leaf)),
         },

@@ -45,6 +45,8 @@ struct Calling {
 pub struct Secured {
     pub version: &'static str,
     pub cipher: &'static str,
+    /// The group of the key exchange.
+    pub group: Option<&'static str>,
     pub own: Option<Rc<Presented>>,
     pub peer: Option<Rc<Presented>>,
 }
@@ -180,6 +182,7 @@ impl Dialer for TlsCache {
         Some(Rc::new(Secured {
             version: version(session),
             cipher: cipher(session),
+            group: group(session),
             own: own.and_then(|own| own.downcast().ok()),
             peer: peer.map(|peer| self.presented(peer)),
         }))
@@ -201,6 +204,18 @@ pub fn version(session: &rustls::CommonState) -> &'static str {
     match session.protocol_version() {
         Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
         _ => "TLSv1.2",
+    }
+}
+
+/// The group of the key exchange by OpenSSL's name, as logs name it.
+pub fn group(session: &rustls::CommonState) -> Option<&'static str> {
+    use rustls::NamedGroup as Group;
+    match session.negotiated_key_exchange_group()?.name() {
+        Group::X25519 => Some("X25519"),
+        Group::secp256r1 => Some("P-256"),
+        Group::secp384r1 => Some("P-384"),
+        Group::X25519MLKEM768 => Some("X25519MLKEM768"),
+        other => other.as_str(),
     }
 }
 
