@@ -103,6 +103,7 @@ FORMATS: Seeds = {
     "times": b"%START_TIME% %START_TIME(%s.%6f %e %f %j)% %COMMON_DURATION(DS_RX_BEG:US_TX_BEG:us)%",
     "alone": b"%RESPONSE_CODE%",
     "grpc": b"%GRPC_STATUS(SNAKE_STRING)% %GRPC_STATUS_NUMBER% %DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+    "whole": b"%CLUSTER_METADATA(a)% %METADATA(CLUSTER:a:b)% %TRAILER(a?b):9% %QUERY_PARAMS% %CEL(f(x) > (1))%",
 }
 IDS: Seeds = {
     "mesh": b"spiffe://cluster.local/ns/default/sa/backend", "other": b"spiffe://a-b.c_d/ns/x-y/sa/z.1",

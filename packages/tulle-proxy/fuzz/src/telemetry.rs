@@ -3,10 +3,13 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use tulle_core::{Str, UnixNanos, metadata};
+use tulle_core::UnixNanos;
+use tulle_core::metadata::{Metadata, Value as Found};
 use tulle_http::Headers;
 use tulle_telemetry::json::Absent;
-use tulle_telemetry::{Field, HeadPart, JsonFormat, JsonTemplate, LogView, TextFormat, TimePoint, TraceContext, Value};
+use tulle_telemetry::{
+    Field, HeadPart, JsonFormat, JsonTemplate, LogView, Owner, TextFormat, TimePoint, TraceContext, Value,
+};
 
 const TRACE_HEADERS: [&[u8]; 7] =
     [b"traceparent", b"b3", b"x-b3-traceid", b"x-b3-spanid", b"x-b3-parentspanid", b"x-b3-sampled", b"x-b3-flags"];
@@ -54,11 +57,14 @@ impl LogView for Hostile {
         matches!(point, TimePoint::Complete).then_some(Duration::from_micros(12_345))
     }
 
-    fn metadata(&self, _namespace: &str, path: &[Str]) -> Option<&metadata::Value> {
-        static TEXT: LazyLock<metadata::Value> =
-            LazyLock::new(|| metadata::Value::String(String::from_utf8_lossy(EVIL).as_ref().into()));
-        static LIST: LazyLock<metadata::Value> = LazyLock::new(|| metadata::Value::List(vec![TEXT.clone(); 2]));
-        Some(if path.len() == 1 { &TEXT } else { &LIST })
+    fn metadata(&self, _owner: Owner) -> Option<&Metadata> {
+        static ALL: LazyLock<Metadata> = LazyLock::new(|| {
+            let text = || Found::String(String::from_utf8_lossy(EVIL).as_ref().into());
+            let list = Found::List(vec![text(), text()]);
+            let fields = [("b".into(), text()), (String::from_utf8_lossy(EVIL).as_ref().into(), list)];
+            Metadata { filters: [("a".into(), fields.into())].into() }
+        });
+        Some(&ALL)
     }
 }
 
@@ -76,7 +82,7 @@ pub fn access_log(data: &[u8]) {
         let member = JsonTemplate::Text(text.to_owned());
         let list = JsonTemplate::List(vec![member.clone()]);
         let template = JsonTemplate::Object(vec![(text.to_owned(), member), ("l".to_owned(), list)]);
-        let Ok(format) = JsonFormat::compile(&template, absent) else { return };
+        let Ok(format) = JsonFormat::compile(&template, absent, &mut Vec::new()) else { return };
         let mut line = Vec::new();
         format.render(&Hostile, &mut line);
         let end = line.strip_suffix(b"\n").unwrap_or(&line);

@@ -165,7 +165,7 @@ fn worker() -> Worker {
         sheet: registry.sheet(),
         key,
         log: TextFormat::parse(ISTIO_TEXT_FORMAT).unwrap(),
-        json: JsonFormat::compile(&JsonTemplate::Object(template.into()), Default::default()).unwrap(),
+        json: JsonFormat::compile(&JsonTemplate::Object(template.into()), Default::default(), &mut Vec::new()).unwrap(),
         line: Vec::with_capacity(4096),
         scratch: Vec::with_capacity(256),
         rng: Rng::seeded(1),

@@ -6,8 +6,9 @@ use crate::format::{AddressHalf, FormatError, GrpcStyle, Op, Query, Source, Unit
 use crate::strftime::TimeFormat;
 use crate::view::{Field, HeadPart, Owner, TimePoint};
 
-/// Compiles `format`.
-pub fn compile(format: &str) -> Result<Vec<Op>, FormatError> {
+/// Compiles `format`. Operators of Envoy's that are not written here are errors too, unless there is an `unwritten` to
+/// name them in: they then stand for nothing, as in Envoy where there is no such value.
+pub fn compile(format: &str, mut unwritten: Option<&mut Vec<String>>) -> Result<Vec<Op>, FormatError> {
     let mut ops = Vec::new();
     let mut literal = String::new();
     let mut at = 0;
@@ -23,7 +24,13 @@ pub fn compile(format: &str) -> Result<Vec<Op>, FormatError> {
         if !literal.is_empty() {
             ops.push(Op::Literal(std::mem::take(&mut literal).into()));
         }
-        let source = command.source().map_err(|reason| FormatError { at, reason })?;
+        let source = match (command.source(), &mut unwritten) {
+            (Err(_), Some(unwritten)) if command.is_unwritten() => {
+                unwritten.push(format[at..command.end].to_owned());
+                Source::Nothing
+            }
+            (source, _) => source.map_err(|reason| FormatError { at, reason })?,
+        };
         ops.push(Op::Operator { source, max: command.max });
         at = command.end;
     }
@@ -55,7 +62,14 @@ impl<'f> Command<'f> {
         }
         let mut argument = None;
         if let Some(inner) = rest.strip_prefix('(') {
-            let close = inner.find(')').ok_or_else(|| fail("the argument is not closed by )"))?;
+            // An argument may have parentheses of its own: the operator ends behind the last one.
+            let ends = |at: &usize| {
+                let rest = inner[at + 1..].trim_start_matches(':').trim_start_matches(|c: char| c.is_ascii_digit());
+                rest.starts_with('%')
+            };
+            let closing = inner.match_indices(')').map(|(at, _)| at);
+            let close = closing.clone().find(ends).or_else(|| closing.clone().next());
+            let close = close.ok_or_else(|| fail("the argument is not closed by )"))?;
             argument = Some(&inner[..close]);
             rest = &inner[close + 1..];
         }
@@ -69,14 +83,24 @@ impl<'f> Command<'f> {
         Ok(Command { name, argument, max, end: format.len() - rest.len() })
     }
 
+    /// Whether it is one of Envoy's that is not written here.
+    fn is_unwritten(&self) -> bool {
+        let elsewhere = ["ROUTE:", "UPSTREAM_HOST:", "LISTENER:", "LISTENER_FILTER_CHAIN:", "VIRTUAL_HOST:"];
+        let of_others = |argument: &str| elsewhere.iter().any(|kind| argument.starts_with(kind));
+        UNWRITTEN.contains(&self.name) || self.name == "METADATA" && self.argument.is_some_and(of_others)
+    }
+
     fn source(&self) -> Result<Source, String> {
         if let Some(source) = self.with_argument()? {
             return Ok(source);
         }
-        if self.argument.is_some_and(|argument| !argument.is_empty()) {
+        if self.argument.is_some_and(|argument| !argument.is_empty()) && !self.is_unwritten() {
             return Err(format!("%{}% takes no argument", self.name));
         }
-        self.plain().ok_or_else(|| format!("unknown operator %{}%", self.name))
+        self.plain().ok_or_else(|| match self.is_unwritten() {
+            true => format!("%{}% is not supported", self.name),
+            false => format!("unknown operator %{}%", self.name),
+        })
     }
 
     fn with_argument(&self) -> Result<Option<Source>, String> {
@@ -249,6 +273,56 @@ const POINTS: &[(&str, TimePoint)] = &[
     ("US_RX_END", TimePoint::UpstreamRxEnd),
     ("DS_TX_BEG", TimePoint::DownstreamTxStart),
     ("DS_TX_END", TimePoint::DownstreamTxEnd),
+];
+
+/// Operators of Envoy 1.40 that nothing here has the value of.
+const UNWRITTEN: &[&str] = &[
+    "CEL",
+    "COALESCE",
+    "DOWNSTREAM_CX_RTT",
+    "DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED",
+    "DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_SENT",
+    "DOWNSTREAM_DETECTED_CLOSE_TYPE",
+    "DOWNSTREAM_DIRECT_LOCAL_ADDRESS",
+    "DOWNSTREAM_DIRECT_LOCAL_ADDRESS_ENDPOINT_ID",
+    "DOWNSTREAM_DIRECT_LOCAL_ADDRESS_WITHOUT_PORT",
+    "DOWNSTREAM_DIRECT_LOCAL_PORT",
+    "DOWNSTREAM_HANDSHAKE_DURATION",
+    "DOWNSTREAM_HEADER_BYTES_RECEIVED",
+    "DOWNSTREAM_HEADER_BYTES_SENT",
+    "DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID",
+    "DOWNSTREAM_LOCAL_CLOSE_REASON",
+    "DOWNSTREAM_LOCAL_OTHERNAME_SAN",
+    "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1",
+    "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256",
+    "DOWNSTREAM_PEER_CHAIN_SERIALS",
+    "DOWNSTREAM_PEER_ISSUER_FINGERPRINT_256",
+    "DOWNSTREAM_PEER_ISSUER_SERIAL",
+    "DOWNSTREAM_PEER_OTHERNAME_SAN",
+    "DOWNSTREAM_TLS_SESSION_ID",
+    "DOWNSTREAM_WIRE_BYTES_RECEIVED",
+    "DOWNSTREAM_WIRE_BYTES_SENT",
+    "EMIT_TIME_LOCAL",
+    "RESPONSE_TRAILERS_BYTES",
+    "START_TIME_LOCAL",
+    "UNIQUE_ID",
+    "UPSTREAM_CONNECTION_IDS_ATTEMPTED",
+    "UPSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED",
+    "UPSTREAM_DECOMPRESSED_HEADER_BYTES_SENT",
+    "UPSTREAM_DETECTED_CLOSE_TYPE",
+    "UPSTREAM_HEADER_BYTES_RECEIVED",
+    "UPSTREAM_HEADER_BYTES_SENT",
+    "UPSTREAM_HOSTS_ATTEMPTED",
+    "UPSTREAM_HOSTS_ATTEMPTED_WITHOUT_PORT",
+    "UPSTREAM_HOST_NAMES_ATTEMPTED",
+    "UPSTREAM_HOST_NAMES_ATTEMPTED_WITHOUT_PORT",
+    "UPSTREAM_LOCAL_CLOSE_REASON",
+    "UPSTREAM_METADATA",
+    "UPSTREAM_REMOTE_ADDRESS_ENDPOINT_ID",
+    "UPSTREAM_SERVER_NAME",
+    "UPSTREAM_TLS_SESSION_ID",
+    "UPSTREAM_WIRE_BYTES_RECEIVED",
+    "UPSTREAM_WIRE_BYTES_SENT",
 ];
 
 /// Operators without arguments, with the field each prints.

@@ -144,7 +144,13 @@ impl TextFormat {
 
     /// Compiles Envoy's format syntax.
     pub fn parse(format: &str) -> Result<Self, FormatError> {
-        crate::compile::compile(format).map(|ops| TextFormat { ops: ops.into() })
+        crate::compile::compile(format, None).map(|ops| TextFormat { ops: ops.into() })
+    }
+
+    /// Compiles the format of a log: operators of Envoy's that nothing here has the value of print as absent, and are
+    /// added to `unwritten` as they stand.
+    pub fn parse_log(format: &str, unwritten: &mut Vec<String>) -> Result<Self, FormatError> {
+        crate::compile::compile(format, Some(unwritten)).map(|ops| TextFormat { ops: ops.into() })
     }
 
     /// The text when there are no operators, so that a caller can skip rendering.

@@ -48,9 +48,9 @@ enum Node {
 }
 
 impl JsonFormat {
-    /// Compiles; the first bad format is an error.
-    pub fn compile(template: &JsonTemplate, absent: Absent) -> Result<Self, FormatError> {
-        Ok(JsonFormat { root: Node::compile(template)?, absent })
+    /// Compiles; the first bad format is an error. `unwritten` is as in `TextFormat::parse_log`.
+    pub fn compile(template: &JsonTemplate, absent: Absent, unwritten: &mut Vec<String>) -> Result<Self, FormatError> {
+        Ok(JsonFormat { root: Node::compile(template, unwritten)?, absent })
     }
 
     /// Appends one line of JSON with its newline.
@@ -61,18 +61,20 @@ impl JsonFormat {
 }
 
 impl Node {
-    fn compile(template: &JsonTemplate) -> Result<Node, FormatError> {
+    fn compile(template: &JsonTemplate, unwritten: &mut Vec<String>) -> Result<Node, FormatError> {
         Ok(match template {
             JsonTemplate::Null => Node::Literal("null".into()),
             JsonTemplate::Bool(value) => Node::Literal(value.to_string().into()),
             JsonTemplate::Number(value) if value.is_finite() => Node::Literal(value.to_string().into()),
             JsonTemplate::Number(_) => Node::Literal("null".into()),
-            JsonTemplate::Text(format) => Node::text(TextFormat::parse(format)?),
-            JsonTemplate::List(items) => Node::List(items.iter().map(Node::compile).collect::<Result<_, _>>()?),
+            JsonTemplate::Text(format) => Node::text(TextFormat::parse_log(format, unwritten)?),
+            JsonTemplate::List(items) => {
+                Node::List(items.iter().map(|item| Node::compile(item, unwritten)).collect::<Result<_, _>>()?)
+            }
             JsonTemplate::Object(members) => Node::Object(
                 members
                     .iter()
-                    .map(|(key, value)| Ok((quoted(key, ":"), Node::compile(value)?)))
+                    .map(|(key, value)| Ok((quoted(key, ":"), Node::compile(value, unwritten)?)))
                     .collect::<Result<_, FormatError>>()?,
             ),
         })

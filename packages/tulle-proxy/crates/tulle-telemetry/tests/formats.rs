@@ -143,8 +143,8 @@ fn bad_formats_say_where_and_why() {
         ("%PROTOCOL(X)%", 0, "takes no argument"),
         ("%METADATA(ROUTE:a:b)%", 0, "only metadata of"),
         ("%DYNAMIC_METADATA(:a)%", 0, "expected namespace:key"),
-        ("%UPSTREAM_METADATA(a:b)%", 0, "takes no argument"),
-        ("%DOWNSTREAM_WIRE_BYTES_SENT%", 0, "unknown operator"),
+        ("%UPSTREAM_METADATA(a:b)%", 0, "is not supported"),
+        ("%DOWNSTREAM_WIRE_BYTES_SENT%", 0, "is not supported"),
         ("%FILTER_STATE%", 0, "needs an argument"),
         ("%TRAILER(x y)%", 0, "not a header name"),
         ("%COMMON_DURATION(A:B:ms)%", 0, "time point"),
@@ -156,6 +156,20 @@ fn bad_formats_say_where_and_why() {
 }
 
 #[test]
+fn a_log_names_what_is_not_written() {
+    let mut unwritten = Vec::new();
+    let format =
+        "%CEL(size(request.headers) > 1 ? 'a' : 'b')% %PROTOCOL% %METADATA(ROUTE:a)% %UPSTREAM_METADATA(a:b):3%";
+    let format = TextFormat::parse_log(format, &mut unwritten).unwrap();
+    let mut out = Vec::new();
+    format.render(&View::default(), &mut out);
+    assert_eq!(out, b"- HTTP/2 - -");
+    let named = ["%CEL(size(request.headers) > 1 ? 'a' : 'b')%", "%METADATA(ROUTE:a)%", "%UPSTREAM_METADATA(a:b):3%"];
+    assert_eq!(unwritten, named);
+    assert!(TextFormat::parse_log("%NOPE%", &mut unwritten).is_err());
+}
+
+#[test]
 fn a_value_can_neither_end_a_line_nor_a_quoted_field() {
     let view = request("user-agent", b"a\"\n\\ \x00\x7f\xff\xc2\x85\xe2\x80\xa8\xc3\xa9");
     let expected = r"a\x22\x0a\x5c \x00\x7f\xff\xc2\x85\xe2\x80\xa8é";
@@ -164,7 +178,7 @@ fn a_value_can_neither_end_a_line_nor_a_quoted_field() {
 
 fn json(template: &JsonTemplate, absent: Absent, view: &View) -> String {
     let mut out = Vec::new();
-    JsonFormat::compile(template, absent).unwrap().render(view, &mut out);
+    JsonFormat::compile(template, absent, &mut Vec::new()).unwrap().render(view, &mut out);
     String::from_utf8(out).unwrap()
 }
 

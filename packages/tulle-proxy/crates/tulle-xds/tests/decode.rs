@@ -96,6 +96,40 @@ fn a_mutual_tls_listener() {
     assert!(warnings.iter().any(|warning| warning.message.contains("optional filter")), "{warnings:?}");
 }
 
+/// A listener with one log of such a format.
+fn logging(format: &str) -> String {
+    format!(
+        r#"
+name: l
+address: {{socket_address: {{address: 127.0.0.1, port_value: 80}}}}
+filter_chains:
+- filters:
+  - name: t
+    typed_config:
+      "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
+      stat_prefix: t
+      cluster: c
+access_log:
+- name: a
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog
+    log_format: {format}
+"#
+    )
+}
+
+#[test]
+fn what_a_log_cannot_say_is_a_warning_and_what_nobody_knows_an_error() {
+    let formatter = "formatters: [{name: q, typed_config: {'@type': \
+        type.googleapis.com/envoy.extensions.formatter.req_without_query.v3.ReqWithoutQuery}}]";
+    let format = format!("{{json_format: {{a: '%UNIQUE_ID%', b: ['%PROTOCOL%']}}, {formatter}}}");
+    let (_, warnings) = decode(Kind::Listener, &logging(&format)).unwrap();
+    let told: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    assert!(told.iter().any(|warning| warning.contains("%UNIQUE_ID%") && warning.contains("json_format")), "{told:?}");
+    let errors = decode(Kind::Listener, &logging("{json_format: {a: '%UNIQUE_IDS%'}}")).unwrap_err();
+    assert!(errors[0].to_string().contains("unknown operator %UNIQUE_IDS%"), "{errors:?}");
+}
+
 const OUTBOUND: &str = r#"
 name: outbound
 virtual_hosts:

@@ -12,10 +12,10 @@ use tulle_config::access_log::{Comparison, ComparisonOp, LogFilter};
 use tulle_config::{AccessLog, AccessLogSink, LogFormat};
 use tulle_core::metadata::{Struct, Value};
 use tulle_telemetry::json::Absent;
-use tulle_telemetry::{JsonFormat, JsonTemplate, TextFormat};
+use tulle_telemetry::{FormatError, JsonFormat, JsonTemplate, TextFormat};
 
 use super::common::struct_to_map;
-use super::cx::{Cx, refuse, type_name, without_effect};
+use super::cx::{Cx, type_name, without_effect};
 use super::matchers::header_matcher;
 
 /// Envoy's format when none is configured.
@@ -87,7 +87,7 @@ pub fn substitution(cx: &mut Cx, message: Option<core_pb::SubstitutionFormatStri
     let Some(message) = message else { return text_format(cx, DEFAULT_FORMAT).map(LogFormat::Text) };
     let core_pb::SubstitutionFormatString { omit_empty_values, content_type, formatters, json_format_options, format } =
         message;
-    refuse!(cx; formatters);
+    cx.each("formatters", formatters, formatter);
     without_effect!(cx; content_type, json_format_options);
     match cx.required("format", format)? {
         Format::TextFormat(text) => cx.field("text_format", |cx| text_format(cx, &text)).map(LogFormat::Text),
@@ -110,24 +110,33 @@ pub fn substitution(cx: &mut Cx, message: Option<core_pb::SubstitutionFormatStri
     }
 }
 
-fn text_format(cx: &mut Cx, text: &str) -> Option<TextFormat> {
-    match TextFormat::parse(text) {
-        Ok(format) => Some(format),
-        Err(error) => {
-            cx.error(error.to_string());
-            None
-        }
+/// Operators that were extensions once and are there anyway now; of others nothing is known.
+fn formatter(cx: &mut Cx, message: core_pb::TypedExtensionConfig) -> Option<()> {
+    let url = message.typed_config.map(|any| any.type_url).unwrap_or_default();
+    let known = ["req_without_query.v3.ReqWithoutQuery", "metadata.v3.Metadata", "cel.v3.Cel"];
+    if !known.iter().any(|name| type_name(&url).strip_prefix("envoy.extensions.formatter.") == Some(name)) {
+        cx.error(format!("the formatter {} is not supported", message.name));
     }
+    Some(())
+}
+
+fn text_format(cx: &mut Cx, text: &str) -> Option<TextFormat> {
+    let mut unwritten = Vec::new();
+    let format = TextFormat::parse_log(text, &mut unwritten);
+    compiled(cx, format, unwritten)
+}
+
+fn compiled<T>(cx: &mut Cx, format: Result<T, FormatError>, unwritten: Vec<String>) -> Option<T> {
+    for operator in unwritten {
+        cx.warn(format!("{operator} is not known here and written as an absent value"));
+    }
+    format.map_err(|error| cx.error(error.to_string())).ok()
 }
 
 fn json(cx: &mut Cx, fields: Struct, absent: Absent) -> Option<LogFormat> {
-    match JsonFormat::compile(&template(&Value::Struct(fields)), absent) {
-        Ok(format) => Some(LogFormat::Json(format)),
-        Err(error) => {
-            cx.error(error.to_string());
-            None
-        }
-    }
+    let mut unwritten = Vec::new();
+    let format = JsonFormat::compile(&template(&Value::Struct(fields)), absent, &mut unwritten);
+    compiled(cx, format, unwritten).map(LogFormat::Json)
 }
 
 fn template(value: &Value) -> JsonTemplate {
