@@ -96,6 +96,15 @@ def test_unsupported_fields_are_said() -> None:
     ]
 
 
+def test_log_formats_are_checked_where_they_are_written() -> None:
+    text = CONFIG_MAP + """    accessLogFormat: '{"a": "%PROTOCOLL%", "b": ["%UPSTREAM_METADATA(a:b)% %REQ(A)%"]}'\n"""
+    wrong, absent = _lowered(text).diagnostics
+    assert (wrong.code, wrong.field) == ("wrong-value", "data.mesh.accessLogFormat")
+    assert wrong.hint == "did you mean %PROTOCOL%?"
+    assert (wrong.source.line, wrong.severity, absent.severity) == (20, Severity.ERROR, Severity.WARNING)
+    assert "%UPSTREAM_METADATA(a:b)%" in absent.message
+
+
 def test_key_exchanges_of_the_mesh_and_of_others_are_apart() -> None:
     text = CONFIG_MAP + "    meshMTLS: {ecdhCurves: [X25519MLKEM768, X25519]}\n"
     settings = _linked(text).mesh.settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 from tulle.dialects.base import Lowered
 from tulle.dialects.findings import Findings, meta_of
@@ -10,6 +11,7 @@ from tulle.dialects.istio.lower.extension_provider import authorizers
 from tulle.dialects.istio.schema import mesh_config as schema
 from tulle.dialects.istio.schema import sidecar as sidecar_schema
 from tulle.dialects.validate import validate
+from tulle.model import log_format
 from tulle.model.meta import labels
 from tulle.model.routes import Percent
 from tulle.model.settings import (
@@ -114,14 +116,34 @@ def patch(config: schema.MeshConfig, path: Path, findings: Findings) -> Settings
 
 
 def _check_log(config: schema.MeshConfig, path: Path, findings: Findings) -> None:
-    if config.access_log_encoding == "JSON" and config.access_log_format:
+    at, text = (*path, "accessLogFormat"), config.access_log_format or ""
+    parts = [text]
+    if config.access_log_encoding == "JSON" and text:
         try:
-            fit = isinstance(json.loads(config.access_log_format), dict)
+            parsed = json.loads(text)
         except (ValueError, RecursionError):
-            fit = False
-        if not fit:
+            parsed = None
+        if not isinstance(parsed, dict):
             message = "with encoding JSON must be a JSON object of names and format strings"
-            findings.error("wrong-value", message, (*path, "accessLogFormat"))
+            findings.error("wrong-value", message, at)
+            return
+        parts = list(_strings(parsed))
+    for problem in (problem for part in parts for problem in log_format.problems(part)):
+        if problem.fatal:
+            findings.error("wrong-value", problem.message, at, problem.hint)
+        else:
+            findings.warning("no-effect", problem.message, at)
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from _strings(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _strings(each)
 
 
 def _check_mesh_tls(tls: schema.Tls | None, path: Path, findings: Findings) -> None:
