@@ -20,9 +20,8 @@ _ARGUMENTS = {
     "EMIT_TIME": "%s",
 }
 _DATA = ("CLUSTER_METADATA", "DYNAMIC_METADATA", "ENVIRONMENT", "FILTER_STATE", "QUERY_PARAM", "UPSTREAM_FILTER_STATE",
-         "UPSTREAM_METADATA")  # fmt: skip
-_HEADERS = ("REQ", "RESP", "REQUEST_HEADER", "RESPONSE_HEADER", "TRAILER", "RESPONSE_TRAILER", "REQ_WITHOUT_QUERY",
-            "RESP_WITHOUT_QUERY")  # fmt: skip
+         "UPSTREAM_METADATA")
+_HEADERS = ("REQ", "RESP", "REQUEST_HEADER", "RESPONSE_HEADER", "TRAILER", "RESPONSE_TRAILER", "REQ_WITHOUT_QUERY")
 
 
 def _operator(name: str) -> str:
@@ -33,6 +32,7 @@ def _operator(name: str) -> str:
 
 
 FORMATS = {name: _operator(name) for name in sorted(WRITTEN | UNWRITTEN)}
+WITHOUT_QUERY = {"@type": "type.googleapis.com/envoy.extensions.formatter.req_without_query.v3.ReqWithoutQuery"}
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def bootstrap(tmp_path: Path) -> Path:
     log = {
         "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
         "path": str(tmp_path / "log"),
-        "log_format": {"json_format": FORMATS},
+        "log_format": {"json_format": FORMATS, "formatters": [{"name": "a", "typed_config": WITHOUT_QUERY}]},
     }
     proxy = {
         "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",

@@ -177,6 +177,14 @@ def test_the_canary_is_valid(tmp_path: Path) -> None:
     validate(static_bootstrap(emit(scope(mesh, WorkloadRef("default", "backend-v1"))), tmp_path))
 
 
+@pytest.mark.parametrize("format", ["%REQ_WITHOUT_QUERY(:PATH)%", '{"a": "%CEL(request.method)%"}'])
+def test_operators_that_were_extensions_are_valid(tmp_path: Path, format: str) -> None:
+    encoding = LogEncoding.JSON if format.startswith("{") else LogEncoding.TEXT
+    settings = MeshSettings(access_log=AccessLog(encoding=encoding, format=format))
+    mesh = link(canary(), placements(), settings).mesh
+    validate(static_bootstrap(emit(scope(mesh, WorkloadRef("default", "backend-v1"))), tmp_path))
+
+
 @pytest.mark.parametrize("encoding", list(LogEncoding))
 def test_everything_a_rule_can_say_is_valid(tmp_path: Path, encoding: LogEncoding) -> None:
     settings = MeshSettings(access_log=AccessLog(encoding=encoding), tracing=Tracing(zipkin="zipkin:9411"))

@@ -109,7 +109,6 @@ impl<'f> Command<'f> {
             "RESP" | "RESPONSE_HEADER" => self.header(HeadPart::Response, Query::Keep)?,
             "TRAILER" | "RESPONSE_TRAILER" => self.header(HeadPart::Trailers, Query::Keep)?,
             "REQ_WITHOUT_QUERY" => self.header(HeadPart::Request, Query::Strip)?,
-            "RESP_WITHOUT_QUERY" => self.header(HeadPart::Response, Query::Strip)?,
             "PATH" => self.path()?,
             "QUERY_PARAM" => Source::QueryParameter(self.required()?.into()),
             "START_TIME" => Source::StartTime(self.time_format()?),

@@ -53,7 +53,7 @@ def access_logs(log: AccessLog) -> list[dict[str, Any]]:
     """The access loggers that the settings ask for: none, or one."""
     if log.path is None:
         return []
-    text_format = {"log_format": _format(log)}
+    text_format = {"log_format": {**_format(log), **_formatters(log)}}
     if log.path == "/dev/stdout":
         return [
             extension(
@@ -78,6 +78,14 @@ def _format(log: AccessLog) -> dict[str, Any]:
     if log.format is None:
         return {"json_format": struct(ISTIO_JSON)}
     return {"json_format": parsed_json_format(log.format)}
+
+
+def _formatters(log: AccessLog) -> dict[str, Any]:
+    """Of the operators only those without the query are an extension that Envoy must be told to take."""
+    if "_WITHOUT_QUERY" not in (log.format or ""):
+        return {}
+    kind = "envoy.extensions.formatter.req_without_query.v3.ReqWithoutQuery"
+    return {"formatters": [extension("envoy.formatter.req_without_query", kind)]}
 
 
 def parsed_json_format(text: str) -> Any:
