@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tulle_config::Hcm;
@@ -20,7 +21,9 @@ use crate::worker::Worker;
 use crate::worker::alarm::{Alarm, earlier};
 
 /// How long an idle connection of a draining worker may still send a request that is already on its way.
-pub(super) const LAST_CALL: std::time::Duration = std::time::Duration::from_millis(500);
+const LAST_CALL: Duration = Duration::from_millis(500);
+/// The same of one that has not sent any: its client has only just come, and may be slow to begin.
+pub(super) const FIRST_CALL: Duration = Duration::from_secs(2);
 
 pub async fn serve(worker: &Rc<Worker>, client: &Client, hcm: &Arc<Hcm>, mut conn: Connection) {
     if hcm.http1.header_case == HeaderCase::Proper {
@@ -36,7 +39,8 @@ pub async fn serve(worker: &Rc<Worker>, client: &Client, hcm: &Arc<Hcm>, mut con
     loop {
         let Side::H1(conn) = &mut down else { return };
         conn.idle();
-        let next = next_request(worker, (client, hcm), conn, &limits, (&mut heads, &mut alarm, born)).await;
+        let patience = if served == 0 { FIRST_CALL } else { LAST_CALL };
+        let next = next_request(worker, (client, hcm), conn, &limits, (&mut heads, &mut alarm, born, patience)).await;
         served += 1;
         let outdated = client.outdated(worker);
         let newer;
@@ -92,7 +96,7 @@ async fn next_request(
     (client, hcm): (&Client, &Hcm),
     conn: &mut Connection,
     limits: &Limits,
-    (heads, alarm, born): (&mut Heads, &mut Alarm, Instant),
+    (heads, alarm, born, patience): (&mut Heads, &mut Alarm, Instant, Duration),
 ) -> Result<(), Ended> {
     let idle = hcm.timeouts.idle.map(|limit| worker.clock.instant() + limit);
     let oldest = hcm.timeouts.max_connection_duration.map(|limit| born + limit);
@@ -104,7 +108,7 @@ async fn next_request(
         }
         if !told && client.present.poll_draining(cx).is_ready() {
             told = true;
-            idle = earlier(idle, Some(Instant::now() + LAST_CALL));
+            idle = earlier(idle, Some(Instant::now() + patience));
         }
         alarm.poll(cx, idle).map(|()| Err(Ended::Closed))
     })
@@ -158,7 +162,7 @@ pub fn reading(case: HeaderCase) -> Reading {
 /// Says goodbye: the client may still be sending, and closing with unread bytes would reset the answer away before it
 /// is read. So the writing side closes first, and what still comes is read and dropped for a moment.
 pub(super) async fn close(down: Side) {
-    const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
+    const LINGER: Duration = Duration::from_secs(1);
     let Side::H1(mut conn) = down else { return };
     let goodbye = std::future::poll_fn(|cx| {
         if conn.poll_shutdown(cx).is_pending() {

@@ -350,7 +350,7 @@ async fn by_preface(hcm: &Hcm, client: &Client, conn: &mut Connection) -> Option
         }
         if !told && client.present.poll_draining(cx).is_ready() {
             told = true;
-            due = earlier(due, Some(after(h1::LAST_CALL)));
+            due = earlier(due, Some(after(h1::FIRST_CALL)));
         }
         alarm.poll(cx, due).map(|()| None)
     })
