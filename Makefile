@@ -90,6 +90,7 @@ check: dev ## linters, types, import and dependency directions, file sizes
 	$(BIN)/python tools/check_sizes.py
 	$(BIN)/python tools/check_crates.py $(PROXY)/Cargo.toml
 	$(CARGO) fmt --manifest-path $(PROXY)/Cargo.toml --all --check
+	$(CARGO) metadata --locked --format-version 1 --manifest-path $(PROXY)/fuzz/Cargo.toml > /dev/null
 	$(CARGO) clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 
 fuzz: ## fuzz every parser with coverage guidance, SECONDS (60) each; TARGETS chooses
