@@ -234,6 +234,24 @@ async fn a_changed_listener_serves_new_connections_and_ends_old_ones() {
 }
 
 #[tokio::test]
+async fn a_cluster_that_is_gone_takes_its_numbers_along() {
+    let upstream = Upstream::start(|_| ok("x")).await.unwrap();
+    let proxy = over(&upstream, "").await;
+    let mut client = Client::connect(proxy.address()).await.unwrap();
+    assert_eq!(client.ask(GET).await.unwrap().body, "x");
+    let total = |name: &str| format!("envoy_cluster_upstream_rq_total{{envoy_cluster_name=\"{name}\"}} 1\n");
+    assert!(proxy.metrics().contains(&total("app")), "{}", proxy.metrics());
+    let other = format!("[{}]", cluster("other", &[upstream.address], ""));
+    proxy.publish(&http("[{match: {prefix: /}, route: {cluster: other}}]", &other)).await;
+    let mut fresh = Client::connect(proxy.address()).await.unwrap();
+    assert_eq!(fresh.ask(GET).await.unwrap().body, "x");
+    assert!(proxy.metrics().contains(&total("other")), "{}", proxy.metrics());
+    while proxy.metrics().contains("envoy_cluster_name=\"app\"") {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn draining_finishes_what_is_in_flight_and_then_closes() {
     let upstream = Upstream::start(|_| ok("x")).await.unwrap();
     let proxy = over(&upstream, "").await;

@@ -1,6 +1,7 @@
 //! Envoy-named statistics of clusters and listeners, resolved to slots when first used.
 
-use crate::registry::{Counter, Gauge, Registry};
+use crate::registry::{Counter, Gauge, Kind, Registry};
+use crate::scoped::{Hold, Scoped, Set};
 
 macro_rules! stats {
     ($(#[$doc:meta])* $name:ident, $prefix:literal, $label:literal;
@@ -15,12 +16,19 @@ macro_rules! stats {
 
         impl $name {
             /// The slots for the cluster, listener or manager of this name.
-            pub fn resolve(registry: &Registry, name: &str) -> Self {
-                let labels = [($label, name)];
-                $name {
-                    $($counter: registry.counter(concat!($prefix, stringify!($counter)), $counter_help, &labels),)*
-                    $($gauge: registry.gauge(concat!($prefix, stringify!($gauge)), $gauge_help, &labels),)*
-                }
+            pub fn resolve(registry: &Registry, name: &str) -> Scoped<Self> {
+                static SET: Set = Set {
+                    label: $label,
+                    members: &[
+                        $((concat!($prefix, stringify!($counter)), $counter_help, Kind::Counter),)*
+                        $((concat!($prefix, stringify!($gauge)), $gauge_help, Kind::Gauge),)*
+                    ],
+                };
+                let hold = Hold::new(registry, &SET, name);
+                let mut slots = hold.slots();
+                // In the order of the members, since fields are made in the order in which they are written.
+                let stats = $name { $($counter: slots.counter(),)* $($gauge: slots.gauge(),)* };
+                Scoped::new(stats, hold)
             }
         }
     };

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::registry::{Families, Family, Kind, Registry};
+use crate::scoped::Series;
 
 /// The content type to answer with.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -10,20 +11,64 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Appends all families, by name, and their series, by label set; equal numbers give equal text.
 pub fn render(registry: &Registry, out: &mut String) {
     let families = registry.lock();
-    let mut names: Vec<_> = families.by_name.iter().collect();
-    names.sort_by_key(|(name, _)| **name);
-    for (name, family) in names {
-        render_family(&families, name, family, out).expect("writing to memory");
+    let own = families.by_name.iter().map(|(name, family)| (*name, Known::Family(family)));
+    let scoped = families.scopes.families();
+    let scoped = scoped.map(|(name, help, kind, series)| (name, Known::Scoped(help, kind, series)));
+    let mut names: Vec<_> = own.chain(scoped).collect();
+    names.sort_by_key(|(name, _)| *name);
+    for (name, known) in names {
+        let done = match known {
+            Known::Family(family) => render_family(&families, name, family, out),
+            Known::Scoped(help, kind, series) => render_scoped(&families, (name, help, kind), &series, out),
+        };
+        done.expect("writing to memory");
     }
 }
 
-fn render_family(families: &Families, name: &str, family: &Family, out: &mut String) -> std::fmt::Result {
-    let kind = match family.kind {
+enum Known<'a> {
+    Family(&'a Family),
+    Scoped(&'static str, Kind, Series<'a>),
+}
+
+fn render_scoped(
+    families: &Families,
+    (name, help, kind): (&str, &str, Kind),
+    series: &Series<'_>,
+    out: &mut String,
+) -> std::fmt::Result {
+    head(out, name, help, kind)?;
+    for (label, value, slot) in series.iter() {
+        let text = format!("{label}=\"{}\"", Escaped(value));
+        number(families, (name, kind), &text, slot, out)?;
+    }
+    Ok(())
+}
+
+fn head(out: &mut String, name: &str, help: &str, kind: Kind) -> std::fmt::Result {
+    let kind = match kind {
         Kind::Counter => "counter",
         Kind::Gauge => "gauge",
         Kind::Histogram(_) => "histogram",
     };
-    writeln!(out, "# HELP {name} {}\n# TYPE {name} {kind}", family.help)?;
+    writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}")
+}
+
+fn number(
+    families: &Families,
+    (name, kind): (&str, Kind),
+    labels: &str,
+    slot: u32,
+    out: &mut String,
+) -> std::fmt::Result {
+    match kind {
+        Kind::Counter => line(out, name, labels, families.sum(slot)),
+        Kind::Gauge => line(out, name, labels, families.sum(slot) as i64),
+        Kind::Histogram(bounds) => histogram(families, name, labels, (slot, bounds), out),
+    }
+}
+
+fn render_family(families: &Families, name: &str, family: &Family, out: &mut String) -> std::fmt::Result {
+    head(out, name, family.help, family.kind)?;
     let mut series: Vec<_> = family.series.iter().collect();
     series.sort();
     for (labels, slot) in series {
@@ -32,11 +77,7 @@ fn render_family(families: &Families, name: &str, family: &Family, out: &mut Str
             let comma = if position > 0 { "," } else { "" };
             write!(text, "{comma}{key}=\"{}\"", Escaped(value))?;
         }
-        match family.kind {
-            Kind::Counter => line(out, name, &text, families.sum(*slot))?,
-            Kind::Gauge => line(out, name, &text, families.sum(*slot) as i64)?,
-            Kind::Histogram(bounds) => histogram(families, name, &text, (*slot, bounds), out)?,
-        }
+        number(families, (name, family.kind), &text, *slot, out)?;
     }
     Ok(())
 }

@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use tulle_core::Str;
 
+use crate::scoped::{Scopes, Set};
+
 const CHUNK: usize = 1024;
 const CHUNKS: usize = 256;
 
@@ -58,6 +60,7 @@ pub(crate) struct Families {
     pub by_name: HashMap<&'static str, Family>,
     next: u32,
     pub cells: Vec<Arc<Cells>>,
+    pub scopes: Scopes,
     pub overflowed: u64,
 }
 
@@ -128,6 +131,18 @@ impl Registry {
     }
 }
 
+impl Counter {
+    pub(crate) fn at(slot: u32) -> Counter {
+        Counter(slot)
+    }
+}
+
+impl Gauge {
+    pub(crate) fn at(slot: u32) -> Gauge {
+        Gauge(slot)
+    }
+}
+
 impl Kind {
     fn slots(self) -> u32 {
         match self {
@@ -140,8 +155,6 @@ impl Kind {
 impl Families {
     fn slot(&mut self, name: &'static str, help: &'static str, kind: Kind, labels: &[(&str, &str)]) -> u32 {
         let pairs: LabelPairs = labels.iter().map(|(key, value)| (Str::from(*key), Str::from(*value))).collect();
-        // The first slots are never handed out: they swallow what comes after the table is full.
-        let next = self.next.max(64);
         let family = self.by_name.entry(name).or_insert_with(|| Family {
             kind,
             help,
@@ -152,14 +165,27 @@ impl Families {
         if let Some(&slot) = family.known.get(&pairs) {
             return slot;
         }
-        if next as usize + kind.slots() as usize > MAX_SLOTS {
+        let Some(slot) = take(&mut self.next, kind.slots()) else {
             self.overflowed += 1;
             return 0;
+        };
+        family.series.push((pairs.clone(), slot));
+        family.known.insert(pairs, slot);
+        slot
+    }
+
+    /// The first slot of what has `name`, with one holder more.
+    pub fn hold(&mut self, set: &'static Set, name: &str) -> u32 {
+        let first = self.scopes.hold(set, name, |size| take(&mut self.next, size));
+        self.overflowed += u64::from(first == 0);
+        first
+    }
+
+    /// One holder less. After the last the slots are as new: no worker counts in them any more.
+    pub fn let_go(&mut self, set: &'static Set, name: &str) {
+        for slot in self.scopes.let_go(set, name).into_iter().flatten() {
+            self.cells.iter().for_each(|cells| cells.clear(slot));
         }
-        self.next = next + kind.slots();
-        family.series.push((pairs.clone(), next));
-        family.known.insert(pairs, next);
-        next
     }
 
     /// The sum of a slot over all workers; wraps, so that gauges may be negative on one worker.
@@ -168,7 +194,24 @@ impl Families {
     }
 }
 
+/// So many slots in a row, while there are any. The first are never given out: they swallow what comes after the table
+/// is full.
+fn take(next: &mut u32, slots: u32) -> Option<u32> {
+    let first = (*next).max(64);
+    if first as usize + slots as usize > MAX_SLOTS {
+        return None;
+    }
+    *next = first + slots;
+    Some(first)
+}
+
 impl Cells {
+    fn clear(&self, slot: u32) {
+        if let Some(chunk) = self.chunks[slot as usize / CHUNK].get() {
+            chunk[slot as usize % CHUNK].store(0, Ordering::Relaxed);
+        }
+    }
+
     fn read(&self, slot: u32) -> u64 {
         let chunk = self.chunks[slot as usize / CHUNK].get();
         chunk.map_or(0, |chunk| chunk[slot as usize % CHUNK].load(Ordering::Relaxed))

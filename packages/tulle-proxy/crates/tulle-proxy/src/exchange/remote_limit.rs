@@ -90,7 +90,7 @@ pub async fn ask(x: &mut Exchange<'_>, down: &mut Side, asking: Asking) -> Resul
         answered = grpc::call(x.worker, &limiter.service, limits::METHOD, message) => answered.ok(),
         left = filters::gone(x, down) => return Err(left),
     };
-    let stats = x.worker.metrics.rate_limits(&target.upstream.config_ref());
+    let stats = x.worker.metrics.rate_limits(&target);
     let answer = answered.and_then(|bytes| limits::answered(&bytes));
     Ok(match answer {
         Some(answer) => conclude(x, &limiter, answer, stats),
@@ -98,7 +98,7 @@ pub async fn ask(x: &mut Exchange<'_>, down: &mut Side, asking: Asking) -> Resul
     })
 }
 
-fn uncounted(x: &Exchange<'_>, limiter: &RateLimiter, stats: RateLimitStats) -> Option<Reply> {
+fn uncounted(x: &Exchange<'_>, limiter: &RateLimiter, stats: &RateLimitStats) -> Option<Reply> {
     x.worker.metrics.sheet.inc(stats.error);
     if !limiter.denied_on_failure.hits(x.worker.random()) {
         x.worker.metrics.sheet.inc(stats.failure_mode_allowed);
@@ -108,7 +108,7 @@ fn uncounted(x: &Exchange<'_>, limiter: &RateLimiter, stats: RateLimitStats) -> 
     Some(Reply::new(limiter.status_on_failure, "", "rate_limiter_error", flags))
 }
 
-fn conclude(x: &mut Exchange<'_>, limiter: &RateLimiter, answer: Answer, stats: RateLimitStats) -> Option<Reply> {
+fn conclude(x: &mut Exchange<'_>, limiter: &RateLimiter, answer: Answer, stats: &RateLimitStats) -> Option<Reply> {
     x.worker.metrics.sheet.inc(if answer.over { stats.over_limit } else { stats.ok });
     if let Some(found) = &answer.metadata {
         let filters = [(limiter.metadata.clone(), found.clone())].into();

@@ -1,6 +1,6 @@
 //! One worker's numbers: Istio's request metrics, with peers and services looked up once each, and Envoy's statistics.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 
 use tulle_balance::Endpoint;
 use tulle_config::{Cluster, Node};
@@ -12,14 +12,15 @@ use tulle_telemetry::envoy::{
     ClusterStats, ConnectionLimitStats, HttpStats, ListenerStats, RateLimitStats, ShadowStats,
 };
 use tulle_telemetry::istio::{ConnectionKey, ConnectionSeries, PeerRef, ServiceRef};
-use tulle_telemetry::{IstioMetrics, PeerLabels, Registry, RequestKey, RequestSample, ServiceLabels, Sheet};
+use tulle_telemetry::{IstioMetrics, PeerLabels, Registry, RequestKey, RequestSample, Scoped, ServiceLabels, Sheet};
 
-use super::Launch;
+use super::{Launch, Target};
 
 /// Numbers that belong to a cluster.
 pub struct TargetMetrics {
     pub service: ServiceRef,
-    pub stats: ClusterStats,
+    pub stats: Scoped<ClusterStats>,
+    rate_limits: OnceCell<Scoped<RateLimitStats>>,
 }
 
 pub struct Metrics {
@@ -29,7 +30,6 @@ pub struct Metrics {
     endpoints: RefCell<FastMap<Str, PeerRef>>,
     http: RefCell<FastMap<Str, HttpStats>>,
     listeners: RefCell<FastMap<Str, ListenerStats>>,
-    rate_limits: RefCell<FastMap<Str, RateLimitStats>>,
     connection_limits: RefCell<FastMap<Str, ConnectionLimitStats>>,
     /// By the filter's prefix and the policy.
     shadows: RefCell<FastMap<(Str, Str), ShadowStats>>,
@@ -53,7 +53,6 @@ impl Metrics {
             endpoints: RefCell::default(),
             http: RefCell::default(),
             listeners: RefCell::default(),
-            rate_limits: RefCell::default(),
             connection_limits: RefCell::default(),
             shadows: RefCell::default(),
             own,
@@ -66,6 +65,7 @@ impl Metrics {
         TargetMetrics {
             service: self.istio.borrow_mut().service(&service_labels(cluster)),
             stats: ClusterStats::resolve(&self.registry, &cluster.stat_name),
+            rate_limits: OnceCell::new(),
         }
     }
 
@@ -90,7 +90,7 @@ impl Metrics {
         if let Some(found) = known.get(stat_prefix) {
             return *found;
         }
-        *known.entry(stat_prefix.clone()).or_insert_with(|| HttpStats::resolve(&self.registry, stat_prefix))
+        *known.entry(stat_prefix.clone()).or_insert_with(|| HttpStats::resolve(&self.registry, stat_prefix).forever())
     }
 
     pub fn listener(&self, stat_prefix: &Str) -> ListenerStats {
@@ -98,18 +98,20 @@ impl Metrics {
         if let Some(found) = known.get(stat_prefix) {
             return *found;
         }
-        *known.entry(stat_prefix.clone()).or_insert_with(|| ListenerStats::resolve(&self.registry, stat_prefix))
+        *known
+            .entry(stat_prefix.clone())
+            .or_insert_with(|| ListenerStats::resolve(&self.registry, stat_prefix).forever())
     }
 
     pub fn connection_limit(&self, stat_prefix: &Str) -> ConnectionLimitStats {
-        let resolve = || ConnectionLimitStats::resolve(&self.registry, stat_prefix);
+        let resolve = || ConnectionLimitStats::resolve(&self.registry, stat_prefix).forever();
         *self.connection_limits.borrow_mut().entry(stat_prefix.clone()).or_insert_with(resolve)
     }
 
     /// Of the requests to a cluster that a rate-limit service was asked about.
-    pub fn rate_limits(&self, cluster: &Cluster) -> RateLimitStats {
-        let resolve = || RateLimitStats::resolve(&self.registry, &cluster.stat_name);
-        *self.rate_limits.borrow_mut().entry(cluster.name.clone()).or_insert_with(resolve)
+    pub fn rate_limits<'t>(&self, target: &'t Target) -> &'t RateLimitStats {
+        let resolve = || RateLimitStats::resolve(&self.registry, &target.upstream.config_ref().stat_name);
+        target.metrics.rate_limits.get_or_init(resolve)
     }
 
     /// What shadow rules would have done, in all and, where that is asked for, by policy.

@@ -17,6 +17,7 @@ use tulle_xds::ads::Client;
 
 pub struct Proxy {
     pub store: Arc<ConfigStore>,
+    registry: Registry,
     workers: Workers,
 }
 
@@ -44,7 +45,7 @@ impl Proxy {
         let workers = Workers::start(&launch, 1).unwrap();
         workers.status.applied(generation).await;
         assert_eq!(workers.status.failures(), Vec::<String>::new());
-        Proxy { store: launch.store, workers }
+        Proxy { store: launch.store, registry: launch.registry, workers }
     }
 
     /// Replaces the configuration, as a control plane would.
@@ -56,6 +57,13 @@ impl Proxy {
 
     pub fn address(&self) -> SocketAddr {
         self.workers.status.bound()[0].1
+    }
+
+    /// What a scrape of its metrics says.
+    pub fn metrics(&self) -> String {
+        let mut out = String::new();
+        tulle_telemetry::prometheus::render(&self.registry, &mut out);
+        out
     }
 
     pub fn drain(&self) {
