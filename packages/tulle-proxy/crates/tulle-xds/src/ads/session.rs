@@ -113,10 +113,16 @@ impl Session {
         self.unknown.push_back(Answer { type_url, nonce, error: Some(error) });
     }
 
-    /// The next request, in the order in which resources depend on one another.
+    /// The next request, in the order in which resources depend on one another. What is asked for goes before what is
+    /// acknowledged: a control plane that hears of the acknowledgment first would go on to routes while the endpoints of
+    /// their clusters have not been asked for.
     pub fn next_request(&mut self) -> Option<ads_pb::DeltaDiscoveryRequest> {
-        let kinds = Kind::ALL.into_iter();
-        let request = kinds.zip(&mut self.types).find_map(|(kind, state)| state.next_request(kind));
+        let asking = Kind::ALL.into_iter().find(|kind| self.types[*kind as usize].asks());
+        let mut others = Kind::ALL.into_iter().zip(&mut self.types);
+        let request = match asking {
+            Some(kind) => self.types[kind as usize].next_request(kind),
+            None => others.find_map(|(kind, state)| state.next_request(kind)),
+        };
         let mut request = request.or_else(|| self.unknown.pop_front().map(answer))?;
         if !self.node_sent {
             request.node = Some(self.node.clone());
@@ -127,6 +133,14 @@ impl Session {
 }
 
 impl TypeState {
+    /// Whether there is something to ask for that the control plane has not been asked for on this stream.
+    fn asks(&self) -> bool {
+        match self.started {
+            true => !self.wanted.is_subset(&self.subscribed),
+            false => self.wildcard || !self.wanted.is_empty(),
+        }
+    }
+
     fn next_request(&mut self, kind: Kind) -> Option<ads_pb::DeltaDiscoveryRequest> {
         if !self.started {
             return self.first_request(kind);

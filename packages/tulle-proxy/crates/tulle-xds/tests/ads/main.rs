@@ -177,7 +177,7 @@ fn references_are_subscribed_to_and_waited_for() {
     assert_eq!(bench.config.readiness, Readiness::Initializing);
 
     bench.receive(Kind::Cluster, vec![cluster("a", "1s")], &[]);
-    assert_eq!(bench.requests(), ["Cluster ACK n1", "ClusterLoadAssignment +a"]);
+    assert_eq!(bench.requests(), ["ClusterLoadAssignment +a", "Cluster ACK n1"], "asked for before it is acknowledged");
     assert!(!bench.refresh(), "a cluster without its endpoints is not live");
 
     bench.receive(Kind::Endpoints, vec![endpoints("a", 1)], &[]);
@@ -185,7 +185,7 @@ fn references_are_subscribed_to_and_waited_for() {
     assert_eq!(bench.names().1, ["a", "xds-grpc"]);
 
     bench.receive(Kind::Listener, vec![listener("out", "r")], &[]);
-    assert_eq!(bench.requests(), ["ClusterLoadAssignment ACK n2", "Listener ACK n3", "RouteConfiguration +r"]);
+    assert_eq!(bench.requests(), ["RouteConfiguration +r", "ClusterLoadAssignment ACK n2", "Listener ACK n3"]);
     bench.refresh();
     assert!(bench.names().0.is_empty(), "a listener without its routes is not live");
     assert_eq!(bench.config.readiness, Readiness::Initializing);
@@ -284,7 +284,7 @@ fn endpoints_taken_away_under_a_cluster_stay() {
 fn a_listener_moves_to_new_routes_only_when_they_are_there() {
     let mut bench = warm();
     bench.receive(Kind::Listener, vec![listener("out", "r2")], &[]);
-    assert_eq!(bench.requests(), ["Listener ACK n5", "RouteConfiguration +r2"], "the old routes are still in use");
+    assert_eq!(bench.requests(), ["RouteConfiguration +r2", "Listener ACK n5"], "the old routes are still in use");
     assert!(!bench.refresh());
     bench.receive(Kind::Route, vec![route("r2", 200)], &[]);
     assert!(bench.refresh());
@@ -497,10 +497,10 @@ fn scopes_are_asked_for_with_their_routes() {
     bench.receive(Kind::Cluster, vec![], &[]);
     bench.requests();
     bench.receive(Kind::Listener, vec![listener_with("out", SCOPED, "")], &[]);
-    assert_eq!(bench.requests(), ["Listener ACK n2", "ScopedRouteConfiguration"]);
+    assert_eq!(bench.requests(), ["ScopedRouteConfiguration", "Listener ACK n2"]);
     let handled = bench.receive(Kind::Scope, vec![scope("one", "k"), scope("two", "k"), scope("three", "l")], &[]);
     assert_eq!(handled.refused, ["two: \"one\" has the same key"]);
-    assert_eq!(bench.requests(), ["ScopedRouteConfiguration NACK n3", "RouteConfiguration +one +three"]);
+    assert_eq!(bench.requests(), ["RouteConfiguration +one +three", "ScopedRouteConfiguration NACK n3"]);
     bench.receive(Kind::Route, vec![route("one", 200), route("three", 200)], &[]);
     assert!(bench.refresh());
     assert_eq!((bench.names().0, bench.config.routes.len()), (vec!["out"], 2));
@@ -534,7 +534,7 @@ fn settings_of_filters_are_waited_for_unless_a_default_applies() {
     let ready = listener_with("ready", routes, &discovered("d", default));
     let waits = listener_with("waits", routes, &discovered("w", ""));
     bench.receive(Kind::Listener, vec![ready, waits], &[]);
-    assert_eq!(bench.requests(), ["Listener ACK n2", "TypedExtensionConfig +d +w"]);
+    assert_eq!(bench.requests(), ["TypedExtensionConfig +d +w", "Listener ACK n2"]);
     bench.refresh();
     assert_eq!(bench.names().0, ["ready"]);
     let handled = bench.receive(Kind::Extension, vec![extension("d", "fault.v3.HTTPFault")], &[]);
