@@ -102,6 +102,7 @@ FORMATS: Seeds = {
     "clipped": b"%REQ(USER-AGENT):5% %METADATA(DYNAMIC:a:b)% %RESP(X)% %% %DYNAMIC_METADATA(a:b:c)%",
     "times": b"%START_TIME% %START_TIME(%s.%6f %e %f %j)% %COMMON_DURATION(DS_RX_BEG:US_TX_BEG:us)%",
     "alone": b"%RESPONSE_CODE%",
+    "breaks": b"%START_TIME(%n%t)% %EMIT_TIME(%n)%",
     "grpc": b"%GRPC_STATUS(SNAKE_STRING)% %GRPC_STATUS_NUMBER% %DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
     "whole": b"%CLUSTER_METADATA(a)% %METADATA(CLUSTER:a:b)% %TRAILER(a?b):9% %QUERY_PARAMS% %CEL(f(x) > (1))%",
 }

@@ -75,7 +75,9 @@ pub fn access_log(data: &[u8]) {
         let mut line = Vec::new();
         format.render(&Hostile, &mut line);
         for byte in [b'\r', b'\n', b'\0', 0x1b] {
-            assert!(data.contains(&byte) || !line.contains(&byte), "{}", line.escape_ascii());
+            // `%n` of a time is a line break that the format itself asks for.
+            let asked = data.contains(&byte) || byte == b'\n' && text.contains("%n");
+            assert!(asked || !line.contains(&byte), "{}", line.escape_ascii());
         }
     }
     for absent in [Absent::Null, Absent::Omit] {
