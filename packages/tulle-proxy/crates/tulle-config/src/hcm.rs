@@ -110,6 +110,7 @@ pub struct ForwardClientCert {
     pub chain: bool,
     pub dns: bool,
     pub uri: bool,
+    pub issuer: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -188,6 +189,8 @@ pub struct Http1Options {
     pub default_host_for_http_1_0: Option<Str>,
     pub header_case: HeaderCase,
     pub enable_trailers: bool,
+    /// Methods that nobody registered are taken too.
+    pub allow_custom_methods: bool,
 }
 
 impl Default for Http1Options {
@@ -198,6 +201,7 @@ impl Default for Http1Options {
             default_host_for_http_1_0: None,
             header_case: HeaderCase::Lower,
             enable_trailers: false,
+            allow_custom_methods: false,
         }
     }
 }

@@ -12,10 +12,12 @@ pub mod lease;
 pub mod pool;
 pub mod proxy_header;
 pub mod upstream;
+mod whose;
 
 pub use breaker::{Admission, Breakers, Overflow};
 pub use dial::{Dialer, TlsDial, Way};
 pub use error::DialError;
 pub use lease::{H1Lease, H2Lease, Lease, Wanted};
 pub use proxy_header::Ends;
+pub use whose::{ServerIs, Whose};
 pub use upstream::{Shared, Terms, Upstream, h2_windows};

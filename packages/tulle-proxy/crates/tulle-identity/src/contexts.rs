@@ -17,6 +17,13 @@ use tulle_config::{DownstreamTls, Secret, UpstreamTls};
 use crate::material::{IdentityCell, MaterialError, Sources, Trust};
 use crate::verify::{CheckServerName, PeerVerifier, Requirements, Spiffe, Unverified, anchors};
 
+/// What says which name a server's certificate must have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Named {
+    BySettings,
+    ByRequest,
+}
+
 /// Makes TLS configurations for the whole process.
 ///
 /// Sessions are not resumed: connections between sidecars live long, and a full handshake checks the peer's identity
@@ -84,14 +91,14 @@ impl TlsContexts {
     }
 
     /// The configuration for dialing with `settings`. `alpn` is offered instead of the settings' own list, when not
-    /// empty.
+    /// empty; a server that is named by a request has to have that name.
     ///
     /// # Errors
     /// When material is missing or unusable; the connection must then not be made.
     pub fn client(
         &self,
         settings: &UpstreamTls,
-        alpn: &[&[u8]],
+        (alpn, named): (&[&[u8]], Named),
         secrets: &Resources<Secret>,
     ) -> Result<Arc<ClientConfig>, MaterialError> {
         let sources = Sources { identity: &self.identity, secrets };
@@ -101,7 +108,8 @@ impl TlsContexts {
         let builder = match sources.trust(&settings.common.validation)? {
             None => builder.with_custom_certificate_verifier(Arc::new(Unverified(self.algorithms()))),
             Some(trust) => {
-                let check = if settings.auto_sni_san_validation { CheckServerName::Yes } else { CheckServerName::No };
+                let wanted = settings.auto_sni_san_validation || named == Named::ByRequest;
+                let check = if wanted { CheckServerName::Yes } else { CheckServerName::No };
                 let requirements = requirements(&trust, sources.names(&settings.common.validation), check);
                 builder.with_custom_certificate_verifier(self.verifier(requirements, true))
             }

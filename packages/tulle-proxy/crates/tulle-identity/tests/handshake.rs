@@ -15,6 +15,7 @@ use tulle_config::tls::{
     CertificateSource, ClientCert, CommonTls, DataSource, DownstreamTls, KeyExchange, SanKind, SanMatcher,
     SecretOrigin, SecretRef, TlsVersion, TrustSource, UpstreamTls, Validation,
 };
+use tulle_identity::contexts::Named;
 use tulle_identity::bundle::{self, Revocations};
 use tulle_identity::{Identity, IdentityCell, TlsContexts};
 use tulle_policy::StringMatcher;
@@ -100,7 +101,7 @@ async fn shake(
     settings: UpstreamTls,
 ) -> (Result<(), String>, Result<Vec<u8>, String>) {
     let secrets: Resources<Secret> = Resources::default();
-    let connector = TlsConnector::from(client.client(&settings, &[], &secrets).unwrap());
+    let connector = TlsConnector::from(client.client(&settings, (&[], Named::BySettings), &secrets).unwrap());
     let acceptor = TlsAcceptor::from(server.server(&downstream(), &secrets).unwrap());
     let (near, far) = tokio::io::duplex(1 << 16);
     let name = ServerName::try_from("outbound_.80_._.backend.default.svc.cluster.local").unwrap();
@@ -194,7 +195,7 @@ fn without_an_identity_nothing_is_served_or_dialed() {
     let contexts = contexts(None);
     let secrets = Resources::default();
     assert!(contexts.server(&downstream(), &secrets).is_err());
-    assert!(contexts.client(&upstream(common(&[])), &[], &secrets).is_err());
+    assert!(contexts.client(&upstream(common(&[])), (&[], Named::BySettings), &secrets).is_err());
 }
 
 #[test]
@@ -272,7 +273,7 @@ async fn the_key_exchange_can_be_one_that_quantum_computers_do_not_break() {
     ];
     for (client, server, expected) in cases {
         let secrets: Resources<Secret> = Resources::default();
-        let config = member().client(&upstream(with(client)), &[], &secrets).unwrap();
+        let config = member().client(&upstream(with(client)), (&[], Named::BySettings), &secrets).unwrap();
         let settings = DownstreamTls { common: with(server), ..downstream() };
         let acceptor = TlsAcceptor::from(member().server(&settings, &secrets).unwrap());
         let (near, far) = tokio::io::duplex(1 << 16);

@@ -73,6 +73,23 @@ pub struct Limits {
     pub http10: Http10,
     pub underscores: Underscores,
     pub names: Reading,
+    pub methods: Methods,
+    pub targets: Targets,
+}
+
+/// Which methods requests may have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Methods {
+    Registered,
+    /// Others too, as long as they are not registered ones in another case.
+    Any,
+}
+
+/// Whether targets in absolute form are taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Targets {
+    Any,
+    OriginOnly,
 }
 
 /// Whether HTTP/1.0 requests are served.
@@ -101,6 +118,8 @@ impl Default for Limits {
             http10: Http10::Refuse,
             underscores: Underscores::Allow,
             names: Reading::Fold,
+            methods: Methods::Registered,
+            targets: Targets::Any,
         }
     }
 }

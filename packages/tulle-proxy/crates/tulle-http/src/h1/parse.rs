@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use super::spelling::Spelled;
-use super::{Http10, Limits, Reading, Refused, Underscores};
+use super::{Http10, Limits, Methods, Reading, Refused, Targets, Underscores};
 use crate::head::{Framing, RequestHead, ResponseHead, To, Tunnel, Version, bodiless};
 use crate::headers::{Headers, Known, Span};
 
@@ -103,11 +103,15 @@ pub fn request(buf: &[u8], limits: &Limits, out: &mut RequestHead) -> Result<(),
     if out.version == Version::Http10 && limits.http10 == Http10::Refuse {
         return Err(Refused::Version);
     }
-    if !method_allowed(method.as_bytes()) {
+    let custom = limits.methods == Methods::Any && custom_method(method.as_bytes());
+    if !method_allowed(method.as_bytes()) && !custom {
         return Err(Refused::Method);
     }
     let place = copy_headers(buf, parsed.headers, limits, &mut out.headers)?;
     out.set_method_span(place.span(method.as_bytes()));
+    if limits.targets == Targets::OriginOnly && absolute(target.as_bytes()).is_some() {
+        return Err(Refused::Target);
+    }
     set_target(target.as_bytes(), place.span(target.as_bytes()), limits.http10, out)?;
     set_connection(out);
     out.framing = request_framing(out)?;
@@ -241,6 +245,15 @@ pub fn method_allowed(method: &[u8]) -> bool {
             | b"UNLOCK"
             | b"UNSUBSCRIBE"
     )
+}
+
+/// A method that nobody registered: a token (RFC 9110 §5.6.2), and none of those above in another case.
+pub fn custom_method(method: &[u8]) -> bool {
+    const LONGEST: usize = 32;
+    let token = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
+    (1..=LONGEST).contains(&method.len())
+        && method.iter().all(token)
+        && !method_allowed(&method.to_ascii_uppercase())
 }
 
 /// Whether this may stand as an authority: a name or address, and perhaps a port. What RFC 3986 §3.2.2 allows beyond that

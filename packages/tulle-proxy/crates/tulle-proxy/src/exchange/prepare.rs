@@ -2,7 +2,7 @@
 //! by which id the request goes, as Envoy's connection manager does it.
 
 use tulle_config::Hcm;
-use tulle_config::hcm::{ForwardClientCertMode, Forwarding, HostHandling, StripPort};
+use tulle_config::hcm::{ForwardClientCert, ForwardClientCertMode, Forwarding, HostHandling, StripPort};
 use tulle_core::Rng;
 use tulle_core::address::split_authority;
 use tulle_http::headers::Classes;
@@ -12,6 +12,7 @@ use tulle_route::canonical::{self, Canonical};
 
 use super::reply::Reply;
 use crate::serve::Client;
+use crate::serve::tls::TlsFacts;
 
 /// Fields that only a trusted neighbour may set.
 const INTERNAL: [&[u8]; 14] = [
@@ -225,13 +226,7 @@ fn client_cert(hcm: &Hcm, client: &Client, head: &mut RequestHead) {
     match (rules.mode, tls) {
         (ForwardClientCertMode::AlwaysForwardOnly, _) | (ForwardClientCertMode::ForwardOnly, Some(_)) => {}
         (ForwardClientCertMode::AppendForward | ForwardClientCertMode::SanitizeSet, Some(tls)) => {
-            let told = Forwarded {
-                by: tls.own_uri.as_deref(),
-                hash: &tls.peer_hash,
-                subject: rules.subject.then_some(&*tls.subject),
-                uri: rules.uri.then(|| tls.uri_san.as_deref().unwrap_or_default()),
-            };
-            let element = told.element();
+            let element = told(rules, tls);
             if rules.mode == ForwardClientCertMode::AppendForward {
                 head.headers.append_csv(b"x-forwarded-client-cert", element.as_bytes());
             } else {
@@ -242,6 +237,24 @@ fn client_cert(hcm: &Hcm, client: &Client, head: &mut RequestHead) {
             head.headers.remove(b"x-forwarded-client-cert");
         }
     }
+}
+
+/// What of the client's certificate is passed on.
+fn told(rules: &ForwardClientCert, tls: &TlsFacts) -> String {
+    let peer = tls.secured.peer.as_ref().map(|peer| peer.text());
+    let chain: Vec<&str> =
+        peer.into_iter().chain(tls.intermediates.iter().map(|each| each.text())).map(|text| &*text.pem).collect();
+    let told = Forwarded {
+        by: tls.own_uri.as_deref(),
+        hash: &tls.peer_hash,
+        cert: peer.filter(|_| rules.cert).map(|peer| &*peer.pem),
+        chain: rules.chain.then_some(&chain),
+        subject: rules.subject.then_some(&*tls.subject),
+        uris: peer.filter(|_| rules.uri).map(|peer| &*peer.each_uri),
+        dns: peer.filter(|_| rules.dns).map(|peer| &*peer.each_dns).unwrap_or_default(),
+        issuer: peer.filter(|_| rules.issuer).map(|peer| &*peer.issuer),
+    };
+    told.element()
 }
 
 fn request_id(hcm: &Hcm, head: &mut RequestHead, rng: &mut Rng, caller: Caller) {

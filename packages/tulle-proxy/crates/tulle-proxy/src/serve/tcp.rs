@@ -10,7 +10,7 @@ use tulle_balance::outlier::HostResult;
 use tulle_config::TcpProxy;
 use tulle_config::access_log::LogFormat;
 use tulle_config::listener::TrafficDirection;
-use tulle_connect::{Lease, Terms, Wanted};
+use tulle_connect::{Lease, Terms, Wanted, Whose};
 use tulle_core::ResponseFlags;
 use tulle_http::h1::conn::Connection;
 use tulle_http::{Framing, Pump, RequestHead, Side};
@@ -77,7 +77,8 @@ async fn connect(worker: &Rc<Worker>, client: &Client, proxy: &TcpProxy, record:
     if !target.is_settled() {
         Box::pin(target.settled()).await;
     }
-    let client_ends = target.upstream.config_ref().tells_client().then(|| client.ends());
+    let tells = target.upstream.config_ref().tells_client();
+    let whose = tells.then(|| Whose { ends: Some(client.ends()), name: None });
     let hash = proxy.hash_source_ip.then(|| tulle_core::xxh64(client.peer.ip().to_string().as_bytes(), 0));
     for _ in 0..proxy.max_connect_attempts {
         let context = PickContext { hash, subset: &chosen.subset, ..PickContext::default() };
@@ -89,7 +90,7 @@ async fn connect(worker: &Rc<Worker>, client: &Client, proxy: &TcpProxy, record:
         record.attempts += 1;
         record.host = Some(host.clone());
         let active = host.begin();
-        let terms = Terms { wanted: Wanted::Tcp, priority: Priority::Default, client: client_ends.as_ref() };
+        let terms = Terms { wanted: Wanted::Tcp, priority: Priority::Default, client: whose.as_ref() };
         let leased = Box::pin(target.upstream.lease(&host, terms)).await;
         let mut rng = worker.rng.borrow_mut();
         match leased {

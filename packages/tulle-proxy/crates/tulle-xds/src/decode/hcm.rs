@@ -183,7 +183,7 @@ fn forwarding(cx: &mut Cx, message: &hcm_pb::HttpConnectionManager) -> Option<Fo
     let set = message.set_current_client_cert_details.unwrap_or_default();
     let inner_pb::SetCurrentClientCertDetails { subject, cert, chain, dns, uri, issuer, format } = set;
     cx.field("set_current_client_cert_details", |cx| {
-        without_effect!(cx; issuer, format);
+        refuse!(cx; format);
     });
     Some(Forwarding {
         use_remote_address: truth(message.use_remote_address, false),
@@ -203,6 +203,7 @@ fn forwarding(cx: &mut Cx, message: &hcm_pb::HttpConnectionManager) -> Option<Fo
             chain,
             dns,
             uri,
+            issuer,
         },
         via: optional(cx, &message.via),
     })
