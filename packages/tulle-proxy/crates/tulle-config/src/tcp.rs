@@ -23,6 +23,8 @@ pub struct TcpProxy {
     pub access_logs: Vec<AccessLog>,
     /// The port to call on the host that the client's server name says, where a cluster asks for one.
     pub sni_port: Option<u16>,
+    /// The client's server name, where there is one, names the cluster.
+    pub sni_cluster: bool,
 }
 
 #[derive(Clone, Debug)]

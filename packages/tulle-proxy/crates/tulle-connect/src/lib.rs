@@ -19,5 +19,5 @@ pub use dial::{Dialer, TlsDial, Way};
 pub use error::DialError;
 pub use lease::{H1Lease, H2Lease, Lease, Wanted};
 pub use proxy_header::Ends;
-pub use whose::{ServerIs, Whose};
 pub use upstream::{Shared, Terms, Upstream, h2_windows};
+pub use whose::{ServerIs, Whose};

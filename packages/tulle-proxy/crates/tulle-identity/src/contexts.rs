@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use rustls::client::Resumption;
-use rustls::crypto::aws_lc_rs::kx_group;
+use rustls::crypto::aws_lc_rs::{cipher_suite, kx_group};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, WebPkiSupportedAlgorithms};
 use rustls::server::NoServerSessionStorage;
-use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
+use rustls::{ClientConfig, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 use rustls_pki_types::CertificateDer;
 use tulle_config::store::Resources;
 use tulle_config::tls::{
-    ClientCert, CommonTls, KeyExchange, SanMatcher, SecretOrigin, SecretRef, TlsVersion, TrustSource,
+    CipherSuite, ClientCert, CommonTls, KeyExchange, SanMatcher, SecretOrigin, SecretRef, TlsVersion, TrustSource,
 };
 use tulle_config::{DownstreamTls, Secret, UpstreamTls};
 
@@ -130,13 +130,21 @@ impl TlsContexts {
         Ok(Arc::new(config))
     }
 
-    /// The provider, with the key exchanges that the settings ask for.
+    /// The provider, with the key exchanges and the suites that the settings ask for.
     fn provider(&self, common: &CommonTls) -> Arc<CryptoProvider> {
-        if common.groups.is_empty() {
+        if common.groups.is_empty() && common.suites.is_empty() {
             return self.provider.clone();
         }
-        let kx_groups = common.groups.iter().map(|group| key_exchange(*group)).collect();
-        Arc::new(CryptoProvider { kx_groups, ..(*self.provider).clone() })
+        let mut provider = (*self.provider).clone();
+        if !common.groups.is_empty() {
+            provider.kx_groups = common.groups.iter().map(|group| key_exchange(*group)).collect();
+        }
+        if !common.suites.is_empty() {
+            // Those of TLS 1.3 cannot be chosen, as in Envoy.
+            provider.cipher_suites.retain(|suite| suite.tls13().is_some());
+            provider.cipher_suites.extend(common.suites.iter().map(|suite| cipher_suite(*suite)));
+        }
+        Arc::new(provider)
     }
 
     fn algorithms(&self) -> WebPkiSupportedAlgorithms {
@@ -154,6 +162,17 @@ fn key_exchange(group: KeyExchange) -> &'static dyn SupportedKxGroup {
         KeyExchange::X25519 => kx_group::X25519,
         KeyExchange::P256 => kx_group::SECP256R1,
         KeyExchange::P384 => kx_group::SECP384R1,
+    }
+}
+
+fn cipher_suite(suite: CipherSuite) -> SupportedCipherSuite {
+    match suite {
+        CipherSuite::EcdsaAes128 => cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        CipherSuite::EcdsaAes256 => cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        CipherSuite::EcdsaChaCha20 => cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        CipherSuite::RsaAes128 => cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        CipherSuite::RsaAes256 => cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+        CipherSuite::RsaChaCha20 => cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
     }
 }
 

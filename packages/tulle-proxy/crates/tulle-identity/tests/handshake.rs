@@ -15,8 +15,8 @@ use tulle_config::tls::{
     CertificateSource, ClientCert, CommonTls, DataSource, DownstreamTls, KeyExchange, SanKind, SanMatcher,
     SecretOrigin, SecretRef, TlsVersion, TrustSource, UpstreamTls, Validation,
 };
-use tulle_identity::contexts::Named;
 use tulle_identity::bundle::{self, Revocations};
+use tulle_identity::contexts::Named;
 use tulle_identity::{Identity, IdentityCell, TlsContexts};
 use tulle_policy::StringMatcher;
 
@@ -74,6 +74,7 @@ fn common(sans: &[&str]) -> CommonTls {
         min: TlsVersion::V1_3,
         max: TlsVersion::V1_3,
         groups: vec![],
+        suites: vec![],
         alpn: vec![Arc::from(&b"h2"[..])],
         certificates: vec![CertificateSource::Secret(own("default"))],
         validation: Validation {

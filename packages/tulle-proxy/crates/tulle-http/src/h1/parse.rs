@@ -251,9 +251,7 @@ pub fn method_allowed(method: &[u8]) -> bool {
 pub fn custom_method(method: &[u8]) -> bool {
     const LONGEST: usize = 32;
     let token = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
-    (1..=LONGEST).contains(&method.len())
-        && method.iter().all(token)
-        && !method_allowed(&method.to_ascii_uppercase())
+    (1..=LONGEST).contains(&method.len()) && method.iter().all(token) && !method_allowed(&method.to_ascii_uppercase())
 }
 
 /// Whether this may stand as an authority: a name or address, and perhaps a port. What RFC 3986 §3.2.2 allows beyond that
@@ -306,6 +304,7 @@ fn set_target(target: &[u8], place: Span, without_host: Http10, out: &mut Reques
     let (authority, path) = match absolute(target) {
         Some((secure, rest)) => {
             out.secure_scheme = secure;
+            out.scheme_given = true;
             let end = rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
             (Some(&rest[..end]), &rest[end..])
         }

@@ -54,7 +54,10 @@ impl Connect for ControlPlane {
         let tls = match cluster.transport.tls() {
             None => None,
             Some(settings) => {
-                let made = self.contexts.client(settings, (&[b"h2"], Named::BySettings), &config.secrets).map_err(|e| e.to_string())?;
+                let made = self
+                    .contexts
+                    .client(settings, (&[b"h2"], Named::BySettings), &config.secrets)
+                    .map_err(|e| e.to_string())?;
                 Some((made, server_name(settings, &target).map_err(|e| e.to_string())?))
             }
         };

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tulle_balance::Host;
+use tulle_config::access_log::LineKind;
 use tulle_connect::Way;
 use tulle_core::metadata::{self, Metadata};
 use tulle_core::{Nanos, ResponseFlags, Str, UnixNanos};
@@ -126,11 +127,18 @@ pub struct View<'a> {
 }
 
 impl View<'_> {
+    /// What the line is about: a connection without HTTP has neither a request nor an answer.
+    pub fn kind(&self) -> LineKind {
+        let connection = self.request.method().is_empty() && self.record.status == 0;
+        if connection { LineKind::TcpConnectionEnd } else { LineKind::DownstreamEnd }
+    }
+
     fn request_part(&self, name: &str) -> Option<&[u8]> {
         match name {
             ":method" => Some(self.request.method()).filter(|m| !m.is_empty()),
             ":path" => Some(self.request.path()).filter(|p| !p.is_empty()),
             ":authority" | "host" => Some(self.request.authority()).filter(|a| !a.is_empty()),
+            ":scheme" if self.request.method().is_empty() => None,
             ":scheme" if self.request.secure_scheme => Some(b"https"),
             ":scheme" => Some(b"http"),
             _ => self.request.headers.get(name.as_bytes()),

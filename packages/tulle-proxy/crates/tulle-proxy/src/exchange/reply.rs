@@ -174,6 +174,11 @@ impl Reply {
         Reply::new(400, "", details, ResponseFlags::NONE)
     }
 
+    /// To a request that does not say who its client is.
+    pub fn rejected(status: u16) -> Reply {
+        Reply::new(status, "", "rejecting_because_detection_failed", ResponseFlags::NONE)
+    }
+
     pub fn direct(answer: &DirectResponse) -> Reply {
         Reply {
             body: Cow::Owned(answer.body.to_vec()),

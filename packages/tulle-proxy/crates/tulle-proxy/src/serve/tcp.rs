@@ -8,7 +8,6 @@ use tokio::time::Instant;
 use tulle_balance::PickContext;
 use tulle_balance::outlier::HostResult;
 use tulle_config::TcpProxy;
-use tulle_config::access_log::LogFormat;
 use tulle_config::listener::TrafficDirection;
 use tulle_connect::{Lease, Terms, Wanted, Whose};
 use tulle_core::ResponseFlags;
@@ -18,8 +17,8 @@ use tulle_policy::Priority;
 use tulle_telemetry::TimePoint;
 use tulle_telemetry::istio::{ConnectionKey, Reporter, Security};
 
-use super::Client;
 use super::access::{Denial, Standing};
+use super::{Client, logs};
 use crate::exchange::attempt::Quiet;
 use crate::exchange::record::{Record, View};
 use crate::worker::alarm::{Alarm, earlier};
@@ -64,11 +63,12 @@ type Connected = (Rc<Target>, Connection, (tulle_connect::H1Lease, tulle_balance
 async fn connect(worker: &Rc<Worker>, client: &Client, proxy: &TcpProxy, record: &mut Record) -> Option<Connected> {
     let ticket = (worker.random() >> 32) as u32;
     let chosen = proxy.choose(ticket);
-    let Some(target) = worker.target(&chosen.name) else {
+    let name = client.server_name.as_ref().filter(|name| proxy.sni_cluster && !name.is_empty()).unwrap_or(&chosen.name);
+    let Some(target) = worker.target(name) else {
         record.flags.insert(ResponseFlags::NO_CLUSTER_FOUND);
         return None;
     };
-    record.cluster = Some(chosen.name.clone());
+    record.cluster = Some(name.clone());
     let target = match proxy.sni_port {
         Some(port) if target.is_dynamic() => named_host(worker, client, &target, port).await.ok()?,
         _ => target,
@@ -201,10 +201,5 @@ fn key(worker: &Worker, client: &Client, record: &Record, target: &Target) -> Co
 fn log(worker: &Worker, client: &Client, proxy: &TcpProxy, record: &Record) {
     let request = RequestHead::default();
     let view = View { client, request: &request, response: None, record };
-    for log in &proxy.access_logs {
-        worker.logs.line(&log.sink, |out| match &*log.format {
-            LogFormat::Text(format) => format.render(&view, out),
-            LogFormat::Json(format) => format.render(&view, out),
-        });
-    }
+    logs::write(worker, proxy.access_logs.iter().chain(&client.listener.access_logs), &view);
 }

@@ -16,8 +16,8 @@ use tulle_config::store::Resources;
 use tulle_config::{Config, Discovery, DownstreamTls, Secret, UpstreamTls};
 use tulle_connect::{DialError, Dialer, ServerIs, TlsDial};
 use tulle_core::Str;
-use tulle_identity::presented::Presented;
 use tulle_identity::contexts::Named;
+use tulle_identity::presented::Presented;
 use tulle_identity::{MaterialError, TlsContexts};
 
 use super::called::Called;

@@ -63,6 +63,7 @@ pub fn tcp_proxy(cx: &mut Cx, message: tcp_pb::TcpProxy) -> Option<TcpProxy> {
     let hashes = cx.each("hash_policy", hash_policy, hash);
     Some(TcpProxy {
         sni_port: None,
+        sni_cluster: false,
         stat_prefix: cx.name("stat_prefix", &stat_prefix)?,
         clusters,
         total_weight,
