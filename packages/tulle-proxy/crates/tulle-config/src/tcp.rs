@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use tulle_core::Str;
+use tulle_route::HeaderValue;
+use tulle_telemetry::TextFormat;
 
 use crate::access_log::AccessLog;
 
@@ -25,6 +27,16 @@ pub struct TcpProxy {
     pub sni_port: Option<u16>,
     /// The client's server name, where there is one, names the cluster.
     pub sni_cluster: bool,
+    /// The bytes go through an HTTP tunnel.
+    pub tunneling: Option<Box<Tunneling>>,
+}
+
+/// What a proxy at the endpoint is asked for with CONNECT (RFC 9110 §9.3.6).
+#[derive(Clone, Debug)]
+pub struct Tunneling {
+    /// Where to, with its port.
+    pub target: TextFormat,
+    pub headers: Box<[HeaderValue]>,
 }
 
 #[derive(Clone, Debug)]

@@ -218,6 +218,12 @@ impl Upstream {
         self.breaker.admit(Resource::Request, priority, config.circuit_breakers.limits(priority))
     }
 
+    /// Whether the breaker lets another connection be made.
+    pub fn allows_connection(&self, priority: Priority) -> bool {
+        let config = self.config.borrow();
+        self.breaker.allows(Resource::Connection, priority, config.circuit_breakers.limits(priority))
+    }
+
     pub fn admit_retry(&self, priority: Priority) -> Result<Admission, Overflow> {
         let config = self.config.borrow();
         self.breaker.admit(Resource::Retry, priority, config.circuit_breakers.limits(priority))

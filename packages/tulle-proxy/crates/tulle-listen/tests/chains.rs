@@ -22,6 +22,8 @@ fn tcp() -> NetworkFilter {
         hash_source_ip: false,
         access_logs: vec![],
         sni_port: None,
+        sni_cluster: false,
+        tunneling: None,
     }))
 }
 

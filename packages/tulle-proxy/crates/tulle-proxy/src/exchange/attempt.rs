@@ -40,7 +40,7 @@ pub enum Hold {
 }
 
 impl Hold {
-    fn way(&self) -> &Rc<Way> {
+    pub fn way(&self) -> &Rc<Way> {
         match self {
             Hold::H1(lease) => lease.way(),
             Hold::H2(lease) => lease.way(),

@@ -277,7 +277,13 @@ async fn answer(up: &mut Side, limits: &Limits, head: &RequestHead, keep: usize)
     Ok(answered)
 }
 
-fn read(cx: &mut Context<'_>, up: &mut Side, expect: Expect<'_>, out: &mut ResponseHead) -> Poll<Result<(), Broken>> {
+/// Sends what is queued and reads a response's head.
+pub fn read(
+    cx: &mut Context<'_>,
+    up: &mut Side,
+    expect: Expect<'_>,
+    out: &mut ResponseHead,
+) -> Poll<Result<(), Broken>> {
     use tulle_http::h1::conn::NoHead;
     if let Poll::Ready(Err(broken)) = up.poll_flush(cx) {
         return Poll::Ready(Err(broken));

@@ -176,7 +176,8 @@ impl View<'_> {
             Field::DownstreamLocalSubject => certificate(own(), |text| &text.subject),
             Field::DownstreamTlsVersion => tls.map(|t| t.secured.version).into(),
             Field::DownstreamTlsCipher => tls.map(|t| t.secured.cipher).into(),
-            Field::RequestedServerName => tls.and_then(|t| t.server_name.as_deref()).into(),
+            // As Envoy: what inspection found, whoever ends the TLS.
+            Field::RequestedServerName => client.server_name.as_deref().into(),
             Field::ConnectionId => Value::Number(client.id),
             Field::FilterChainName => Some(&*client.chain).filter(|name| !name.is_empty()).into(),
             Field::ListenerName => Value::from(&*client.listener.name),

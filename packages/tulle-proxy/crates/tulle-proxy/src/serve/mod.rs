@@ -7,6 +7,7 @@ mod limits;
 mod logs;
 pub mod tcp;
 pub mod tls;
+mod tunneled;
 
 use std::cell::Cell;
 use std::net::SocketAddr;

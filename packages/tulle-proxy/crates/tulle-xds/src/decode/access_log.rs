@@ -119,7 +119,7 @@ pub fn substitution(cx: &mut Cx, message: Option<core_pb::SubstitutionFormatStri
 }
 
 /// What formatters add to the operators is there in any case.
-fn formatter(cx: &mut Cx, message: core_pb::TypedExtensionConfig) -> Option<()> {
+pub fn formatter(cx: &mut Cx, message: core_pb::TypedExtensionConfig) -> Option<()> {
     let core_pb::TypedExtensionConfig { name, typed_config } = message;
     let known = typed_config
         .as_ref()
