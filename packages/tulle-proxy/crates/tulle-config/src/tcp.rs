@@ -82,6 +82,8 @@ mod tests {
             hash_source_ip: false,
             access_logs: vec![],
             sni_port: None,
+            sni_cluster: false,
+            tunneling: None,
         };
         let to_b = (0..10).filter(|ticket| &*proxy.choose(*ticket).name == "b").count();
         let to_zero = (0..10).filter(|ticket| &*proxy.choose(*ticket).name == "zero").count();

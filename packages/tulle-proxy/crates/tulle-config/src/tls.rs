@@ -111,6 +111,22 @@ pub struct Validation {
     pub trust: Option<TrustSource>,
     /// Any one must match. Empty: every name is taken.
     pub sans: Vec<SanMatcher>,
+    pub pins: Pins,
+}
+
+/// Digests (SHA-256) of which a peer's certificate must have one; with none every certificate is taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pins {
+    /// Of the whole certificate.
+    pub certificates: Vec<[u8; 32]>,
+    /// Of its public key's information, in base64.
+    pub keys: Vec<Str>,
+}
+
+impl Pins {
+    pub fn is_empty(&self) -> bool {
+        self.certificates.is_empty() && self.keys.is_empty()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

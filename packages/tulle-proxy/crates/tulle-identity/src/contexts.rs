@@ -10,10 +10,11 @@ use rustls::{ClientConfig, ServerConfig, SupportedCipherSuite, SupportedProtocol
 use rustls_pki_types::CertificateDer;
 use tulle_config::store::Resources;
 use tulle_config::tls::{
-    CipherSuite, ClientCert, CommonTls, KeyExchange, SanMatcher, SecretOrigin, SecretRef, TlsVersion, TrustSource,
+    CipherSuite, ClientCert, CommonTls, KeyExchange, Pins, SanMatcher, SecretOrigin, SecretRef, TlsVersion, TrustSource,
 };
 use tulle_config::{DownstreamTls, Secret, UpstreamTls};
 
+use crate::choice::Choice;
 use crate::material::{IdentityCell, MaterialError, Sources, Trust};
 use crate::verify::{CheckServerName, PeerVerifier, Requirements, Spiffe, Unverified, anchors};
 
@@ -72,17 +73,23 @@ impl TlsContexts {
             (ClientCert::Ignored, _) => builder.with_no_client_auth(),
             (wanted, Some(trust)) => {
                 let mandatory = wanted == ClientCert::Required;
-                let requirements =
-                    requirements(&trust, sources.names(&settings.common.validation), CheckServerName::No);
+                let shown = sources.shown(&settings.common.validation);
+                let requirements = requirements(&trust, shown, CheckServerName::No);
                 builder.with_client_cert_verifier(self.verifier(requirements, mandatory))
             }
             // Asking for a certificate that nothing could verify: nobody may pass.
             (_, None) => return Err(MaterialError::SecretMissing("a validation context".into())),
         };
-        let source = settings.common.certificates.first();
-        let source = source.ok_or_else(|| MaterialError::SecretMissing("a server certificate".into()))?;
-        let (chain, key) = sources.certificate(source)?;
-        let mut config = builder.with_single_cert(chain, key)?;
+        let certificates = settings.common.certificates.iter().map(|source| sources.certificate(source));
+        let mut certificates = certificates.collect::<Result<Vec<_>, _>>()?;
+        let first = certificates.pop().ok_or_else(|| MaterialError::SecretMissing("a server certificate".into()))?;
+        let mut config = if certificates.is_empty() {
+            builder.with_single_cert(first.0, first.1)?
+        } else {
+            certificates.push(first);
+            let choice = Choice::new(certificates, builder.crypto_provider())?;
+            builder.with_cert_resolver(Arc::new(choice))
+        };
         config.alpn_protocols = settings.common.alpn.iter().map(|name| name.to_vec()).collect();
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -110,7 +117,7 @@ impl TlsContexts {
             Some(trust) => {
                 let wanted = settings.auto_sni_san_validation || named == Named::ByRequest;
                 let check = if wanted { CheckServerName::Yes } else { CheckServerName::No };
-                let requirements = requirements(&trust, sources.names(&settings.common.validation), check);
+                let requirements = requirements(&trust, sources.shown(&settings.common.validation), check);
                 builder.with_custom_certificate_verifier(self.verifier(requirements, true))
             }
         };
@@ -176,7 +183,7 @@ fn cipher_suite(suite: CipherSuite) -> SupportedCipherSuite {
     }
 }
 
-fn requirements(trust: &Trust, sans: Vec<SanMatcher>, server_name: CheckServerName) -> Requirements {
+fn requirements(trust: &Trust, (sans, pins): (Vec<SanMatcher>, Pins), server_name: CheckServerName) -> Requirements {
     let (roots, spiffe, revoked) = match trust {
         Trust::Mesh { roots, federated, revoked, trust_domain } => {
             let others = federated.iter().map(|(domain, roots)| (domain.clone(), anchors(roots))).collect();
@@ -187,7 +194,7 @@ fn requirements(trust: &Trust, sans: Vec<SanMatcher>, server_name: CheckServerNa
             (anchors(&rustls_native_certs::load_native_certs().certs), Spiffe::NotRequired, Arc::default())
         }
     };
-    Requirements { roots, revoked, spiffe, sans, server_name }
+    Requirements { roots, revoked, spiffe, sans, pins, server_name }
 }
 
 static ONLY_13: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];

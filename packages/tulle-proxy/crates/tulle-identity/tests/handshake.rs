@@ -12,7 +12,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tulle_config::Secret;
 use tulle_config::store::Resources;
 use tulle_config::tls::{
-    CertificateSource, ClientCert, CommonTls, DataSource, DownstreamTls, KeyExchange, SanKind, SanMatcher,
+    CertificateSource, ClientCert, CommonTls, DataSource, DownstreamTls, KeyExchange, Pins, SanKind, SanMatcher,
     SecretOrigin, SecretRef, TlsVersion, TrustSource, UpstreamTls, Validation,
 };
 use tulle_identity::bundle::{self, Revocations};
@@ -80,6 +80,7 @@ fn common(sans: &[&str]) -> CommonTls {
         validation: Validation {
             trust: Some(TrustSource::Secret(own("ROOTCA"))),
             sans: sans.iter().map(exact).collect(),
+            pins: Pins::default(),
         },
     }
 }
@@ -174,7 +175,10 @@ async fn bad_client_certificates_are_refused() {
         let client = contexts(Some(issue(signer, params, &mesh)));
         // The client takes its roots from elsewhere: with the mesh's it would refuse its own certificate already.
         let trust = TrustSource::Inline(DataSource::Inline(mesh.pem.as_bytes().into()));
-        let stranger = CommonTls { validation: Validation { trust: Some(trust), sans: vec![] }, ..common(&[]) };
+        let stranger = CommonTls {
+            validation: Validation { trust: Some(trust), sans: vec![], pins: Pins::default() },
+            ..common(&[])
+        };
         let (dialed, accepted) = shake(&client, &server, upstream(stranger)).await;
         assert!(accepted.is_err(), "{what}: accepted");
         assert!(dialed.is_err(), "{what}: the client did not notice");
@@ -247,6 +251,7 @@ async fn a_federated_trust_domain_is_vouched_for_by_its_own_roots_alone() {
             validation: Validation {
                 trust: Some(TrustSource::Inline(DataSource::Inline(mesh.pem.as_bytes().into()))),
                 sans: vec![],
+                pins: Pins::default(),
             },
             ..common(&[])
         };

@@ -81,8 +81,8 @@ impl<'f> Command<'f> {
 
     fn with_argument(&self) -> Result<Option<Source>, String> {
         let source = match self.name {
-            "REQ" => self.header(HeadPart::Request, Query::Keep)?,
-            "RESP" => self.header(HeadPart::Response, Query::Keep)?,
+            "REQ" | "REQUEST_HEADER" => self.header(HeadPart::Request, Query::Keep)?,
+            "RESP" | "RESPONSE_HEADER" => self.header(HeadPart::Response, Query::Keep)?,
             "REQ_WITHOUT_QUERY" => self.header(HeadPart::Request, Query::Strip)?,
             "RESP_WITHOUT_QUERY" => self.header(HeadPart::Response, Query::Strip)?,
             "PATH" => self.path()?,

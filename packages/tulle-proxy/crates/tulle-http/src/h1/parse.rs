@@ -247,11 +247,15 @@ pub fn method_allowed(method: &[u8]) -> bool {
     )
 }
 
-/// A method that nobody registered: a token (RFC 9110 §5.6.2), and none of those above in another case.
+/// A method that nobody registered: a token (RFC 9110 §5.6.2), and none of those above in another case. PRI is HTTP/2's
+/// own (RFC 9113 §11.6).
 pub fn custom_method(method: &[u8]) -> bool {
     const LONGEST: usize = 32;
     let token = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
-    (1..=LONGEST).contains(&method.len()) && method.iter().all(token) && !method_allowed(&method.to_ascii_uppercase())
+    (1..=LONGEST).contains(&method.len())
+        && method.iter().all(token)
+        && !method_allowed(&method.to_ascii_uppercase())
+        && !method.eq_ignore_ascii_case(b"PRI")
 }
 
 /// Whether this may stand as an authority: a name or address, and perhaps a port. What RFC 3986 §3.2.2 allows beyond that

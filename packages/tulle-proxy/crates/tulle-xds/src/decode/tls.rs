@@ -6,8 +6,8 @@ use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls_pb;
 use tls_pb::common_tls_context as common_pb;
 use tulle_config::tls::{
-    CertificateSource, CipherSuite, ClientCert, CommonTls, KeyExchange, SanKind, SanMatcher, SecretOrigin, SecretRef,
-    TlsCertificate, TlsVersion, TrustSource, Validation,
+    CertificateSource, CipherSuite, ClientCert, CommonTls, KeyExchange, Pins, SanKind, SanMatcher, SecretOrigin,
+    SecretRef, TlsCertificate, TlsVersion, TrustSource, Validation,
 };
 use tulle_config::{DownstreamTls, Secret, UpstreamTls};
 use tulle_core::Str;
@@ -324,7 +324,11 @@ fn validation(cx: &mut Cx, message: tls_pb::CertificateValidationContext) -> Opt
     } = message;
     refuse!(cx; ca_certificate_provider_instance, watched_directory, require_signed_certificate_timestamp, crl,
         allow_expired_certificate, trust_chain_verification, custom_validator_config, only_verify_leaf_cert_crl,
-        max_verify_depth, verify_certificate_spki, verify_certificate_hash);
+        max_verify_depth);
+    let pins = pins(cx, verify_certificate_hash, verify_certificate_spki);
+    if !pins.is_empty() && trusted_ca.is_none() && system_root_certs.is_none() {
+        cx.error_at("trusted_ca", "is required beside hashes of certificates");
+    }
     without_effect!(cx; suppress_client_ca_list);
     let trust = match (trusted_ca, system_root_certs) {
         (Some(_), Some(_)) => {
@@ -339,7 +343,34 @@ fn validation(cx: &mut Cx, message: tls_pb::CertificateValidationContext) -> Opt
     let untyped = cx.each("match_subject_alt_names", match_subject_alt_names, |cx, matcher| {
         Some(SanMatcher { kind: SanKind::Any, value: string_matcher(cx, matcher)? })
     });
-    Some(Validation { trust, sans: typed.into_iter().chain(untyped).collect() })
+    Some(Validation { trust, sans: typed.into_iter().chain(untyped).collect(), pins })
+}
+
+fn pins(cx: &mut Cx, hashes: Vec<String>, keys: Vec<String>) -> Pins {
+    let certificates = cx.each("verify_certificate_hash", hashes, |cx, text| {
+        // As OpenSSL prints it, or without its colons.
+        let digits: String = text.chars().filter(|c| *c != ':').collect();
+        let bytes: Option<Vec<u8>> =
+            (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok()).collect();
+        digest(cx, bytes)
+    });
+    let keys = cx.each("verify_certificate_spki", keys, |cx, text| {
+        const LENGTH: usize = 44;
+        let fits = text.len() == LENGTH && text.ends_with('=');
+        if !fits {
+            cx.error("is no SHA-256 digest in base64");
+        }
+        fits.then(|| cx.intern(&text))
+    });
+    Pins { certificates, keys }
+}
+
+fn digest(cx: &mut Cx, bytes: Option<Vec<u8>>) -> Option<[u8; 32]> {
+    let digest = bytes.and_then(|bytes| bytes.try_into().ok());
+    if digest.is_none() {
+        cx.error("is no SHA-256 digest");
+    }
+    digest
 }
 
 fn typed_san(cx: &mut Cx, message: tls_pb::SubjectAltNameMatcher) -> Option<SanMatcher> {
