@@ -163,9 +163,7 @@ def _listener(case: Case, name: str, given: dict[str, Any], plan: Plan) -> dict[
     return made
 
 
-def _manager(
-    case: Case, routes: list[dict[str, Any]] | None, given: dict[str, Any]
-) -> dict[str, Any]:
+def _manager(case: Case, routes: list[dict[str, Any]] | None, given: dict[str, Any]) -> dict[str, Any]:
     hosts = case.virtual_hosts
     if hosts is None:
         first = next(iter(_clusters(case)))

@@ -33,6 +33,8 @@ pub enum Refused {
     LargeHead,
     /// A header name with an underscore, where those are refused.
     Underscore,
+    /// Connection names a field that no hop may take off.
+    Nominated,
 }
 
 impl Refused {
@@ -52,6 +54,7 @@ impl Refused {
             Refused::Syntax | Refused::LineEnding | Refused::Target | Refused::Method => "http1.codec_error",
             Refused::Framing => "http1.content_length_and_chunked_not_allowed",
             Refused::Host => "missing_host_header",
+            Refused::Nominated => "http1.connection_header_rejected",
             Refused::Chunk => "http1.invalid_chunk",
             Refused::Version => "low_version",
             Refused::LongTarget => "http1.uri_too_long",

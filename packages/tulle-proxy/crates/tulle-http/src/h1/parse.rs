@@ -113,7 +113,7 @@ pub fn request(buf: &[u8], limits: &Limits, out: &mut RequestHead) -> Result<(),
         return Err(Refused::Target);
     }
     set_target(target.as_bytes(), place.span(target.as_bytes()), limits.http10, out)?;
-    set_connection(out);
+    set_connection(out)?;
     out.framing = request_framing(out)?;
     if out.framing != Framing::None {
         if out.tunnel == Tunnel::Connect {
@@ -388,6 +388,8 @@ struct Asks {
     close: bool,
     keep_alive: bool,
     upgrade: bool,
+    /// What says who is asked, or who asks, is called the connection's own.
+    hides: bool,
 }
 
 fn connection_asks(headers: &Headers) -> Asks {
@@ -396,13 +398,24 @@ fn connection_asks(headers: &Headers) -> Asks {
         asks.close |= token.eq_ignore_ascii_case(b"close");
         asks.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
         asks.upgrade |= token.eq_ignore_ascii_case(b"upgrade");
+        asks.hides |= match token.first() {
+            Some(b':') => true,
+            Some(b'h' | b'H' | b'x' | b'X') => NEVER_NOMINATED.iter().any(|name| token.eq_ignore_ascii_case(name)),
+            _ => false,
+        };
     }
     asks
 }
 
+/// As Envoy: whoever has these taken off would be taken for somebody else, or for somebody elsewhere.
+const NEVER_NOMINATED: [&[u8]; 4] = [b"host", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"];
+
 /// Reads Connection, Upgrade and Expect.
-fn set_connection(out: &mut RequestHead) {
+fn set_connection(out: &mut RequestHead) -> Result<(), Refused> {
     let asks = connection_asks(&out.headers);
+    if asks.hides {
+        return Err(Refused::Nominated);
+    }
     out.close = asks.close || (out.version == Version::Http10 && !asks.keep_alive);
     if asks.upgrade && out.version == Version::Http11 && out.tunnel == Tunnel::No {
         let mut wanted = out.headers.all_known(Known::Upgrade);
@@ -420,6 +433,7 @@ fn set_connection(out: &mut RequestHead) {
             out.headers.remove_known(Known::Expect);
         }
     }
+    Ok(())
 }
 
 fn request_framing(head: &RequestHead) -> Result<Framing, Refused> {

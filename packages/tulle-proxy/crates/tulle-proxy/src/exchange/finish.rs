@@ -4,6 +4,7 @@ use tulle_config::access_log::{AccessLog, LogFilter, LogFormat};
 use tulle_config::listener::TrafficDirection;
 use tulle_core::ResponseFlags;
 use tulle_http::Known;
+use tulle_policy::outcome::grpc_of_http;
 use tulle_telemetry::istio::{Reporter, RequestProtocol, Security};
 use tulle_telemetry::trace::Sampling;
 use tulle_telemetry::{RequestKey, RequestSample, TimePoint};
@@ -60,7 +61,9 @@ pub fn takes(filter: &LogFilter, worker: &Worker, view: &View<'_>) -> bool {
             flags.iter().any(|code| all(code))
         }
         LogFilter::GrpcStatus { statuses, exclude } => {
-            record.grpc_status.is_some_and(|status| statuses.contains(&status)) != *exclude
+            // As Envoy: what says nothing of gRPC has the status that its HTTP status stands for.
+            let status = record.grpc_status.unwrap_or_else(|| grpc_of_http(record.status));
+            statuses.contains(&status) != *exclude
         }
         LogFilter::Header(matcher) => matcher.matches(view.request),
         LogFilter::Share { share, by_id } => share.hits(drawn(*by_id, worker, view)),

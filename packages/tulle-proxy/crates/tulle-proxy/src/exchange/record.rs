@@ -13,6 +13,7 @@ use tulle_core::metadata::{self, Metadata};
 use tulle_core::{Nanos, ResponseFlags, Str, UnixNanos};
 use tulle_http::{RequestHead, ResponseHead, Version};
 use tulle_identity::presented::{CertificateText, Presented};
+use tulle_policy::outcome::grpc_of_http;
 use tulle_route::redirects::Followed;
 use tulle_telemetry::{Field, HeadPart, LogView, TimePoint, TraceContext, Value};
 
@@ -266,7 +267,10 @@ impl LogView for View<'_> {
             }
             Field::AccessLogType => Value::from("DownstreamEnd"),
             Field::LocalReplyBody => Value::from(""),
-            Field::GrpcStatusNumber => record.grpc_status.map_or(Value::None, |n| Value::Number(u64::from(n))),
+            Field::GrpcStatusNumber => {
+                let meant = || record.grpc.then(|| grpc_of_http(record.status));
+                record.grpc_status.or_else(meant).map_or(Value::None, |status| Value::Number(u64::from(status)))
+            }
             other => self.connection_field(other).or_else(|| self.upstream_field(other)).unwrap_or(Value::None),
         }
     }
