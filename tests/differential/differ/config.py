@@ -138,13 +138,19 @@ def _cluster(case: Case, name: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _listener(case: Case, name: str, given: dict[str, Any], plan: Plan) -> dict[str, Any]:
-    """A listener on its chosen port; `hcm` in it goes over the case's, `filter_chains` replaces everything."""
+    """A listener on its chosen port; `hcm` in it goes over the case's, `filter_chains` replaces everything.
+
+    `log_filter` says which lines its log has, and `connection_log` is that of lines which the listener itself writes.
+    """
     given = copy.deepcopy(given)
+    log = _log(case, plan, given.pop("log_filter", None))
+    if "connection_log" in given:
+        given["access_log"] = [_log(case, plan, given.pop("connection_log"))]
     manager = case.hcm | given.pop("hcm", {})
     routes = given.pop("routes", case.routes)
     made: dict[str, Any] = {"name": name, "address": address("127.0.0.1", f"${{own:{name}}}")}
     tls = given.pop("transport_socket", None)
-    chain: dict[str, Any] = {"filters": given.pop("filters", None) or [_manager(case, routes, manager, plan)]}
+    chain: dict[str, Any] = {"filters": given.pop("filters", None) or [_manager(case, routes, manager)]}
     if tls is not None:
         chain["transport_socket"] = tls
     made["filter_chains"] = [chain]
@@ -153,13 +159,11 @@ def _listener(case: Case, name: str, given: dict[str, Any], plan: Plan) -> dict[
         for filter_ in each["filters"]:
             config = filter_.get("typed_config", {})
             if config.get("@type", "").endswith(("TcpProxy", "HttpConnectionManager")):
-                config.setdefault("access_log", [_log(case, plan)])
+                config.setdefault("access_log", [log])
     return made
 
 
-def _manager(
-    case: Case, routes: list[dict[str, Any]] | None, given: dict[str, Any], plan: Plan
-) -> dict[str, Any]:
+def _manager(case: Case, routes: list[dict[str, Any]] | None, given: dict[str, Any]) -> dict[str, Any]:
     hosts = case.virtual_hosts
     if hosts is None:
         first = next(iter(_clusters(case)))
@@ -172,14 +176,14 @@ def _manager(
         "delayed_close_timeout": "0.02s",
         "route_config": {"name": "routes", "validate_clusters": False, "virtual_hosts": hosts},
         "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": ROUTER}}],
-        "access_log": [_log(case, plan)],
     }
     return {"name": "envoy.filters.network.http_connection_manager", "typed_config": config | given}
 
 
-def _log(case: Case, plan: Plan) -> dict[str, Any]:
+def _log(case: Case, plan: Plan, chosen: dict[str, Any] | None) -> dict[str, Any]:
     form = {"json_format": LOG_FIELDS | case.log}
-    return {
+    log = {
         "name": "envoy.access_loggers.file",
         "typed_config": {"@type": FILE_LOG, "path": str(plan.log), "log_format": form},
     }
+    return log | ({"filter": chosen} if chosen else {})

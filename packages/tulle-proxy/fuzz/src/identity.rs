@@ -31,21 +31,30 @@ pub fn certificate(data: &[u8]) {
     }
 }
 
-/// Lines: what a neighbour said before, then our own name, the peer's subject and its name. However the two read, the last
-/// element is ours, and says just that.
+/// Lines: what a neighbour said before, then our own name, the peer's subject, which is the issuer's too, and its name, of
+/// both kinds. However they read, the last element is ours, and says just that.
 pub fn xfcc(data: &[u8]) {
     let mut lines = data.splitn(4, |byte| *byte == b'\n').map(|line| std::str::from_utf8(line).ok());
     let mut line = || lines.next().flatten();
     let (Some(before), Some(by), Some(subject), Some(uri)) = (line(), line(), line(), line()) else { return };
-    let told = Forwarded { by: Some(by), hash: "0a", subject: Some(subject), uri: Some(uri) };
+    let names = [uri.to_owned()];
+    let told = Forwarded {
+        by: Some(by),
+        hash: "0a",
+        subject: Some(subject),
+        uris: Some(&names),
+        dns: &names,
+        issuer: Some(subject),
+        ..Forwarded::default()
+    };
     let element = told.element();
     assert!(!element.chars().any(char::is_control), "{element:?}");
     let plain = |text: &str| text.chars().filter(|c| !c.is_control()).collect::<String>();
     let parts = elements(&element);
     let [parts] = &parts[..] else { panic!("{} elements: {element}", parts.len()) };
     let names: Vec<&str> = parts.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["By", "Hash", "Subject", "URI"], "{element}");
-    for (at, text) in [(0, by), (3, uri)] {
+    assert_eq!(names, ["By", "Hash", "Subject", "URI", "DNS", "Issuer"], "{element}");
+    for (at, text) in [(0, by), (3, uri), (4, uri)] {
         if !text.contains('\\') {
             assert_eq!(parts[at].1, plain(text), "{element}");
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tulle_core::Str;
 use tulle_policy::HeaderMatcher;
+use tulle_policy::rbac::MetadataMatcher;
 use tulle_telemetry::{JsonFormat, TextFormat};
 
 #[derive(Clone, Debug)]
@@ -47,8 +48,50 @@ pub enum LogFilter {
     },
     /// Of the request.
     Header(HeaderMatcher),
+    /// A share of all requests; `by_id`: the request's id decides.
+    Share {
+        share: Share,
+        by_id: bool,
+    },
+    /// Those whose spans are kept.
+    Traced,
+    /// By what filters found out; `absent` decides where they found nothing.
+    Metadata {
+        matcher: MetadataMatcher,
+        absent: bool,
+    },
+    /// By what a line is about.
+    Kind {
+        kinds: Vec<LineKind>,
+        exclude: bool,
+    },
     And(Vec<LogFilter>),
     Or(Vec<LogFilter>),
+}
+
+/// So many of so many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    pub numerator: u32,
+    pub denominator: u32,
+}
+
+impl Share {
+    /// Whether the share has what drew this number.
+    pub fn hits(self, drawn: u64) -> bool {
+        drawn % u64::from(self.denominator.max(1)) < u64::from(self.numerator)
+    }
+}
+
+/// What a line is about (`envoy.data.accesslog.v3.AccessLogType`), as far as lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineKind {
+    /// A request that has ended.
+    DownstreamEnd,
+    /// A connection that has ended.
+    TcpConnectionEnd,
+    /// What no line is ever about.
+    Other,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

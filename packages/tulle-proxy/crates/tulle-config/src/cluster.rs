@@ -49,6 +49,8 @@ pub struct ClusterSettings {
     /// Envoy's default is 5 s.
     pub connect_timeout: Duration,
     pub protocol: HttpProtocol,
+    /// `None`: the TLS settings say it.
+    pub tls_name: Option<NameByRequest>,
     pub limits: ConnectionLimits,
     pub circuit_breakers: CircuitBreakers,
     pub outlier: Option<OutlierConfig>,
@@ -193,6 +195,17 @@ impl UpstreamTransport {
             UpstreamTransport::Plaintext | UpstreamTransport::Tls(_) => None,
         }
     }
+}
+
+/// Which name connections over TLS ask for and expect, by the request that they are made for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameByRequest {
+    /// The request's field that says the name; `None` is its authority.
+    pub header: Option<Str>,
+    /// It is sent as SNI.
+    pub sent: bool,
+    /// The server's certificate must be for it.
+    pub verified: bool,
 }
 
 impl Cluster {

@@ -1,12 +1,13 @@
 //! The HTTP connection manager: how one listener speaks HTTP with its clients.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tulle_core::{Cidr, Str};
-use tulle_route::RouteConfig;
 pub use tulle_route::canonical::{EscapedSlashes, PathHandling};
 use tulle_route::scopes::{ScopeKeyBuilder, Scopes};
+use tulle_route::{HeaderMutation, RouteConfig};
 
 use crate::access_log::AccessLog;
 use crate::filters::HttpFilter;
@@ -40,6 +41,10 @@ pub struct Hcm {
     /// An invalid HTTP message closes the whole h1 connection (Envoy's default false: 400, then close for h1).
     pub stream_error_on_invalid_message: bool,
     pub proxy_100_continue: bool,
+    /// Changes of a request's head before anything else looks at it.
+    pub early: Box<[HeaderMutation]>,
+    /// What the scheme of all requests is said to be.
+    pub scheme: Option<Scheme>,
     pub tracing: Option<Tracing>,
     pub local_reply: Option<Box<LocalReply>>,
 }
@@ -99,6 +104,48 @@ pub struct Forwarding {
     pub client_cert: ForwardClientCert,
     /// Header `via` appended, when not empty.
     pub via: Option<Str>,
+    /// The listener's port is told in x-forwarded-port, at an edge.
+    pub port: bool,
+    /// What tells who the client is, each asked in turn, instead of x-forwarded-for and the trusted hops.
+    pub detection: Box<[Detection]>,
+}
+
+/// What tells who the client is behind other proxies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Detection {
+    Xff(Xff),
+    Header(ClientHeader),
+}
+
+/// x-forwarded-for, by the number of trusted hops, or by their addresses where those are given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Xff {
+    pub hops: u32,
+    pub trusted: Vec<Cidr>,
+    /// The connection's own address is appended.
+    pub append: bool,
+}
+
+impl Xff {
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|range| range.contains(address))
+    }
+}
+
+/// A header that holds the client's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientHeader {
+    pub name: Str,
+    /// The address may be an internal one.
+    pub trusted: bool,
+    /// The status for requests without one.
+    pub reject: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    Http,
+    Https,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +157,7 @@ pub struct ForwardClientCert {
     pub chain: bool,
     pub dns: bool,
     pub uri: bool,
+    pub issuer: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -188,6 +236,8 @@ pub struct Http1Options {
     pub default_host_for_http_1_0: Option<Str>,
     pub header_case: HeaderCase,
     pub enable_trailers: bool,
+    /// Methods that nobody registered are taken too.
+    pub allow_custom_methods: bool,
 }
 
 impl Default for Http1Options {
@@ -198,6 +248,7 @@ impl Default for Http1Options {
             default_host_for_http_1_0: None,
             header_case: HeaderCase::Lower,
             enable_trailers: false,
+            allow_custom_methods: false,
         }
     }
 }

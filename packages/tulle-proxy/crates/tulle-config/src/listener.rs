@@ -1,5 +1,6 @@
 //! Listeners and their filter chains: where connections are accepted and which chain takes each one.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub struct Listener {
     /// Redirected connections are handed to the listener whose address equals the original destination.
     pub use_original_dst: bool,
     pub transparent: bool,
+    pub socket_options: Vec<SocketOption>,
     pub backlog: u32,
     /// In configuration order; matching is Envoy's (most specific per criterion), not first wins.
     pub chains: Vec<FilterChain>,
@@ -48,6 +50,23 @@ pub struct Listener {
     pub counted: bool,
     /// Its connections, counted by all workers. A listener that has changed counts anew.
     pub gate: Arc<Gate>,
+}
+
+/// An option of the listening socket, as setsockopt(2) takes it; what it accepts inherits most of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketOption {
+    pub level: i32,
+    pub name: i32,
+    pub value: Box<[u8]>,
+    pub when: SocketState,
+}
+
+/// When in a socket's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketState {
+    Prebind,
+    Bound,
+    Listening,
 }
 
 /// An address to listen on, in a network namespace.
@@ -86,12 +105,61 @@ pub struct ListenerFilters {
     pub timeout: Option<Duration>,
     /// On timeout go on with what is known instead of closing.
     pub continue_on_timeout: bool,
+    /// Which destinations have which of them switched off; empty: none.
+    pub disabled: Vec<(Inspector, Destinations)>,
+}
+
+/// One of the [`ListenerFilters`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inspector {
+    Tls,
+    Http,
+    ProxyProtocol,
+    OriginalDst,
+}
+
+/// `envoy.config.listener.v3.ListenerFilterChainMatchPredicate`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destinations {
+    Any(bool),
+    /// Ports from the first up to, and without, the second.
+    Ports(i32, i32),
+    Not(Box<Destinations>),
+    All(Vec<Destinations>),
+    OneOf(Vec<Destinations>),
+}
+
+impl Destinations {
+    pub fn holds(&self, port: u16) -> bool {
+        match self {
+            Destinations::Any(any) => *any,
+            Destinations::Ports(from, to) => (*from..*to).contains(&i32::from(port)),
+            Destinations::Not(inner) => !inner.holds(port),
+            Destinations::All(all) => all.iter().all(|each| each.holds(port)),
+            Destinations::OneOf(any) => any.iter().any(|each| each.holds(port)),
+        }
+    }
 }
 
 impl ListenerFilters {
     /// Whether anything must be read before a chain can be chosen.
     pub fn reads_first(&self) -> bool {
         self.tls || self.http || self.proxy_protocol.is_some()
+    }
+
+    /// What is left of them for a destination.
+    pub fn at(&self, port: u16) -> Cow<'_, ListenerFilters> {
+        let mut left = Cow::Borrowed(self);
+        for (which, _) in self.disabled.iter().filter(|(_, at)| at.holds(port)) {
+            let left = left.to_mut();
+            match which {
+                Inspector::Tls => left.tls = false,
+                Inspector::Http => left.http = false,
+                Inspector::ProxyProtocol => left.proxy_protocol = None,
+                Inspector::OriginalDst => left.original_dst = false,
+            }
+        }
+        left
     }
 }
 

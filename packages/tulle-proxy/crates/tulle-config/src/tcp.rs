@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use tulle_core::Str;
+use tulle_route::HeaderValue;
+use tulle_telemetry::TextFormat;
 
 use crate::access_log::AccessLog;
 
@@ -23,6 +25,18 @@ pub struct TcpProxy {
     pub access_logs: Vec<AccessLog>,
     /// The port to call on the host that the client's server name says, where a cluster asks for one.
     pub sni_port: Option<u16>,
+    /// The client's server name, where there is one, names the cluster.
+    pub sni_cluster: bool,
+    /// The bytes go through an HTTP tunnel.
+    pub tunneling: Option<Box<Tunneling>>,
+}
+
+/// What a proxy at the endpoint is asked for with CONNECT (RFC 9110 §9.3.6).
+#[derive(Clone, Debug)]
+pub struct Tunneling {
+    /// Where to, with its port.
+    pub target: TextFormat,
+    pub headers: Box<[HeaderValue]>,
 }
 
 #[derive(Clone, Debug)]
@@ -68,6 +82,8 @@ mod tests {
             hash_source_ip: false,
             access_logs: vec![],
             sni_port: None,
+            sni_cluster: false,
+            tunneling: None,
         };
         let to_b = (0..10).filter(|ticket| &*proxy.choose(*ticket).name == "b").count();
         let to_zero = (0..10).filter(|ticket| &*proxy.choose(*ticket).name == "zero").count();

@@ -46,6 +46,8 @@ pub struct CommonTls {
     pub max: TlsVersion,
     /// In order of preference; empty: the library's own choice.
     pub groups: Vec<KeyExchange>,
+    /// Those of TLS 1.2, in order of preference; empty: the library's own choice.
+    pub suites: Vec<CipherSuite>,
     /// In order of preference.
     pub alpn: Vec<Arc<[u8]>>,
     /// Zero or more; the first one is used by clients.
@@ -66,6 +68,17 @@ pub enum KeyExchange {
     X25519,
     P256,
     P384,
+}
+
+/// The suites of TLS 1.2 that are safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CipherSuite {
+    EcdsaAes128,
+    EcdsaAes256,
+    EcdsaChaCha20,
+    RsaAes128,
+    RsaAes256,
+    RsaChaCha20,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -98,6 +111,22 @@ pub struct Validation {
     pub trust: Option<TrustSource>,
     /// Any one must match. Empty: every name is taken.
     pub sans: Vec<SanMatcher>,
+    pub pins: Pins,
+}
+
+/// Digests (SHA-256) of which a peer's certificate must have one; with none every certificate is taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pins {
+    /// Of the whole certificate.
+    pub certificates: Vec<[u8; 32]>,
+    /// Of its public key's information, in base64.
+    pub keys: Vec<Str>,
+}
+
+impl Pins {
+    pub fn is_empty(&self) -> bool {
+        self.certificates.is_empty() && self.keys.is_empty()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

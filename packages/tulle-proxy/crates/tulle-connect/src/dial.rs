@@ -17,6 +17,7 @@ use tulle_http::{Dialed, Stream};
 
 use crate::error::DialError;
 use crate::proxy_header::{self, Ends};
+use crate::whose::{ServerIs, Whose};
 
 /// What a TLS dial needs, made from the configuration by whoever holds the identities.
 #[derive(Clone)]
@@ -40,11 +41,18 @@ pub struct Way {
 
 /// Turns TLS settings into something to dial with. One per worker; it may cache.
 pub trait Dialer {
-    /// `alpn`: what to offer instead of the settings' own list, when not empty.
+    /// `alpn`: what to offer instead of the settings' own list, when not empty. `name`: who the server has to be, where
+    /// requests say it.
     ///
     /// # Errors
     /// [`DialError::NoIdentity`] while a referenced secret has not arrived.
-    fn tls(&self, settings: &Arc<UpstreamTls>, endpoint: &Endpoint, alpn: &[&[u8]]) -> Result<TlsDial, DialError>;
+    fn tls(
+        &self,
+        settings: &Arc<UpstreamTls>,
+        endpoint: &Endpoint,
+        alpn: &[&[u8]],
+        name: Option<&ServerIs>,
+    ) -> Result<TlsDial, DialError>;
 
     /// What is remembered of a handshake, for logs.
     fn secured(&self, _own: Option<Rc<dyn Any>>, _stream: &TlsStream<TcpStream>) -> Option<Rc<dyn Any>> {
@@ -84,13 +92,13 @@ pub async fn dial(
     dial_for(dialer, cluster, endpoint, alpn, None).await.map(|(stream, _)| stream)
 }
 
-/// The same for a client, of whom the endpoint is told where its transport says so.
+/// The same for somebody's requests.
 pub async fn dial_for(
     dialer: &Rc<dyn Dialer>,
     cluster: &Cluster,
     endpoint: &Endpoint,
     alpn: &[&[u8]],
-    client: Option<&Ends>,
+    whose: Option<&Whose>,
 ) -> Result<(Stream, Way), DialError> {
     let address = endpoint.address.socket().ok_or(DialError::Address)?;
     if cluster.egress.as_ref().is_some_and(|guard| guard.refuses(address, dialer.own_servers())) {
@@ -99,11 +107,11 @@ pub async fn dial_for(
     let transport = transport(cluster, endpoint);
     let tls = match transport.tls() {
         None => None,
-        Some(settings) => Some(dialer.tls(settings, endpoint, alpn)?),
+        Some(settings) => Some(dialer.tls(settings, endpoint, alpn, whose.and_then(|whose| whose.name.as_ref()))?),
     };
     let mut tcp = connect(cluster, address).await.map_err(DialError::Connect)?;
     if let Some(form) = transport.proxied() {
-        tell(&mut tcp, form, client).await.map_err(DialError::Connect)?;
+        tell(&mut tcp, form, whose.and_then(|whose| whose.ends.as_ref())).await.map_err(DialError::Connect)?;
     }
     let mut way = Way { local: tcp.local_addr().ok(), ..Way::default() };
     match tls {

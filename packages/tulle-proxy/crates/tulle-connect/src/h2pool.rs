@@ -8,7 +8,7 @@ use tulle_core::Nanos;
 use tulle_http::h2::Link;
 
 use crate::dial::Way;
-use crate::proxy_header::Ends;
+use crate::whose::Whose;
 
 /// One connection. A task of its own drives the socket and marks it closed when it ends.
 pub(crate) struct H2Conn {
@@ -20,8 +20,8 @@ pub(crate) struct H2Conn {
     pub idle_since: Cell<Nanos>,
     /// No further requests: GOAWAY, failure, or its share of requests is used up.
     pub closed: Cell<bool>,
-    /// Whose connection it is, where the endpoint was told.
-    pub client: Option<Box<Ends>>,
+    /// Whose connection it is, where that makes a difference.
+    pub client: Option<Box<Whose>>,
     pub way: Rc<Way>,
 }
 
@@ -52,7 +52,7 @@ impl H2Pool {
     /// which `keep` (of when it fell idle, unless it is busy, and when it was made) is true.
     pub(crate) fn take(
         &self,
-        client: Option<&Ends>,
+        client: Option<&Whose>,
         keep: impl Fn(Option<Nanos>, Nanos) -> bool,
     ) -> Option<Rc<H2Conn>> {
         let mut conns = self.conns.borrow_mut();

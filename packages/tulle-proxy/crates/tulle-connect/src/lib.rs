@@ -12,6 +12,7 @@ pub mod lease;
 pub mod pool;
 pub mod proxy_header;
 pub mod upstream;
+mod whose;
 
 pub use breaker::{Admission, Breakers, Overflow};
 pub use dial::{Dialer, TlsDial, Way};
@@ -19,3 +20,4 @@ pub use error::DialError;
 pub use lease::{H1Lease, H2Lease, Lease, Wanted};
 pub use proxy_header::Ends;
 pub use upstream::{Shared, Terms, Upstream, h2_windows};
+pub use whose::{ServerIs, Whose};

@@ -11,7 +11,7 @@ use tulle_http::h1::conn::Connection;
 use crate::breaker::Admission;
 use crate::dial::Way;
 use crate::h2pool::H2Pool;
-use crate::proxy_header::Ends;
+use crate::whose::Whose;
 
 /// Requests that wait for a connection to be returned or closed.
 #[derive(Default)]
@@ -68,8 +68,8 @@ pub(crate) struct Life {
     /// Requests carried so far.
     pub used: u32,
     pub counted: Counted,
-    /// Whose connection it is, where the endpoint was told.
-    pub client: Option<Box<Ends>>,
+    /// Whose connection it is, where that makes a difference.
+    pub client: Option<Box<Whose>>,
     pub way: Rc<Way>,
 }
 
@@ -87,7 +87,7 @@ pub struct HostPool {
 impl HostPool {
     /// The newest idle connection, of this client where the endpoint was told of one, that is still good: for which `keep`
     /// (as in `sweep`) is true and that the peer has not closed. Others met on the way are closed.
-    pub(crate) fn take(&self, client: Option<&Ends>, keep: impl Fn(Nanos, Nanos) -> bool) -> Option<Idle> {
+    pub(crate) fn take(&self, client: Option<&Whose>, keep: impl Fn(Nanos, Nanos) -> bool) -> Option<Idle> {
         loop {
             let mut idle = self.idle.borrow_mut();
             let at = idle.iter().rposition(|each| each.life.client.as_deref() == client)?;

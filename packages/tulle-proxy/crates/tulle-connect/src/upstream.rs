@@ -27,7 +27,7 @@ use crate::error::DialError;
 use crate::h2pool::H2Conn;
 use crate::lease::{H1Lease, H2Lease, Lease, Wanted, negotiated_h2};
 use crate::pool::{Counted, HostPool, Idle, Life, Waiters};
-use crate::proxy_header::Ends;
+use crate::whose::Whose;
 
 /// What every upstream of a worker shares.
 #[derive(Clone)]
@@ -59,8 +59,9 @@ pub struct Upstream {
 pub struct Terms<'c> {
     pub wanted: Wanted,
     pub priority: Priority,
-    /// Who the endpoint may be told of ([`Cluster::tells_client`]); such connections carry this client's requests only.
-    pub client: Option<&'c Ends>,
+    /// Whose requests may share the connection, where not everybody's may: the endpoint is told of the client
+    /// ([`Cluster::tells_client`]), or the request says the server's name.
+    pub client: Option<&'c Whose>,
 }
 
 impl Upstream {
@@ -215,6 +216,12 @@ impl Upstream {
     pub fn admit_request(&self, priority: Priority) -> Result<Admission, Overflow> {
         let config = self.config.borrow();
         self.breaker.admit(Resource::Request, priority, config.circuit_breakers.limits(priority))
+    }
+
+    /// Whether the breaker lets another connection be made.
+    pub fn allows_connection(&self, priority: Priority) -> bool {
+        let config = self.config.borrow();
+        self.breaker.allows(Resource::Connection, priority, config.circuit_breakers.limits(priority))
     }
 
     pub fn admit_retry(&self, priority: Priority) -> Result<Admission, Overflow> {

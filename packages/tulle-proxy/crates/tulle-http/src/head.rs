@@ -68,6 +68,8 @@ pub struct RequestHead {
     authority: Span,
     /// `https` when the client's request said so (absolute form or `:scheme`).
     pub secure_scheme: bool,
+    /// The request said its scheme itself.
+    pub scheme_given: bool,
     pub version: Version,
     pub framing: Framing,
     pub tunnel: Tunnel,
@@ -85,6 +87,7 @@ impl Default for RequestHead {
             path: Span::default(),
             authority: Span::default(),
             secure_scheme: false,
+            scheme_given: false,
             version: Version::Http11,
             framing: Framing::None,
             tunnel: Tunnel::No,
@@ -108,6 +111,7 @@ impl RequestHead {
         self.path = other.path;
         self.authority = other.authority;
         self.secure_scheme = other.secure_scheme;
+        self.scheme_given = other.scheme_given;
         self.version = other.version;
         self.framing = other.framing;
         self.tunnel = other.tunnel;

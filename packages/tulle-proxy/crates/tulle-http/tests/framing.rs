@@ -24,6 +24,14 @@ fn post(fields: &str) -> Result<RequestHead, Refused> {
 }
 
 #[test]
+fn nobody_hides_who_asks() {
+    for name in ["host", "X-Forwarded-For", "close, x-forwarded-proto", "x-forwarded-host", ":authority"] {
+        let text = format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: {name}\r\n\r\n");
+        assert_eq!(request(&text).err(), Some(Refused::Nominated), "{name}");
+    }
+}
+
+#[test]
 fn ambiguous_framing_is_refused() {
     for fields in [
         "Content-Length: 3\r\nTransfer-Encoding: chunked",

@@ -3,19 +3,27 @@
 use std::sync::Arc;
 
 use rustls::client::Resumption;
-use rustls::crypto::aws_lc_rs::kx_group;
+use rustls::crypto::aws_lc_rs::{cipher_suite, kx_group};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, WebPkiSupportedAlgorithms};
 use rustls::server::NoServerSessionStorage;
-use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
+use rustls::{ClientConfig, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 use rustls_pki_types::CertificateDer;
 use tulle_config::store::Resources;
 use tulle_config::tls::{
-    ClientCert, CommonTls, KeyExchange, SanMatcher, SecretOrigin, SecretRef, TlsVersion, TrustSource,
+    CipherSuite, ClientCert, CommonTls, KeyExchange, Pins, SanMatcher, SecretOrigin, SecretRef, TlsVersion, TrustSource,
 };
 use tulle_config::{DownstreamTls, Secret, UpstreamTls};
 
+use crate::choice::Choice;
 use crate::material::{IdentityCell, MaterialError, Sources, Trust};
 use crate::verify::{CheckServerName, PeerVerifier, Requirements, Spiffe, Unverified, anchors};
+
+/// What says which name a server's certificate must have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Named {
+    BySettings,
+    ByRequest,
+}
 
 /// Makes TLS configurations for the whole process.
 ///
@@ -65,17 +73,23 @@ impl TlsContexts {
             (ClientCert::Ignored, _) => builder.with_no_client_auth(),
             (wanted, Some(trust)) => {
                 let mandatory = wanted == ClientCert::Required;
-                let requirements =
-                    requirements(&trust, sources.names(&settings.common.validation), CheckServerName::No);
+                let shown = sources.shown(&settings.common.validation);
+                let requirements = requirements(&trust, shown, CheckServerName::No);
                 builder.with_client_cert_verifier(self.verifier(requirements, mandatory))
             }
             // Asking for a certificate that nothing could verify: nobody may pass.
             (_, None) => return Err(MaterialError::SecretMissing("a validation context".into())),
         };
-        let source = settings.common.certificates.first();
-        let source = source.ok_or_else(|| MaterialError::SecretMissing("a server certificate".into()))?;
-        let (chain, key) = sources.certificate(source)?;
-        let mut config = builder.with_single_cert(chain, key)?;
+        let certificates = settings.common.certificates.iter().map(|source| sources.certificate(source));
+        let mut certificates = certificates.collect::<Result<Vec<_>, _>>()?;
+        let first = certificates.pop().ok_or_else(|| MaterialError::SecretMissing("a server certificate".into()))?;
+        let mut config = if certificates.is_empty() {
+            builder.with_single_cert(first.0, first.1)?
+        } else {
+            certificates.push(first);
+            let choice = Choice::new(certificates, builder.crypto_provider())?;
+            builder.with_cert_resolver(Arc::new(choice))
+        };
         config.alpn_protocols = settings.common.alpn.iter().map(|name| name.to_vec()).collect();
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -84,14 +98,14 @@ impl TlsContexts {
     }
 
     /// The configuration for dialing with `settings`. `alpn` is offered instead of the settings' own list, when not
-    /// empty.
+    /// empty; a server that is named by a request has to have that name.
     ///
     /// # Errors
     /// When material is missing or unusable; the connection must then not be made.
     pub fn client(
         &self,
         settings: &UpstreamTls,
-        alpn: &[&[u8]],
+        (alpn, named): (&[&[u8]], Named),
         secrets: &Resources<Secret>,
     ) -> Result<Arc<ClientConfig>, MaterialError> {
         let sources = Sources { identity: &self.identity, secrets };
@@ -101,8 +115,9 @@ impl TlsContexts {
         let builder = match sources.trust(&settings.common.validation)? {
             None => builder.with_custom_certificate_verifier(Arc::new(Unverified(self.algorithms()))),
             Some(trust) => {
-                let check = if settings.auto_sni_san_validation { CheckServerName::Yes } else { CheckServerName::No };
-                let requirements = requirements(&trust, sources.names(&settings.common.validation), check);
+                let wanted = settings.auto_sni_san_validation || named == Named::ByRequest;
+                let check = if wanted { CheckServerName::Yes } else { CheckServerName::No };
+                let requirements = requirements(&trust, sources.shown(&settings.common.validation), check);
                 builder.with_custom_certificate_verifier(self.verifier(requirements, true))
             }
         };
@@ -122,13 +137,21 @@ impl TlsContexts {
         Ok(Arc::new(config))
     }
 
-    /// The provider, with the key exchanges that the settings ask for.
+    /// The provider, with the key exchanges and the suites that the settings ask for.
     fn provider(&self, common: &CommonTls) -> Arc<CryptoProvider> {
-        if common.groups.is_empty() {
+        if common.groups.is_empty() && common.suites.is_empty() {
             return self.provider.clone();
         }
-        let kx_groups = common.groups.iter().map(|group| key_exchange(*group)).collect();
-        Arc::new(CryptoProvider { kx_groups, ..(*self.provider).clone() })
+        let mut provider = (*self.provider).clone();
+        if !common.groups.is_empty() {
+            provider.kx_groups = common.groups.iter().map(|group| key_exchange(*group)).collect();
+        }
+        if !common.suites.is_empty() {
+            // Those of TLS 1.3 cannot be chosen, as in Envoy.
+            provider.cipher_suites.retain(|suite| suite.tls13().is_some());
+            provider.cipher_suites.extend(common.suites.iter().map(|suite| cipher_suite(*suite)));
+        }
+        Arc::new(provider)
     }
 
     fn algorithms(&self) -> WebPkiSupportedAlgorithms {
@@ -149,7 +172,18 @@ fn key_exchange(group: KeyExchange) -> &'static dyn SupportedKxGroup {
     }
 }
 
-fn requirements(trust: &Trust, sans: Vec<SanMatcher>, server_name: CheckServerName) -> Requirements {
+fn cipher_suite(suite: CipherSuite) -> SupportedCipherSuite {
+    match suite {
+        CipherSuite::EcdsaAes128 => cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        CipherSuite::EcdsaAes256 => cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        CipherSuite::EcdsaChaCha20 => cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        CipherSuite::RsaAes128 => cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        CipherSuite::RsaAes256 => cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+        CipherSuite::RsaChaCha20 => cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+    }
+}
+
+fn requirements(trust: &Trust, (sans, pins): (Vec<SanMatcher>, Pins), server_name: CheckServerName) -> Requirements {
     let (roots, spiffe, revoked) = match trust {
         Trust::Mesh { roots, federated, revoked, trust_domain } => {
             let others = federated.iter().map(|(domain, roots)| (domain.clone(), anchors(roots))).collect();
@@ -160,7 +194,7 @@ fn requirements(trust: &Trust, sans: Vec<SanMatcher>, server_name: CheckServerNa
             (anchors(&rustls_native_certs::load_native_certs().certs), Spiffe::NotRequired, Arc::default())
         }
     };
-    Requirements { roots, revoked, spiffe, sans, server_name }
+    Requirements { roots, revoked, spiffe, sans, pins, server_name }
 }
 
 static ONLY_13: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];

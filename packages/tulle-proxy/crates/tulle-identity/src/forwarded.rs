@@ -7,10 +7,16 @@ pub struct Forwarded<'a> {
     pub by: Option<&'a str>,
     /// SHA-256 of the peer's certificate, in hexadecimal.
     pub hash: &'a str,
+    /// The peer's certificate, and all that it sent, as escaped PEM.
+    pub cert: Option<&'a str>,
+    pub chain: Option<&'a [&'a str]>,
     /// As RFC 2253 writes it.
     pub subject: Option<&'a str>,
-    /// The first URI name of the peer; empty where there is none.
-    pub uri: Option<&'a str>,
+    /// The URI names of the peer; an empty one where there is none.
+    pub uris: Option<&'a [String]>,
+    pub dns: &'a [String],
+    /// As RFC 2253 writes it.
+    pub issuer: Option<&'a str>,
 }
 
 impl Forwarded<'_> {
@@ -25,13 +31,29 @@ impl Forwarded<'_> {
         }
         out.push_str("Hash=");
         value(self.hash, &mut out);
+        if let Some(cert) = self.cert {
+            out.push_str(";Cert=");
+            quoted(cert, &mut out);
+        }
+        if let Some(chain) = self.chain {
+            out.push_str(";Chain=");
+            quoted(&chain.concat(), &mut out);
+        }
         if let Some(subject) = self.subject {
             out.push_str(";Subject=");
             quoted(subject, &mut out);
         }
-        if let Some(uri) = self.uri {
+        if self.uris.is_some_and(<[String]>::is_empty) {
             out.push_str(";URI=");
-            value(uri, &mut out);
+        }
+        let names = self.uris.into_iter().flatten().map(|uri| (";URI=", uri));
+        for (key, name) in names.chain(self.dns.iter().map(|name| (";DNS=", name))) {
+            out.push_str(key);
+            value(name, &mut out);
+        }
+        if let Some(issuer) = self.issuer {
+            out.push_str(";Issuer=");
+            quoted(issuer, &mut out);
         }
         out
     }
@@ -68,17 +90,22 @@ mod tests {
         let whole = Forwarded {
             by: Some("spiffe://a/ns/b/sa/c"),
             hash: "0aff",
+            cert: Some("leaf%0A"),
+            chain: Some(&["leaf%0A", "next%0A"]),
             subject: Some("CN=x,O=\\\"y\\\""),
-            uri: Some("spiffe://a/ns/b/sa/d"),
+            uris: Some(&["spiffe://a/ns/b/sa/d".into()]),
+            dns: &["d.test".into(), "e.test".into()],
+            issuer: Some("O=z"),
         };
-        let wanted = "By=spiffe://a/ns/b/sa/c;Hash=0aff;Subject=\"CN=x,O=\\\"y\\\"\";URI=spiffe://a/ns/b/sa/d";
+        let wanted = "By=spiffe://a/ns/b/sa/c;Hash=0aff;Cert=\"leaf%0A\";Chain=\"leaf%0Anext%0A\";\
+                      Subject=\"CN=x,O=\\\"y\\\"\";URI=spiffe://a/ns/b/sa/d;DNS=d.test;DNS=e.test;Issuer=\"O=z\"";
         assert_eq!(whole.element(), wanted);
-        assert_eq!(Forwarded { hash: "0a", uri: Some(""), ..Forwarded::default() }.element(), "Hash=0a;URI=");
+        assert_eq!(Forwarded { hash: "0a", uris: Some(&[]), ..Forwarded::default() }.element(), "Hash=0a;URI=");
     }
 
     #[test]
     fn names_that_would_say_more_are_quoted() {
-        let of = |uri| Forwarded { hash: "0", uri: Some(uri), ..Forwarded::default() }.element();
+        let of = |uri: &str| Forwarded { hash: "0", uris: Some(&[uri.into()]), ..Forwarded::default() }.element();
         assert_eq!(of("a;URI=admin"), "Hash=0;URI=\"a;URI=admin\"");
         assert_eq!(of("a,By=x"), "Hash=0;URI=\"a,By=x\"");
         assert_eq!(of("a\";b"), "Hash=0;URI=\"a\\\";b\"");

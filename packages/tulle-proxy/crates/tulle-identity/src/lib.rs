@@ -11,6 +11,7 @@
 pub mod attest;
 pub mod bundle;
 pub mod ca;
+mod choice;
 pub mod clock;
 pub mod contexts;
 pub mod details;

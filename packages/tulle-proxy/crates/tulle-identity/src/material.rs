@@ -9,7 +9,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tulle_config::Secret;
 use tulle_config::store::Resources;
 use tulle_config::tls::{
-    CertificateSource, DataSource, SanMatcher, SecretOrigin, SecretRef, TlsCertificate, TrustSource, Validation,
+    CertificateSource, DataSource, Pins, SanMatcher, SecretOrigin, SecretRef, TlsCertificate, TrustSource, Validation,
 };
 use tulle_core::Str;
 
@@ -151,17 +151,23 @@ impl Sources<'_> {
     }
 
     /// The names any one of which the peer must have: those of the settings, else those of the secret they refer to.
-    pub fn names(&self, validation: &Validation) -> Vec<SanMatcher> {
-        match &validation.trust {
-            Some(TrustSource::Secret(secret)) if validation.sans.is_empty() => match self.secrets.get(&secret.name) {
-                Some(found) => match &**found {
-                    Secret::Validation(inner) => inner.sans.clone(),
-                    Secret::Certificate(_) => Vec::new(),
-                },
-                None => Vec::new(),
+    pub fn shown(&self, validation: &Validation) -> (Vec<SanMatcher>, Pins) {
+        let inner = match &validation.trust {
+            Some(TrustSource::Secret(secret)) => match self.secrets.get(&secret.name).map(|found| &**found) {
+                Some(Secret::Validation(inner)) => Some(inner),
+                Some(Secret::Certificate(_)) | None => None,
             },
+            _ => None,
+        };
+        let sans = match inner {
+            Some(inner) if validation.sans.is_empty() => inner.sans.clone(),
             _ => validation.sans.clone(),
-        }
+        };
+        let pins = match inner {
+            Some(inner) if validation.pins.is_empty() => inner.pins.clone(),
+            _ => validation.pins.clone(),
+        };
+        (sans, pins)
     }
 
     fn secret(&self, name: &Str) -> Result<Arc<Secret>, MaterialError> {

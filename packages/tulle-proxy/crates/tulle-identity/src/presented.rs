@@ -29,6 +29,9 @@ pub struct CertificateText {
     pub serial: String,
     pub uris: String,
     pub dns: String,
+    /// The same, name by name.
+    pub each_uri: Box<[String]>,
+    pub each_dns: Box<[String]>,
     pub ips: String,
     pub emails: String,
     pub sha1: String,
@@ -62,6 +65,8 @@ fn read(der: &CertificateDer<'_>) -> CertificateText {
         serial: hex(number(&peer::serial(der))),
         uris: names.uris.join(","),
         dns: names.dns.join(","),
+        each_uri: names.uris.into(),
+        each_dns: names.dns.into(),
         ips: ips.join(","),
         emails: names.emails.join(","),
         sha1: hex(digest(&SHA1_FOR_LEGACY_USE_ONLY, der).as_ref()),

@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
-use tulle_config::tls::{SanKind, SanMatcher};
+use tulle_config::tls::{Pins, SanKind, SanMatcher};
 use tulle_core::Str;
 use tulle_policy::StringTest;
 use webpki::{EndEntityCert, KeyUsage, RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::bundle::Revocations;
 use crate::clock;
@@ -26,6 +30,7 @@ pub struct Requirements {
     pub spiffe: Spiffe,
     /// Any one must match; empty takes every name.
     pub sans: Vec<SanMatcher>,
+    pub pins: Pins,
     /// Servers only: the certificate must be valid for the name that was asked for.
     pub server_name: CheckServerName,
 }
@@ -46,6 +51,11 @@ struct ForeignTrustDomain {
     found: Str,
     expected: Str,
 }
+
+/// Another certificate, and another key, than those that were configured.
+#[derive(Debug, thiserror::Error)]
+#[error("the peer's certificate is none of those that were configured")]
+struct NotPinned;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckServerName {
@@ -109,12 +119,25 @@ impl Requirements {
                 return Err(refused(ForeignTrustDomain { found, expected: expected.clone() }));
             }
         }
+        if !self.pins.is_empty() && !pinned(&self.pins, leaf) {
+            return Err(refused(NotPinned));
+        }
         if self.sans.is_empty() || self.sans.iter().any(|matcher| matches(matcher, &names)) {
             return Ok(());
         }
         let found = names.uris.into_iter().chain(names.dns).collect();
         Err(refused(NoNameMatches { found }))
     }
+}
+
+fn pinned(pins: &Pins, leaf: &CertificateDer<'_>) -> bool {
+    let own = digest(&SHA256, leaf);
+    if pins.certificates.iter().any(|pin| own.as_ref() == pin) {
+        return true;
+    }
+    let Ok((_, certificate)) = X509Certificate::from_der(leaf) else { return false };
+    let key = STANDARD.encode(digest(&SHA256, certificate.public_key().raw));
+    pins.keys.iter().any(|pin| **pin == *key)
 }
 
 fn matches(matcher: &SanMatcher, names: &PeerNames) -> bool {
@@ -346,5 +369,19 @@ mod tests {
             let matcher = SanMatcher { kind, value: StringMatcher::exact(value) };
             assert_eq!(matches(&matcher, &names), expected, "{kind:?} {value}");
         }
+    }
+    #[test]
+    fn one_of_the_digests_is_enough() {
+        let made = rcgen::generate_simple_self_signed(["a.test".to_owned()]).unwrap();
+        let leaf = made.cert.der();
+        let whole: [u8; 32] = digest(&SHA256, leaf).as_ref().try_into().unwrap();
+        let key = STANDARD.encode(digest(&SHA256, &rcgen::PublicKeyData::subject_public_key_info(&made.signing_key)));
+        let pins = |certificates: &[[u8; 32]], keys: &[&str]| Pins {
+            certificates: certificates.to_vec(),
+            keys: keys.iter().map(|key| (*key).into()).collect(),
+        };
+        assert!(pinned(&pins(&[[0; 32], whole], &[]), leaf));
+        assert!(pinned(&pins(&[[0; 32]], &["AAAA", &key]), leaf));
+        assert!(!pinned(&pins(&[[0; 32]], &["AAAA"]), leaf));
     }
 }

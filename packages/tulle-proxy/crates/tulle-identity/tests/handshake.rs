@@ -12,10 +12,11 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tulle_config::Secret;
 use tulle_config::store::Resources;
 use tulle_config::tls::{
-    CertificateSource, ClientCert, CommonTls, DataSource, DownstreamTls, KeyExchange, SanKind, SanMatcher,
+    CertificateSource, ClientCert, CommonTls, DataSource, DownstreamTls, KeyExchange, Pins, SanKind, SanMatcher,
     SecretOrigin, SecretRef, TlsVersion, TrustSource, UpstreamTls, Validation,
 };
 use tulle_identity::bundle::{self, Revocations};
+use tulle_identity::contexts::Named;
 use tulle_identity::{Identity, IdentityCell, TlsContexts};
 use tulle_policy::StringMatcher;
 
@@ -73,11 +74,13 @@ fn common(sans: &[&str]) -> CommonTls {
         min: TlsVersion::V1_3,
         max: TlsVersion::V1_3,
         groups: vec![],
+        suites: vec![],
         alpn: vec![Arc::from(&b"h2"[..])],
         certificates: vec![CertificateSource::Secret(own("default"))],
         validation: Validation {
             trust: Some(TrustSource::Secret(own("ROOTCA"))),
             sans: sans.iter().map(exact).collect(),
+            pins: Pins::default(),
         },
     }
 }
@@ -100,7 +103,7 @@ async fn shake(
     settings: UpstreamTls,
 ) -> (Result<(), String>, Result<Vec<u8>, String>) {
     let secrets: Resources<Secret> = Resources::default();
-    let connector = TlsConnector::from(client.client(&settings, &[], &secrets).unwrap());
+    let connector = TlsConnector::from(client.client(&settings, (&[], Named::BySettings), &secrets).unwrap());
     let acceptor = TlsAcceptor::from(server.server(&downstream(), &secrets).unwrap());
     let (near, far) = tokio::io::duplex(1 << 16);
     let name = ServerName::try_from("outbound_.80_._.backend.default.svc.cluster.local").unwrap();
@@ -172,7 +175,10 @@ async fn bad_client_certificates_are_refused() {
         let client = contexts(Some(issue(signer, params, &mesh)));
         // The client takes its roots from elsewhere: with the mesh's it would refuse its own certificate already.
         let trust = TrustSource::Inline(DataSource::Inline(mesh.pem.as_bytes().into()));
-        let stranger = CommonTls { validation: Validation { trust: Some(trust), sans: vec![] }, ..common(&[]) };
+        let stranger = CommonTls {
+            validation: Validation { trust: Some(trust), sans: vec![], pins: Pins::default() },
+            ..common(&[])
+        };
         let (dialed, accepted) = shake(&client, &server, upstream(stranger)).await;
         assert!(accepted.is_err(), "{what}: accepted");
         assert!(dialed.is_err(), "{what}: the client did not notice");
@@ -194,7 +200,7 @@ fn without_an_identity_nothing_is_served_or_dialed() {
     let contexts = contexts(None);
     let secrets = Resources::default();
     assert!(contexts.server(&downstream(), &secrets).is_err());
-    assert!(contexts.client(&upstream(common(&[])), &[], &secrets).is_err());
+    assert!(contexts.client(&upstream(common(&[])), (&[], Named::BySettings), &secrets).is_err());
 }
 
 #[test]
@@ -245,6 +251,7 @@ async fn a_federated_trust_domain_is_vouched_for_by_its_own_roots_alone() {
             validation: Validation {
                 trust: Some(TrustSource::Inline(DataSource::Inline(mesh.pem.as_bytes().into()))),
                 sans: vec![],
+                pins: Pins::default(),
             },
             ..common(&[])
         };
@@ -272,7 +279,7 @@ async fn the_key_exchange_can_be_one_that_quantum_computers_do_not_break() {
     ];
     for (client, server, expected) in cases {
         let secrets: Resources<Secret> = Resources::default();
-        let config = member().client(&upstream(with(client)), &[], &secrets).unwrap();
+        let config = member().client(&upstream(with(client)), (&[], Named::BySettings), &secrets).unwrap();
         let settings = DownstreamTls { common: with(server), ..downstream() };
         let acceptor = TlsAcceptor::from(member().server(&settings, &secrets).unwrap());
         let (near, far) = tokio::io::duplex(1 << 16);

@@ -107,16 +107,15 @@ fn parse_v2(bytes: &[u8]) -> ProxyHeader {
     let body = &bytes[V2_HEAD..length];
     let addresses = match (command, bytes[13]) {
         (0, _) => None,
-        (_, 0x11) => match read_v4(body) {
+        // As Envoy: a proxy may speak of datagrams, and no proxy of ours of Unix sockets or of what it does not know.
+        (_, 0x11 | 0x12) => match read_v4(body) {
             Some(pair) => Some(pair),
             None => return ProxyHeader::Malformed,
         },
-        (_, 0x21) => match read_v6(body) {
+        (_, 0x21 | 0x22) => match read_v6(body) {
             Some(pair) => Some(pair),
             None => return ProxyHeader::Malformed,
         },
-        // Datagrams cannot arrive on a stream; Unix sockets carry no address that a match could use.
-        (_, 0x00 | 0x31) => None,
         _ => return ProxyHeader::Malformed,
     };
     ProxyHeader::Present { length, addresses }
@@ -174,6 +173,10 @@ mod tests {
         assert_eq!(parse(&head(0, 0, &[])), ProxyHeader::Present { length: 16, addresses: None });
         assert_eq!(parse(&head(1, 0x11, &body[..4])), ProxyHeader::Malformed);
         assert_eq!(parse(&head(2, 0x11, &body)), ProxyHeader::Malformed);
+        assert_eq!(parse(&head(1, 0x12, &body)), present(30, "192.0.2.1:5000", "192.0.2.2:80"));
+        for family in [0x00, 0x10, 0x31, 0x32, 0x41] {
+            assert_eq!(parse(&head(1, family, &body)), ProxyHeader::Malformed, "{family:02x}");
+        }
         let whole = head(1, 0x11, &body);
         for cut in 0..whole.len() {
             assert_eq!(parse(&whole[..cut]), ProxyHeader::Partial, "cut at {cut}");

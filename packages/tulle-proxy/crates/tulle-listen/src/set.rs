@@ -106,7 +106,7 @@ impl ListenerSet {
 
     fn bind(&self, at: (SocketAddr, Option<&str>), listener: Arc<Listener>) -> io::Result<Bound> {
         let share = if listener.reuse_port { SharePort::Yes } else { SharePort::No };
-        let socket = socket::bind(at, share, listener.backlog)?;
+        let socket = socket::bind(at, share, listener.backlog, &listener.socket_options)?;
         let local = socket.local_addr()?;
         let current = Rc::new(RefCell::new(listener));
         let (open, closed) = oneshot::channel();

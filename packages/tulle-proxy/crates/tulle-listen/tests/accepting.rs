@@ -24,6 +24,7 @@ fn listener(name: &str, backlog: u32) -> Arc<Listener> {
         bind_to_port: true,
         use_original_dst: false,
         transparent: false,
+        socket_options: Vec::new(),
         backlog,
         chains: vec![],
         default_chain: None,
@@ -46,6 +47,7 @@ fn filters(proxy_protocol: Option<ProxyProtocol>) -> ListenerFilters {
         original_dst: false,
         timeout: Some(Duration::from_secs(1)),
         continue_on_timeout: true,
+        disabled: Vec::new(),
     }
 }
 

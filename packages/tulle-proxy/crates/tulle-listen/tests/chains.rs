@@ -22,6 +22,8 @@ fn tcp() -> NetworkFilter {
         hash_source_ip: false,
         access_logs: vec![],
         sni_port: None,
+        sni_cluster: false,
+        tunneling: None,
     }))
 }
 
@@ -48,6 +50,7 @@ fn listener(chains: Vec<FilterChain>) -> Listener {
         bind_to_port: true,
         use_original_dst: false,
         transparent: false,
+        socket_options: Vec::new(),
         backlog: 128,
         chains,
         default_chain: None,
@@ -58,6 +61,7 @@ fn listener(chains: Vec<FilterChain>) -> Listener {
             original_dst: false,
             timeout: Some(Duration::from_secs(15)),
             continue_on_timeout: false,
+            disabled: Vec::new(),
         },
         direction: TrafficDirection::Inbound,
         drain: DrainType::Default,

@@ -42,6 +42,18 @@ pub fn http_of_grpc(status: u16) -> u16 {
     }
 }
 
+/// The gRPC status that an HTTP status stands for (gRPC's "http-grpc-status-mapping", Envoy's `httpToGrpcStatus`).
+pub fn grpc_of_http(status: u16) -> u16 {
+    match status {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        _ => 2,
+    }
+}
+
 /// How an attempt ended, at the latest moment when a retry is still possible: before any byte went downstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {

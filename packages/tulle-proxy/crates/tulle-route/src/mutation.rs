@@ -119,7 +119,7 @@ impl AppendAction {
 }
 
 impl HeaderValue {
-    fn apply<V, H>(&self, view: &V, head: &mut H, scratch: &mut Vec<u8>)
+    pub fn apply<V, H>(&self, view: &V, head: &mut H, scratch: &mut Vec<u8>)
     where
         V: LogView + ?Sized,
         H: HeadersMut + ?Sized,

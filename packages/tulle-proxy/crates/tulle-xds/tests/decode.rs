@@ -336,7 +336,7 @@ fn what_is_wrong_is_refused_with_its_path() {
          "internal_redirect_policy.predicates[0].typed_config: the redirect predicate envoy.extensions.filters.http.router.v3.Router is not supported"),
         (Kind::Route, with_redirects("response_headers_to_copy: [':path']"),
          "internal_redirect_policy.response_headers_to_copy[0]: \":path\" cannot be copied"),
-        (Kind::Listener, with_replies("{filter: {runtime_filter: {runtime_key: k}}}"),
+        (Kind::Listener, with_replies("{filter: {extension_filter: {name: k}}}"),
          "typed_config.local_reply_config.mappers[0].filter: this kind of access log filter is not supported"),
         (Kind::Listener, with_replies("{filter: {not_health_check_filter: {}}, status_code: 99}"),
          "typed_config.local_reply_config.mappers[0].status_code: 99 is not between"),

@@ -33,6 +33,8 @@ pub enum Refused {
     LargeHead,
     /// A header name with an underscore, where those are refused.
     Underscore,
+    /// Connection names a field that no hop may take off.
+    Nominated,
 }
 
 impl Refused {
@@ -52,6 +54,7 @@ impl Refused {
             Refused::Syntax | Refused::LineEnding | Refused::Target | Refused::Method => "http1.codec_error",
             Refused::Framing => "http1.content_length_and_chunked_not_allowed",
             Refused::Host => "missing_host_header",
+            Refused::Nominated => "http1.connection_header_rejected",
             Refused::Chunk => "http1.invalid_chunk",
             Refused::Version => "low_version",
             Refused::LongTarget => "http1.uri_too_long",
@@ -73,6 +76,23 @@ pub struct Limits {
     pub http10: Http10,
     pub underscores: Underscores,
     pub names: Reading,
+    pub methods: Methods,
+    pub targets: Targets,
+}
+
+/// Which methods requests may have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Methods {
+    Registered,
+    /// Others too, as long as they are not registered ones in another case.
+    Any,
+}
+
+/// Whether targets in absolute form are taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Targets {
+    Any,
+    OriginOnly,
 }
 
 /// Whether HTTP/1.0 requests are served.
@@ -101,6 +121,8 @@ impl Default for Limits {
             http10: Http10::Refuse,
             underscores: Underscores::Allow,
             names: Reading::Fold,
+            methods: Methods::Registered,
+            targets: Targets::Any,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use super::spelling::Spelled;
-use super::{Http10, Limits, Reading, Refused, Underscores};
+use super::{Http10, Limits, Methods, Reading, Refused, Targets, Underscores};
 use crate::head::{Framing, RequestHead, ResponseHead, To, Tunnel, Version, bodiless};
 use crate::headers::{Headers, Known, Span};
 
@@ -103,13 +103,17 @@ pub fn request(buf: &[u8], limits: &Limits, out: &mut RequestHead) -> Result<(),
     if out.version == Version::Http10 && limits.http10 == Http10::Refuse {
         return Err(Refused::Version);
     }
-    if !method_allowed(method.as_bytes()) {
+    let custom = limits.methods == Methods::Any && custom_method(method.as_bytes());
+    if !method_allowed(method.as_bytes()) && !custom {
         return Err(Refused::Method);
     }
     let place = copy_headers(buf, parsed.headers, limits, &mut out.headers)?;
     out.set_method_span(place.span(method.as_bytes()));
+    if limits.targets == Targets::OriginOnly && absolute(target.as_bytes()).is_some() {
+        return Err(Refused::Target);
+    }
     set_target(target.as_bytes(), place.span(target.as_bytes()), limits.http10, out)?;
-    set_connection(out);
+    set_connection(out)?;
     out.framing = request_framing(out)?;
     if out.framing != Framing::None {
         if out.tunnel == Tunnel::Connect {
@@ -243,6 +247,17 @@ pub fn method_allowed(method: &[u8]) -> bool {
     )
 }
 
+/// A method that nobody registered: a token (RFC 9110 §5.6.2), and none of those above in another case. PRI is HTTP/2's
+/// own (RFC 9113 §11.6).
+pub fn custom_method(method: &[u8]) -> bool {
+    const LONGEST: usize = 32;
+    let token = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
+    (1..=LONGEST).contains(&method.len())
+        && method.iter().all(token)
+        && !method_allowed(&method.to_ascii_uppercase())
+        && !method.eq_ignore_ascii_case(b"PRI")
+}
+
 /// Whether this may stand as an authority: a name or address, and perhaps a port. What RFC 3986 §3.2.2 allows beyond that
 /// (lists, encoded bytes) has no honest use in a host, and is taken for another host by some readers.
 pub fn authority_allowed(authority: &[u8]) -> bool {
@@ -293,6 +308,7 @@ fn set_target(target: &[u8], place: Span, without_host: Http10, out: &mut Reques
     let (authority, path) = match absolute(target) {
         Some((secure, rest)) => {
             out.secure_scheme = secure;
+            out.scheme_given = true;
             let end = rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
             (Some(&rest[..end]), &rest[end..])
         }
@@ -372,6 +388,8 @@ struct Asks {
     close: bool,
     keep_alive: bool,
     upgrade: bool,
+    /// What says who is asked, or who asks, is called the connection's own.
+    hides: bool,
 }
 
 fn connection_asks(headers: &Headers) -> Asks {
@@ -380,13 +398,24 @@ fn connection_asks(headers: &Headers) -> Asks {
         asks.close |= token.eq_ignore_ascii_case(b"close");
         asks.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
         asks.upgrade |= token.eq_ignore_ascii_case(b"upgrade");
+        asks.hides |= match token.first() {
+            Some(b':') => true,
+            Some(b'h' | b'H' | b'x' | b'X') => NEVER_NOMINATED.iter().any(|name| token.eq_ignore_ascii_case(name)),
+            _ => false,
+        };
     }
     asks
 }
 
+/// As Envoy: whoever has these taken off would be taken for somebody else, or for somebody elsewhere.
+const NEVER_NOMINATED: [&[u8]; 4] = [b"host", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"];
+
 /// Reads Connection, Upgrade and Expect.
-fn set_connection(out: &mut RequestHead) {
+fn set_connection(out: &mut RequestHead) -> Result<(), Refused> {
     let asks = connection_asks(&out.headers);
+    if asks.hides {
+        return Err(Refused::Nominated);
+    }
     out.close = asks.close || (out.version == Version::Http10 && !asks.keep_alive);
     if asks.upgrade && out.version == Version::Http11 && out.tunnel == Tunnel::No {
         let mut wanted = out.headers.all_known(Known::Upgrade);
@@ -404,6 +433,7 @@ fn set_connection(out: &mut RequestHead) {
             out.headers.remove_known(Known::Expect);
         }
     }
+    Ok(())
 }
 
 fn request_framing(head: &RequestHead) -> Result<Framing, Refused> {

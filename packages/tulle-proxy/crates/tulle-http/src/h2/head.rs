@@ -21,9 +21,10 @@ pub fn request_in(arrived: &mut Arrived, ended: bool, out: &mut RequestHead) -> 
     std::mem::swap(&mut arrived.headers, &mut out.headers);
     out.version = Version::Http2;
     out.secure_scheme = secure;
+    out.scheme_given = true;
     let protocol = protocol.map(|span| headers.text(span).to_vec());
     out.set_list(headers, (method, path, authority));
-    if !parse::method_allowed(out.method()) {
+    if !parse::method_allowed(out.method()) && !parse::custom_method(out.method()) {
         return Err(Refused::Method);
     }
     if !has_authority {

@@ -68,6 +68,7 @@ fn shown(root: &Authority, leaf: &CertificateDer<'_>, others: &[CertificateDer<'
             revoked: Arc::default(),
             spiffe: Spiffe::In("cluster.local".into(), Vec::new()),
             sans: Vec::new(),
+            pins: Pins::default(),
             server_name: CheckServerName::No,
         },
         algorithms: WebPkiSupportedAlgorithms { all, mapping: &[] },

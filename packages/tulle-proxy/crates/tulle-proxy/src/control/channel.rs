@@ -13,6 +13,7 @@ use tower::service_fn;
 use tulle_balance::Endpoint as Target;
 use tulle_config::{Cluster, ConfigStore, Discovery};
 use tulle_core::{Address, Str};
+use tulle_identity::contexts::Named;
 use tulle_identity::{IdentityCell, TlsContexts};
 use tulle_xds::driver::Connect;
 
@@ -53,7 +54,10 @@ impl Connect for ControlPlane {
         let tls = match cluster.transport.tls() {
             None => None,
             Some(settings) => {
-                let made = self.contexts.client(settings, &[b"h2"], &config.secrets).map_err(|e| e.to_string())?;
+                let made = self
+                    .contexts
+                    .client(settings, (&[b"h2"], Named::BySettings), &config.secrets)
+                    .map_err(|e| e.to_string())?;
                 Some((made, server_name(settings, &target).map_err(|e| e.to_string())?))
             }
         };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tulle_balance::{ActiveRequest, Host};
 use tulle_config::{Cluster, HttpProtocol};
-use tulle_connect::{Admission, DialError, H1Lease, H2Lease, Lease, Terms, Wanted, Way};
+use tulle_connect::{Admission, DialError, H1Lease, H2Lease, Lease, ServerIs, Terms, Wanted, Way, Whose};
 use tulle_core::ResponseFlags;
 use tulle_http::h1::conn::NoHead;
 use tulle_http::h1::encode::Fate;
@@ -40,7 +40,7 @@ pub enum Hold {
 }
 
 impl Hold {
-    fn way(&self) -> &Rc<Way> {
+    pub fn way(&self) -> &Rc<Way> {
         match self {
             Hold::H1(lease) => lease.way(),
             Hold::H2(lease) => lease.way(),
@@ -116,8 +116,8 @@ pub async fn attempt(
         Call::Whole => wanted(&plan.target.upstream.config_ref(), x.heads.request.version),
         Call::Payload => Wanted::Tcp,
     };
-    let client = plan.target.upstream.config_ref().tells_client().then(|| x.client.ends());
-    let terms = Terms { wanted, priority: plan.action.priority, client: client.as_ref() };
+    let whose = whose(x, &plan.target.upstream.config_ref());
+    let terms = Terms { wanted, priority: plan.action.priority, client: whose.as_ref() };
     let lease = match plan.target.upstream.try_lease(host, terms) {
         Some(lease) => lease,
         None => match new_connection(x, down, plan, (host, terms, per_try)).await? {
@@ -163,6 +163,20 @@ pub async fn attempt(
             Tried::Reset(reset)
         }
     })
+}
+
+/// Whose requests a connection for this one may carry, where not everybody's.
+fn whose(x: &Exchange<'_>, cluster: &Cluster) -> Option<Whose> {
+    let tells = cluster.tells_client();
+    if !tells && cluster.tls_name.is_none() {
+        return None;
+    }
+    let request = &x.heads.request;
+    let name = cluster.tls_name.as_ref().and_then(|settings| {
+        let named = settings.header.as_ref().and_then(|header| request.headers.get(header.as_bytes()));
+        ServerIs::by_request(settings, named.unwrap_or(request.authority()))
+    });
+    Some(Whose { ends: tells.then(|| x.client.ends()), name })
 }
 
 /// Which protocol the cluster speaks for this request.

@@ -3,11 +3,15 @@
 use tulle_config::access_log::{AccessLog, LogFilter, LogFormat};
 use tulle_config::listener::TrafficDirection;
 use tulle_core::ResponseFlags;
+use tulle_http::Known;
+use tulle_policy::outcome::grpc_of_http;
 use tulle_telemetry::istio::{Reporter, RequestProtocol, Security};
+use tulle_telemetry::trace::Sampling;
 use tulle_telemetry::{RequestKey, RequestSample, TimePoint};
 
 use super::Exchange;
 use super::record::View;
+use crate::worker::Worker;
 
 pub fn finish(x: &mut Exchange<'_>) {
     if x.record.status != 0 {
@@ -34,11 +38,16 @@ fn write(x: &Exchange<'_>, log: &AccessLog, view: &View<'_>) {
 
 /// Whether a filter takes the exchange, as far as it has come.
 pub fn wanted(filter: &LogFilter, x: &Exchange<'_>) -> bool {
-    let record = &x.record;
+    takes(filter, x.worker, &View::new(x.client, &x.heads.request, None, &x.record))
+}
+
+/// The same of anything that lines are written about.
+pub fn takes(filter: &LogFilter, worker: &Worker, view: &View<'_>) -> bool {
+    let record = view.record;
     match filter {
         LogFilter::Status(comparison) => comparison.holds(u32::from(record.status)),
         LogFilter::Duration(comparison) => {
-            let took = x.worker.now() - record.start;
+            let took = worker.now() - record.start;
             comparison.holds(u32::try_from(took.as_millis()).unwrap_or(u32::MAX))
         }
         LogFilter::NotHealthCheck => true,
@@ -48,12 +57,34 @@ pub fn wanted(filter: &LogFilter, x: &Exchange<'_>) -> bool {
             flags.iter().any(|code| all(code))
         }
         LogFilter::GrpcStatus { statuses, exclude } => {
-            record.grpc_status.is_some_and(|status| statuses.contains(&status)) != *exclude
+            // As Envoy: what says nothing of gRPC has the status that its HTTP status stands for.
+            let status = record.grpc_status.unwrap_or_else(|| grpc_of_http(record.status));
+            statuses.contains(&status) != *exclude
         }
-        LogFilter::Header(matcher) => matcher.matches(&x.heads.request),
-        LogFilter::And(all) => all.iter().all(|filter| wanted(filter, x)),
-        LogFilter::Or(any) => any.iter().any(|filter| wanted(filter, x)),
+        LogFilter::Header(matcher) => matcher.matches(view.request),
+        LogFilter::Share { share, by_id } => share.hits(drawn(*by_id, worker, view)),
+        LogFilter::Traced => record
+            .trace
+            .as_ref()
+            .is_some_and(|trace| matches!(trace.sampling, Some(Sampling::Record | Sampling::Debug))),
+        LogFilter::Metadata { matcher, absent } => {
+            let found = record.metadata.as_deref();
+            let there = found.is_some_and(|found| found.lookup(&matcher.filter, &matcher.path).is_some());
+            if there { matcher.matches(found) } else { *absent }
+        }
+        LogFilter::Kind { kinds, exclude } => kinds.contains(&view.kind()) != *exclude,
+        LogFilter::And(all) => all.iter().all(|filter| takes(filter, worker, view)),
+        LogFilter::Or(any) => any.iter().any(|filter| takes(filter, worker, view)),
     }
+}
+
+/// What decides about a share: the request's id, so that all its hops decide alike, else chance.
+fn drawn(by_id: bool, worker: &Worker, view: &View<'_>) -> u64 {
+    /// The id's first part, in hexadecimal.
+    const PART: usize = 8;
+    let id = view.request.headers.known(Known::XRequestId).filter(|_| by_id).and_then(|id| id.get(..PART));
+    let number = id.and_then(|id| u64::from_str_radix(std::str::from_utf8(id).ok()?, 16).ok());
+    number.unwrap_or_else(|| worker.random())
 }
 
 fn count(x: &Exchange<'_>) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tulle_balance::outlier::HostResult;
 use tulle_balance::{Host, PickContext};
-use tulle_connect::{Lease, Terms};
+use tulle_connect::{Lease, ServerIs, Terms, Whose};
 use tulle_http::h1::Limits;
 use tulle_http::h1::encode::Fate;
 use tulle_http::side::open_h2;
@@ -194,7 +194,9 @@ pub async fn ask(
     let host = upstream.pick(&PickContext::default(), &mut worker.rng.borrow_mut()).ok()?;
     let _active = host.begin();
     let wanted = wanted(&upstream.config_ref(), head.version);
-    let terms = Terms { wanted, priority: Priority::Default, client: None };
+    let name = upstream.config_ref().tls_name.as_ref().and_then(|name| ServerIs::by_request(name, head.authority()));
+    let whose = name.map(|name| Whose { ends: None, name: Some(name) });
+    let terms = Terms { wanted, priority: Priority::Default, client: whose.as_ref() };
     let answered = match lease(worker, target, &host, terms).await {
         Some(lease) => exchange(worker, target, lease, (head, body, keep)).await.ok(),
         None => None,
@@ -275,7 +277,13 @@ async fn answer(up: &mut Side, limits: &Limits, head: &RequestHead, keep: usize)
     Ok(answered)
 }
 
-fn read(cx: &mut Context<'_>, up: &mut Side, expect: Expect<'_>, out: &mut ResponseHead) -> Poll<Result<(), Broken>> {
+/// Sends what is queued and reads a response's head.
+pub fn read(
+    cx: &mut Context<'_>,
+    up: &mut Side,
+    expect: Expect<'_>,
+    out: &mut ResponseHead,
+) -> Poll<Result<(), Broken>> {
     use tulle_http::h1::conn::NoHead;
     if let Poll::Ready(Err(broken)) = up.poll_flush(cx) {
         return Poll::Ready(Err(broken));

@@ -144,10 +144,22 @@ fn begin(x: &mut Exchange<'_>) -> Result<(), Reply> {
         x.worker.metrics.sheet.inc(x.client.http.downstream_rq_overload_close);
         return Err(Reply::overloaded());
     }
-    prepare::prepare(x.hcm, x.client, &mut x.heads.request, &mut x.worker.rng.borrow_mut())?;
-    x.record.remote = remote::told(&x.hcm.forwarding, &x.heads.request);
+    if !x.hcm.early.is_empty() {
+        change_early(x);
+    }
+    x.record.remote = prepare::prepare(x.hcm, x.client, &mut x.heads.request, &mut x.worker.rng.borrow_mut())?;
     trace(x);
     Ok(())
+}
+
+/// The connection manager's own changes, each of which sees what those before it did.
+fn change_early(x: &mut Exchange<'_>) {
+    let heads = &mut *x.heads;
+    for mutation in &x.hcm.early {
+        heads.before.copy_from(&heads.request);
+        let view = View::new(x.client, &heads.before, None, &x.record);
+        mutation.apply(&view, &mut heads.request.headers, &mut heads.scratch);
+    }
 }
 
 async fn steps(x: &mut Exchange<'_>, down: &mut Side) -> Result<Ending, Failed> {

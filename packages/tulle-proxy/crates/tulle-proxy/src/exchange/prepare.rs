@@ -1,8 +1,10 @@
 //! A request's head before routing: paths and hosts made canonical, hop-by-hop fields taken off, who the client is and
 //! by which id the request goes, as Envoy's connection manager does it.
 
+use std::net::IpAddr;
+
 use tulle_config::Hcm;
-use tulle_config::hcm::{ForwardClientCertMode, Forwarding, HostHandling, StripPort};
+use tulle_config::hcm::{ForwardClientCert, ForwardClientCertMode, Forwarding, HostHandling, Scheme, StripPort};
 use tulle_core::Rng;
 use tulle_core::address::split_authority;
 use tulle_http::headers::Classes;
@@ -10,8 +12,10 @@ use tulle_http::{Known, RequestHead, Tunnel};
 use tulle_identity::forwarded::Forwarded;
 use tulle_route::canonical::{self, Canonical};
 
+use super::remote::{self, Detected};
 use super::reply::Reply;
 use crate::serve::Client;
+use crate::serve::tls::TlsFacts;
 
 /// Fields that only a trusted neighbour may set.
 const INTERNAL: [&[u8]; 14] = [
@@ -42,11 +46,11 @@ const OF_CONNECTION: Classes = Classes::of(&[
     Known::Te,
 ]);
 
-/// Makes `head` what routing may trust.
+/// Makes `head` what routing may trust, and finds out who the client is, where that is not who the connection comes from.
 ///
 /// # Errors
 /// The answer to a request that cannot be made canonical.
-pub fn prepare(hcm: &Hcm, client: &Client, head: &mut RequestHead, rng: &mut Rng) -> Result<(), Reply> {
+pub fn prepare(hcm: &Hcm, client: &Client, head: &mut RequestHead, rng: &mut Rng) -> Result<Option<IpAddr>, Reply> {
     strip_hop_by_hop(head);
     if hcm.proxy_100_continue && std::mem::take(&mut head.expect_continue) {
         // The upstream is asked, and its answer passed on.
@@ -58,14 +62,31 @@ pub fn prepare(hcm: &Hcm, client: &Client, head: &mut RequestHead, rng: &mut Rng
         // The last of all addresses counts, in whichever field it stands.
         head.headers.join(b"x-forwarded-for");
     }
-    let caller = caller(&hcm.forwarding, client, head);
-    forwarded(&hcm.forwarding, client, head, caller);
+    let (caller, found) = match remote::detect(&hcm.forwarding, head, client.peer.ip()) {
+        Detected::Rejected(status) => return Err(Reply::rejected(status)),
+        Detected::Nobody { .. } if hcm.forwarding.detection.is_empty() => (caller(&hcm.forwarding, client, head), None),
+        Detected::Nobody { append } => {
+            if append {
+                append_peer(client, head);
+            }
+            (Caller::Neighbour, None)
+        }
+        Detected::Client { address, trusted, append } => {
+            if append {
+                append_peer(client, head);
+            }
+            let internal = trusted && hcm.forwarding.internal.iter().any(|range| range.contains(address));
+            (if internal { Caller::Internal } else { Caller::Neighbour }, Some(address))
+        }
+    };
+    forwarded(hcm, client, head, caller);
+    let remote = found.or_else(|| remote_told(&hcm.forwarding, head));
     client_cert(hcm, client, head);
     request_id(hcm, head, rng, caller);
     if let Some(via) = &hcm.forwarding.via {
         head.headers.append_by(b", ", b"via", via.as_bytes());
     }
-    Ok(())
+    Ok(remote)
 }
 
 /// Takes off what belongs to the client's connection, and what it nominates as such, first of all: nothing set later
@@ -171,20 +192,23 @@ fn caller(rules: &Forwarding, client: &Client, head: &RequestHead) -> Caller {
 }
 
 /// x-forwarded-for, x-forwarded-proto and the internal fields (Envoy's `ConnectionManagerUtility`).
-fn forwarded(rules: &Forwarding, client: &Client, head: &mut RequestHead, caller: Caller) {
+fn forwarded(hcm: &Hcm, client: &Client, head: &mut RequestHead, caller: Caller) {
+    let rules = &hcm.forwarding;
     if rules.use_remote_address {
         if !rules.skip_xff_append {
-            let address = client.peer.ip().to_canonical().to_string();
-            head.headers.append_csv(b"x-forwarded-for", address.as_bytes());
+            append_peer(client, head);
         }
         if rules.xff_num_trusted_hops == 0 {
             head.headers.remove_known(Known::XForwardedProto);
         }
     }
-    if !head.headers.has(Known::XForwardedProto) {
-        let scheme: &[u8] = if client.tls.is_some() { b"https" } else { b"http" };
-        head.headers.push(b"x-forwarded-proto", scheme);
+    if rules.port {
+        let own = rules.use_remote_address && rules.xff_num_trusted_hops == 0;
+        if own || !head.headers.contains(b"x-forwarded-port") {
+            head.headers.set(b"x-forwarded-port", client.local.port().to_string().as_bytes());
+        }
     }
+    scheme(hcm, client, head);
     if caller == Caller::Internal {
         head.headers.set(b"x-envoy-internal", b"true");
         return;
@@ -196,6 +220,37 @@ fn forwarded(rules: &Forwarding, client: &Client, head: &mut RequestHead, caller
     if edge {
         let address = super::remote::told(rules, head).unwrap_or(client.peer.ip().to_canonical());
         head.headers.set(b"x-envoy-external-address", address.to_string().as_bytes());
+    }
+}
+
+fn append_peer(client: &Client, head: &mut RequestHead) {
+    let address = client.peer.ip().to_canonical().to_string();
+    head.headers.append_csv(b"x-forwarded-for", address.as_bytes());
+}
+
+/// The client behind other proxies, as x-forwarded-for tells it and as far as that is trusted.
+fn remote_told(rules: &Forwarding, head: &RequestHead) -> Option<IpAddr> {
+    if rules.detection.is_empty() { remote::told(rules, head) } else { None }
+}
+
+/// What the client is said to have used, and what the request's own scheme is: HTTP/1 has none in origin form.
+fn scheme(hcm: &Hcm, client: &Client, head: &mut RequestHead) {
+    if let Some(scheme) = hcm.scheme {
+        let text: &[u8] = if scheme == Scheme::Https { b"https" } else { b"http" };
+        head.headers.set(b"x-forwarded-proto", text);
+        head.secure_scheme = scheme == Scheme::Https;
+        return;
+    }
+    let secure = client.tls.is_some();
+    if !head.headers.has(Known::XForwardedProto) {
+        head.headers.push(b"x-forwarded-proto", if secure { b"https" } else { b"http" });
+    }
+    if !head.scheme_given {
+        head.secure_scheme = match head.headers.known(Known::XForwardedProto) {
+            Some(told) if told.eq_ignore_ascii_case(b"https") => true,
+            Some(told) if told.eq_ignore_ascii_case(b"http") => false,
+            _ => secure,
+        };
     }
 }
 
@@ -225,13 +280,7 @@ fn client_cert(hcm: &Hcm, client: &Client, head: &mut RequestHead) {
     match (rules.mode, tls) {
         (ForwardClientCertMode::AlwaysForwardOnly, _) | (ForwardClientCertMode::ForwardOnly, Some(_)) => {}
         (ForwardClientCertMode::AppendForward | ForwardClientCertMode::SanitizeSet, Some(tls)) => {
-            let told = Forwarded {
-                by: tls.own_uri.as_deref(),
-                hash: &tls.peer_hash,
-                subject: rules.subject.then_some(&*tls.subject),
-                uri: rules.uri.then(|| tls.uri_san.as_deref().unwrap_or_default()),
-            };
-            let element = told.element();
+            let element = told(rules, tls);
             if rules.mode == ForwardClientCertMode::AppendForward {
                 head.headers.append_csv(b"x-forwarded-client-cert", element.as_bytes());
             } else {
@@ -242,6 +291,24 @@ fn client_cert(hcm: &Hcm, client: &Client, head: &mut RequestHead) {
             head.headers.remove(b"x-forwarded-client-cert");
         }
     }
+}
+
+/// What of the client's certificate is passed on.
+fn told(rules: &ForwardClientCert, tls: &TlsFacts) -> String {
+    let peer = tls.secured.peer.as_ref().map(|peer| peer.text());
+    let chain: Vec<&str> =
+        peer.into_iter().chain(tls.intermediates.iter().map(|each| each.text())).map(|text| &*text.pem).collect();
+    let told = Forwarded {
+        by: tls.own_uri.as_deref(),
+        hash: &tls.peer_hash,
+        cert: peer.filter(|_| rules.cert).map(|peer| &*peer.pem),
+        chain: rules.chain.then_some(&chain),
+        subject: rules.subject.then_some(&*tls.subject),
+        uris: peer.filter(|_| rules.uri).map(|peer| &*peer.each_uri),
+        dns: peer.filter(|_| rules.dns).map(|peer| &*peer.each_dns).unwrap_or_default(),
+        issuer: peer.filter(|_| rules.issuer).map(|peer| &*peer.issuer),
+    };
+    told.element()
 }
 
 fn request_id(hcm: &Hcm, head: &mut RequestHead, rng: &mut Rng, caller: Caller) {

@@ -8,11 +8,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tulle_balance::Host;
+use tulle_config::access_log::LineKind;
 use tulle_connect::Way;
 use tulle_core::metadata::Metadata;
 use tulle_core::{Nanos, ResponseFlags, Str, UnixNanos};
 use tulle_http::{Headers, RequestHead, ResponseHead, Version};
 use tulle_identity::presented::{CertificateText, Presented};
+use tulle_policy::outcome::grpc_of_http;
 use tulle_route::redirects::Followed;
 use tulle_telemetry::{Field, HeadPart, LogView, Owner, TimePoint, TraceContext, Value};
 
@@ -143,11 +145,18 @@ impl<'a> View<'a> {
 }
 
 impl View<'_> {
+    /// What the line is about: a connection without HTTP has neither a request nor an answer.
+    pub fn kind(&self) -> LineKind {
+        let connection = self.request.method().is_empty() && self.record.status == 0;
+        if connection { LineKind::TcpConnectionEnd } else { LineKind::DownstreamEnd }
+    }
+
     fn request_part(&self, name: &str) -> Option<&[u8]> {
         match name {
             ":method" => Some(self.request.method()).filter(|m| !m.is_empty()),
             ":path" => Some(self.request.path()).filter(|p| !p.is_empty()),
             ":authority" | "host" => Some(self.request.authority()).filter(|a| !a.is_empty()),
+            ":scheme" if self.request.method().is_empty() => None,
             ":scheme" if self.request.secure_scheme => Some(b"https"),
             ":scheme" => Some(b"http"),
             _ => self.request.headers.get(name.as_bytes()),
@@ -188,7 +197,8 @@ impl View<'_> {
             Field::DownstreamTlsVersion => tls.map(|t| t.secured.version).into(),
             Field::DownstreamTlsCipher => tls.map(|t| t.secured.cipher).into(),
             Field::DownstreamTlsGroup => tls.and_then(|t| t.secured.group).into(),
-            Field::RequestedServerName => tls.and_then(|t| t.server_name.as_deref()).into(),
+            // As Envoy: what inspection found, whoever ends the TLS.
+            Field::RequestedServerName => client.server_name.as_deref().into(),
             Field::ConnectionId => Value::Number(client.id),
             Field::FilterChainName => Some(&*client.chain).filter(|name| !name.is_empty()).into(),
             Field::ListenerName => Value::from(&*client.listener.name),
@@ -281,7 +291,10 @@ impl LogView for View<'_> {
             }
             Field::AccessLogType => Value::from("DownstreamEnd"),
             Field::LocalReplyBody => Value::from(""),
-            Field::GrpcStatusNumber => record.grpc_status.map_or(Value::None, |n| Value::Number(u64::from(n))),
+            Field::GrpcStatusNumber => {
+                let meant = || record.grpc.then(|| grpc_of_http(record.status));
+                record.grpc_status.or_else(meant).map_or(Value::None, |status| Value::Number(u64::from(status)))
+            }
             other => self.connection_field(other).or_else(|| self.upstream_field(other)).unwrap_or(Value::None),
         }
     }

@@ -2,8 +2,73 @@
 
 use std::net::IpAddr;
 
-use tulle_config::hcm::Forwarding;
+use tulle_config::hcm::{Detection, Forwarding, Xff};
 use tulle_http::{Known, RequestHead};
+
+/// What the connection manager's extensions find out about the client.
+pub enum Detected {
+    /// Nothing: it is whoever the connection comes from, whose address may have to be appended to x-forwarded-for.
+    Nobody { append: bool },
+    /// This address; whether it may count as internal, and whether the connection's own is appended to x-forwarded-for.
+    Client { address: IpAddr, trusted: bool, append: bool },
+    /// The request is answered with this status.
+    Rejected(u16),
+}
+
+/// Asks each extension in turn.
+pub fn detect(rules: &Forwarding, head: &RequestHead, peer: IpAddr) -> Detected {
+    let mut appending = false;
+    for detection in &rules.detection {
+        match detection {
+            Detection::Xff(xff) => {
+                // Of a stranger nothing that it says is believed, but it is told of.
+                appending = xff.append || !(xff.trusted.is_empty() || xff.trusts(peer));
+                if let Some((address, trusted)) = by_xff(xff, head, peer) {
+                    return Detected::Client { address, trusted, append: xff.append };
+                }
+            }
+            Detection::Header(header) => {
+                appending = false;
+                let mut lines = head.headers.values(header.name.as_bytes());
+                let text = match (lines.next(), lines.next()) {
+                    (Some(text), None) => std::str::from_utf8(text).ok(),
+                    _ => None,
+                };
+                if let Some(address) = text.and_then(|text| text.trim().parse().ok()) {
+                    return Detected::Client { address, trusted: header.trusted, append: false };
+                }
+                if let Some(status) = header.reject {
+                    return Detected::Rejected(status);
+                }
+            }
+        }
+    }
+    Detected::Nobody { append: appending }
+}
+
+/// The address and whether it is the only one.
+fn by_xff(xff: &Xff, head: &RequestHead, peer: IpAddr) -> Option<(IpAddr, bool)> {
+    let all = || head.headers.all_known(Known::XForwardedFor).flat_map(|line| line.split(|byte| *byte == b','));
+    let parse = |text: &[u8]| std::str::from_utf8(text.trim_ascii()).ok()?.parse::<IpAddr>().ok();
+    let single = all().count() == 1;
+    if xff.trusted.is_empty() {
+        let place = all().count().checked_sub(xff.hops as usize + 1)?;
+        return Some((parse(all().nth(place)?)?, single && xff.hops == 0));
+    }
+    if !xff.trusts(peer) {
+        return None;
+    }
+    let texts: Vec<&[u8]> = all().collect();
+    let mut last = None;
+    for text in texts.into_iter().rev() {
+        let address = parse(text)?;
+        last = Some(address);
+        if !xff.trusts(address) {
+            break;
+        }
+    }
+    last.map(|address| (address, single))
+}
 
 /// The client's address by `x-forwarded-for`, in a head that was prepared; `None` where it is the connection's.
 pub fn told(rules: &Forwarding, head: &RequestHead) -> Option<IpAddr> {
@@ -26,7 +91,15 @@ mod tests {
 
     fn rules(use_remote_address: bool, skip_xff_append: bool, xff_num_trusted_hops: u32) -> Forwarding {
         let mode = ForwardClientCertMode::Sanitize;
-        let client_cert = ForwardClientCert { mode, subject: false, cert: false, chain: false, dns: false, uri: false };
+        let client_cert = ForwardClientCert {
+            mode,
+            subject: false,
+            cert: false,
+            chain: false,
+            dns: false,
+            uri: false,
+            issuer: false,
+        };
         Forwarding {
             use_remote_address,
             skip_xff_append,
@@ -34,6 +107,8 @@ mod tests {
             internal: Vec::new(),
             client_cert,
             via: None,
+            port: false,
+            detection: Box::default(),
         }
     }
 

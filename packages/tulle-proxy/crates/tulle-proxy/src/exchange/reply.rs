@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use tulle_core::{FractionalPercent, ResponseFlags};
 use tulle_http::{Framing, Headers, Known, RequestHead, ResponseHead, Version};
 use tulle_policy::ResetReason;
+use tulle_policy::outcome::grpc_of_http;
 use tulle_route::DirectResponse;
 
 use super::attempt::Reset;
@@ -174,6 +175,11 @@ impl Reply {
         Reply::new(400, "", details, ResponseFlags::NONE)
     }
 
+    /// To a request that does not say who its client is.
+    pub fn rejected(status: u16) -> Reply {
+        Reply::new(status, "", "rejecting_because_detection_failed", ResponseFlags::NONE)
+    }
+
     pub fn direct(answer: &DirectResponse) -> Reply {
         Reply {
             body: Cow::Owned(answer.body.to_vec()),
@@ -217,7 +223,7 @@ impl Reply {
             out.headers.push(b"content-type", b"application/grpc");
             match self.grpc_status {
                 Some(status) => out.headers.push(b"grpc-status", status.to_string().as_bytes()),
-                None => out.headers.push(b"grpc-status", grpc_code(self.status).as_bytes()),
+                None => out.headers.push(b"grpc-status", grpc_of_http(self.status).to_string().as_bytes()),
             }
             self.word_grpc(&mut out.headers);
             self.tell(&mut out.headers);
@@ -319,18 +325,6 @@ fn wording(reason: ResetReason) -> (u16, ResponseFlags, &'static str) {
             (504, ResponseFlags::UPSTREAM_REQUEST_TIMEOUT, "local reset")
         }
         ResetReason::NoHealthyHost => (503, ResponseFlags::NO_HEALTHY_UPSTREAM, "no healthy upstream"),
-    }
-}
-
-/// HTTP to gRPC status (gRPC "http-grpc-status-mapping", as Envoy's `httpToGrpcStatus`).
-fn grpc_code(status: u16) -> &'static str {
-    match status {
-        400 => "13",
-        401 => "16",
-        403 => "7",
-        404 => "12",
-        429 | 502 | 503 | 504 => "14",
-        _ => "2",
     }
 }
 

@@ -10,7 +10,7 @@ use tulle_config::Hcm;
 use tulle_config::hcm::{HeaderCase, Http1Options, Underscores as Names};
 use tulle_core::ResponseFlags;
 use tulle_http::h1::conn::{Connection, NoHead, Trailers};
-use tulle_http::h1::{Case, Http10, Limits, Reading, Refused, Underscores};
+use tulle_http::h1::{Case, Http10, Limits, Methods, Reading, Refused, Targets, Underscores};
 use tulle_http::{Broken, Side, Version};
 
 use super::{Client, Manager};
@@ -132,6 +132,7 @@ async fn next_request(
 /// What the connection manager's settings mean to the codec.
 pub fn limits(hcm: &Hcm) -> Limits {
     let Http1Options { accept_http_1_0, default_host_for_http_1_0, header_case, .. } = &hcm.http1;
+    let Http1Options { allow_custom_methods, allow_absolute_url, .. } = hcm.http1;
     Limits {
         head_bytes: hcm.max_request_headers_bytes,
         line_bytes: hcm.max_request_headers_bytes,
@@ -142,6 +143,8 @@ pub fn limits(hcm: &Hcm) -> Limits {
             (true, Some(_)) => Http10::AcceptWithoutHost,
         },
         names: reading(*header_case),
+        methods: if allow_custom_methods { Methods::Any } else { Methods::Registered },
+        targets: if allow_absolute_url { Targets::Any } else { Targets::OriginOnly },
         underscores: match hcm.underscores {
             Names::Allow => Underscores::Allow,
             Names::Drop => Underscores::Drop,

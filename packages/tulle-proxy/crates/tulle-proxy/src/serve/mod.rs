@@ -4,8 +4,10 @@ pub mod access;
 pub mod h1;
 pub mod h2;
 mod limits;
+mod logs;
 pub mod tcp;
 pub mod tls;
+mod tunneled;
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -28,6 +30,7 @@ use tulle_telemetry::Counter;
 use tulle_telemetry::envoy::{HttpStats, ListenerStats};
 use tulle_telemetry::istio::PeerRef;
 
+use crate::exchange::record::Record;
 use crate::worker::Worker;
 use crate::worker::alarm::{Alarm, earlier};
 use crate::worker::doors::{Full, Places};
@@ -203,11 +206,15 @@ struct Ready {
 
 impl Arrival {
     async fn admit(self, stream: tokio::net::TcpStream, connected: &Connected) -> Option<Ready> {
-        let (inspected, prefixed) = inspect(stream, &self.listener.inspect).await.ok()?;
+        let (inspected, prefixed) = inspect(stream, &self.listener.inspect.at(self.local.port())).await.ok()?;
         let (seen, stream) = prefixed.into_parts();
         let (peer, local) = inspected.proxied.unwrap_or((self.peer, self.local));
         let listener = self.listener.clone();
-        let chain = self.chain(&listener, &inspected, (peer, local))?;
+        let Some(chain) = self.chain(&listener, &inspected, (peer, local)) else {
+            let worker = self.worker.clone();
+            logs::nobodys(&worker, &self.client((peer, local), inspected, None, None));
+            return None;
+        };
         let limited = limits::enter(&self.worker, &chain.limits).await?;
         let mut accepted_tls = None;
         let mut left = Vec::new();
@@ -226,28 +233,9 @@ impl Arrival {
                 stream
             }
         };
-        let worker = self.worker;
-        let source = accepted_tls.as_ref().map_or(worker.metrics.unknown, |tls| worker.metrics.peer(&tls.identity));
-        let prefix = match &chain.filter {
-            NetworkFilter::Http(hcm) => &hcm.stat_prefix,
-            NetworkFilter::Tcp(tcp) => &tcp.stat_prefix,
-        };
-        let http = worker.metrics.http(prefix);
-        let client = Client {
-            id: worker.next_connection_id(),
-            peer,
-            local,
-            direct: self.peer,
-            chain: chain.name.clone(),
-            listener: listener.clone(),
-            tls: accepted_tls,
-            fields: (!inspected.fields.is_empty()).then(|| inspected.fields.into()),
-            server_name: inspected.server_name.as_deref().map(Str::from),
-            source,
-            http,
-            present: self.present,
-            checked: Cell::new((0, false)),
-        };
+        let worker = self.worker.clone();
+        let (filter, protocols) = (chain.filter.clone(), inspected.application_protocols.clone());
+        let client = self.client((peer, local), inspected, Some(chain), accepted_tls);
         if let Err(denial) = access::ask(&worker, &client, &chain.access).await {
             if let NetworkFilter::Tcp(proxy) = &chain.filter {
                 tcp::denied(&worker, &client, proxy, denial);
@@ -255,8 +243,39 @@ impl Arrival {
             h1::close(Side::H1(Box::new(Connection::with_input(stream, &left)))).await;
             return None;
         }
-        let (filter, protocols) = (chain.filter.clone(), inspected.application_protocols);
         Some(Ready { worker, client, stream, seen: left, filter, protocols, limited })
+    }
+
+    fn client(
+        self,
+        (peer, local): (SocketAddr, SocketAddr),
+        inspected: Inspected,
+        chain: Option<&FilterChain>,
+        tls: Option<TlsFacts>,
+    ) -> Client {
+        let worker = self.worker;
+        let source = tls.as_ref().map_or(worker.metrics.unknown, |tls| worker.metrics.peer(&tls.identity));
+        let prefix = match chain.map(|chain| &chain.filter) {
+            Some(NetworkFilter::Http(hcm)) => &hcm.stat_prefix,
+            Some(NetworkFilter::Tcp(tcp)) => &tcp.stat_prefix,
+            None => &self.listener.stat_prefix,
+        };
+        let http = worker.metrics.http(prefix);
+        Client {
+            id: worker.next_connection_id(),
+            peer,
+            local,
+            direct: self.peer,
+            chain: chain.map(|chain| chain.name.clone()).unwrap_or_default(),
+            listener: self.listener,
+            tls,
+            fields: (!inspected.fields.is_empty()).then(|| inspected.fields.into()),
+            server_name: inspected.server_name.as_deref().map(Str::from),
+            source,
+            http,
+            present: self.present,
+            checked: Cell::new((0, false)),
+        }
     }
 
     fn chain<'l>(
@@ -294,14 +313,20 @@ impl Ready {
                 tcp::serve(&worker, &client, &proxy, conn).await;
             }
             NetworkFilter::Http(hcm) => {
+                let logged = !client.listener.access_logs.is_empty();
+                let record = logged.then(|| Box::new(Record::new(worker.now(), worker.clock.wall())));
+                let client = Rc::new(client);
                 let mut conn = Connection::with_input(self.stream, &self.seen);
                 match spoken(&hcm, &client, &self.protocols, &mut conn).await {
                     Some(Spoken::Http1) => h1::serve(&worker, &client, &hcm, conn).await,
                     Some(Spoken::Http2) => {
                         let (stream, seen) = conn.into_stream();
-                        h2::serve(&worker, Rc::new(client), hcm, stream, seen).await;
+                        h2::serve(&worker, client.clone(), hcm, stream, seen).await;
                     }
                     None => {}
+                }
+                if let Some(record) = record {
+                    logs::ended(&worker, &client, *record);
                 }
             }
         }

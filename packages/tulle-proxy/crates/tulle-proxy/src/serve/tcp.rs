@@ -8,19 +8,19 @@ use tokio::time::Instant;
 use tulle_balance::PickContext;
 use tulle_balance::outlier::HostResult;
 use tulle_config::TcpProxy;
-use tulle_config::access_log::LogFormat;
 use tulle_config::listener::TrafficDirection;
-use tulle_connect::{Lease, Terms, Wanted};
+use tulle_connect::{Lease, Terms, Wanted, Whose};
 use tulle_core::ResponseFlags;
 use tulle_http::h1::conn::Connection;
-use tulle_http::{Framing, Pump, RequestHead, Side};
+use tulle_http::{Framing, Pump, RequestHead, Side, Version};
 use tulle_policy::Priority;
 use tulle_telemetry::TimePoint;
 use tulle_telemetry::istio::{ConnectionKey, Reporter, Security};
 
-use super::Client;
 use super::access::{Denial, Standing};
-use crate::exchange::attempt::Quiet;
+use super::tunneled::{self, Refused};
+use super::{Client, logs};
+use crate::exchange::attempt::{Hold, Quiet, wanted};
 use crate::exchange::record::{Record, View};
 use crate::worker::alarm::{Alarm, earlier};
 use crate::worker::dynamic::{Named, Unreachable};
@@ -58,17 +58,18 @@ pub fn denied(worker: &Worker, client: &Client, proxy: &TcpProxy, denial: Denial
     log(worker, client, proxy, &record);
 }
 
-type Connected = (Rc<Target>, Connection, (tulle_connect::H1Lease, tulle_balance::ActiveRequest));
+type Connected = (Rc<Target>, Side, (Hold, tulle_balance::ActiveRequest));
 
 /// A connection to an endpoint, after as many tries as configured.
 async fn connect(worker: &Rc<Worker>, client: &Client, proxy: &TcpProxy, record: &mut Record) -> Option<Connected> {
     let ticket = (worker.random() >> 32) as u32;
     let chosen = proxy.choose(ticket);
-    let Some(target) = worker.target(&chosen.name) else {
+    let name = client.server_name.as_ref().filter(|name| proxy.sni_cluster && !name.is_empty()).unwrap_or(&chosen.name);
+    let Some(target) = worker.target(name) else {
         record.flags.insert(ResponseFlags::NO_CLUSTER_FOUND);
         return None;
     };
-    record.cluster = Some(chosen.name.clone());
+    record.cluster = Some(name.clone());
     let target = match proxy.sni_port {
         Some(port) if target.is_dynamic() => named_host(worker, client, &target, port).await.ok()?,
         _ => target,
@@ -77,9 +78,14 @@ async fn connect(worker: &Rc<Worker>, client: &Client, proxy: &TcpProxy, record:
     if !target.is_settled() {
         Box::pin(target.settled()).await;
     }
-    let client_ends = target.upstream.config_ref().tells_client().then(|| client.ends());
+    let tells = target.upstream.config_ref().tells_client();
+    let whose = tells.then(|| Whose { ends: Some(client.ends()), name: None });
     let hash = proxy.hash_source_ip.then(|| tulle_core::xxh64(client.peer.ip().to_string().as_bytes(), 0));
     for _ in 0..proxy.max_connect_attempts {
+        if !target.upstream.allows_connection(Priority::Default) {
+            record.flags.insert(ResponseFlags::UPSTREAM_OVERFLOW);
+            return None;
+        }
         let context = PickContext { hash, subset: &chosen.subset, ..PickContext::default() };
         let picked = target.upstream.pick(&context, &mut worker.rng.borrow_mut());
         let Ok(host) = picked else {
@@ -89,17 +95,40 @@ async fn connect(worker: &Rc<Worker>, client: &Client, proxy: &TcpProxy, record:
         record.attempts += 1;
         record.host = Some(host.clone());
         let active = host.begin();
-        let terms = Terms { wanted: Wanted::Tcp, priority: Priority::Default, client: client_ends.as_ref() };
+        let wanted = match &proxy.tunneling {
+            None => Wanted::Tcp,
+            Some(_) => wanted(&target.upstream.config_ref(), Version::Http11),
+        };
+        let terms = Terms { wanted, priority: Priority::Default, client: whose.as_ref() };
         let leased = Box::pin(target.upstream.lease(&host, terms)).await;
-        let mut rng = worker.rng.borrow_mut();
-        match leased {
-            Ok(Lease::H1(up, lease)) => {
-                target.upstream.report(host.id, HostResult::LocalOriginSuccess, &mut rng);
-                record.flags = ResponseFlags::NONE;
-                record.way = Some(lease.way().clone());
-                return Some((target.clone(), *up, (lease, active)));
+        let opened = match (leased, &proxy.tunneling) {
+            (Ok(lease), Some(tunneling)) => {
+                Ok(Box::pin(tunneled::open((client, record), tunneling, &target, lease)).await)
             }
-            Ok(Lease::H2(_)) => {}
+            (Ok(Lease::H1(mut conn, lease)), None) => {
+                conn.begin_read(Framing::Close);
+                conn.begin_write(Framing::Close);
+                Ok(Ok((Side::H1(conn), Hold::H1(lease))))
+            }
+            // Nobody asked for one.
+            (Ok(Lease::H2(_)), None) => Ok(Err(Refused::Broken)),
+            (Err(e), _) => Err(e),
+        };
+        let mut rng = worker.rng.borrow_mut();
+        match opened {
+            Ok(Ok((up, hold))) => {
+                target.upstream.report(host.id, HostResult::LocalOriginSuccess, &mut rng);
+                record.way = Some(hold.way().clone());
+                return Some((target.clone(), up, (hold, active)));
+            }
+            Ok(Err(refused)) => {
+                let result = match refused {
+                    Refused::Broken => HostResult::LocalOriginFailure,
+                    Refused::Status => HostResult::LocalOriginSuccess,
+                };
+                target.upstream.report(host.id, result, &mut rng);
+                record.flags.insert(ResponseFlags::UPSTREAM_CONNECTION_FAILURE);
+            }
             Err(e) => {
                 target.upstream.report(host.id, HostResult::LocalOriginFailure, &mut rng);
                 record.transport_failure = e.transport_failure();
@@ -128,12 +157,10 @@ async fn named_host(
 async fn copy(
     (worker, client): (&Rc<Worker>, &Client),
     proxy: &TcpProxy,
-    (conn, mut up, standing): (Connection, Connection, &mut Standing),
+    (conn, mut up, standing): (Connection, Side, &mut Standing),
     record: &mut Record,
 ) {
-    up.begin_read(Framing::Close);
-    up.begin_write(Framing::Close);
-    let (mut down, mut up) = (Side::H1(Box::new(conn)), Side::H1(Box::new(up)));
+    let mut down = Side::H1(Box::new(conn));
     let (mut to_up, mut to_down) = (Pump::default(), Pump::default());
     let mut alarm = Alarm::default();
     let mut idle = Quiet::new(proxy.idle_timeout, Instant::now());
@@ -200,10 +227,5 @@ fn key(worker: &Worker, client: &Client, record: &Record, target: &Target) -> Co
 fn log(worker: &Worker, client: &Client, proxy: &TcpProxy, record: &Record) {
     let request = RequestHead::default();
     let view = View::new(client, &request, None, record);
-    for log in &proxy.access_logs {
-        worker.logs.line(&log.sink, |out| match &*log.format {
-            LogFormat::Text(format) => format.render(&view, out),
-            LogFormat::Json(format) => format.render(&view, out),
-        });
-    }
+    logs::write(worker, proxy.access_logs.iter().chain(&client.listener.access_logs), &view);
 }

@@ -36,6 +36,8 @@ pub struct TlsFacts {
     pub server_name: Option<Str>,
     pub alpn: Option<Vec<u8>>,
     pub secured: Secured,
+    /// What the peer sent behind its own certificate.
+    pub intermediates: Box<[Rc<Presented>]>,
 }
 
 /// Accepts TLS on a socket of which `seen` has been read already. `None` when the handshake fails: the peer was told
@@ -91,6 +93,13 @@ fn facts(
             own,
             peer: leaf.map(|leaf| worker.tls.presented(leaf)),
         },
+        intermediates: connection
+            .peer_certificates()
+            .and_then(|chain| chain.get(1..))
+            .unwrap_or_default()
+            .iter()
+            .map(|each| worker.tls.presented(each))
+            .collect(),
         identity,
     }
 }

@@ -14,8 +14,9 @@ use tokio_rustls::client::TlsStream;
 use tulle_balance::Endpoint;
 use tulle_config::store::Resources;
 use tulle_config::{Config, Discovery, DownstreamTls, Secret, UpstreamTls};
-use tulle_connect::{DialError, Dialer, TlsDial};
+use tulle_connect::{DialError, Dialer, ServerIs, TlsDial};
 use tulle_core::Str;
+use tulle_identity::contexts::Named;
 use tulle_identity::presented::Presented;
 use tulle_identity::{MaterialError, TlsContexts};
 
@@ -52,7 +53,7 @@ pub struct Secured {
 }
 
 type Servers = HashMap<usize, Made<DownstreamTls, Serving>>;
-type Clients = HashMap<(usize, Vec<u8>), Made<UpstreamTls, Calling>>;
+type Clients = HashMap<(usize, Vec<u8>, Named), Made<UpstreamTls, Calling>>;
 /// By their bytes.
 type Certificates = HashMap<CertificateDer<'static>, Weak<Presented>>;
 
@@ -152,9 +153,9 @@ impl TlsCache {
         presented
     }
 
-    fn client(&self, settings: &Arc<UpstreamTls>, alpn: &[&[u8]]) -> Result<Calling, MaterialError> {
+    fn client(&self, settings: &Arc<UpstreamTls>, alpn: &[&[u8]], named: Named) -> Result<Calling, MaterialError> {
         self.refresh();
-        let key = (Arc::as_ptr(settings) as usize, alpn.concat());
+        let key = (Arc::as_ptr(settings) as usize, alpn.concat(), named);
         if let Some(made) = self.clients.borrow().get(&key)
             && made.settings.upgrade().is_some_and(|same| Arc::ptr_eq(&same, settings))
         {
@@ -162,7 +163,7 @@ impl TlsCache {
         }
         let own = self.contexts.own(&settings.common, &self.secrets.borrow());
         let own = own.map(|own| self.presented(&own));
-        let config = Calling { config: self.contexts.client(settings, alpn, &self.secrets.borrow())?, own };
+        let config = Calling { config: self.contexts.client(settings, (alpn, named), &self.secrets.borrow())?, own };
         let mut clients = self.clients.borrow_mut();
         clients.retain(|_, made| made.settings.strong_count() > 0);
         clients.insert(key, Made { settings: Arc::downgrade(settings), config: config.clone() });
@@ -171,9 +172,20 @@ impl TlsCache {
 }
 
 impl Dialer for TlsCache {
-    fn tls(&self, settings: &Arc<UpstreamTls>, endpoint: &Endpoint, alpn: &[&[u8]]) -> Result<TlsDial, DialError> {
-        let Calling { config, own } = self.client(settings, alpn).map_err(|e| DialError::NoIdentity(e.to_string()))?;
-        Ok(TlsDial { config, own: own.map(|own| own as Rc<dyn Any>), server_name: server_name(settings, endpoint)? })
+    fn tls(
+        &self,
+        settings: &Arc<UpstreamTls>,
+        endpoint: &Endpoint,
+        alpn: &[&[u8]],
+        name: Option<&ServerIs>,
+    ) -> Result<TlsDial, DialError> {
+        let named = if name.is_some_and(|name| name.verified) { Named::ByRequest } else { Named::BySettings };
+        let made = self.client(settings, alpn, named).map_err(|e| DialError::NoIdentity(e.to_string()))?;
+        let server_name = match name {
+            Some(name) if name.sent || name.verified => by_name(&name.host)?,
+            _ => server_name(settings, endpoint)?,
+        };
+        Ok(TlsDial { config: made.config, own: made.own.map(|own| own as Rc<dyn Any>), server_name })
     }
 
     fn secured(&self, own: Option<Rc<dyn Any>>, stream: &TlsStream<TcpStream>) -> Option<Rc<dyn Any>> {
@@ -251,10 +263,14 @@ fn own_servers(config: &Config) -> Vec<SocketAddr> {
 pub fn server_name(settings: &UpstreamTls, endpoint: &Endpoint) -> Result<ServerName<'static>, DialError> {
     let from_host = endpoint.hostname.as_deref().filter(|_| settings.auto_host_sni);
     match from_host.or(settings.sni.as_deref()).filter(|name| !name.is_empty()) {
-        Some(name) => match DnsName::try_from(name.to_owned()) {
-            Ok(name) => Ok(ServerName::DnsName(name)),
-            Err(_) => ServerName::try_from(name.to_owned()).map_err(|_| DialError::Tls(format!("SNI {name:?}"))),
-        },
+        Some(name) => by_name(name),
         None => endpoint.address.ip().map(|ip| ServerName::IpAddress(ip.into())).ok_or(DialError::Address),
+    }
+}
+
+fn by_name(name: &str) -> Result<ServerName<'static>, DialError> {
+    match DnsName::try_from(name.to_owned()) {
+        Ok(name) => Ok(ServerName::DnsName(name)),
+        Err(_) => ServerName::try_from(name.to_owned()).map_err(|_| DialError::Tls(format!("SNI {name:?}"))),
     }
 }

@@ -5,18 +5,21 @@ use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::accesslog::v3 as log_pb;
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
+use envoy_types::pb::envoy::data::accesslog::v3::AccessLogType;
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3 as file_pb;
 use envoy_types::pb::envoy::extensions::access_loggers::stream::v3 as stream_pb;
+use envoy_types::pb::envoy::r#type::v3 as type_pb;
+use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
 use prost::Name as _;
-use tulle_config::access_log::{Comparison, ComparisonOp, LogFilter};
+use tulle_config::access_log::{Comparison, ComparisonOp, LineKind, LogFilter, Share};
 use tulle_config::{AccessLog, AccessLogSink, LogFormat};
 use tulle_core::metadata::{Struct, Value};
 use tulle_telemetry::json::Absent;
 use tulle_telemetry::{FormatError, JsonFormat, JsonTemplate, TextFormat};
 
-use super::common::struct_to_map;
+use super::common::{struct_to_map, truth};
 use super::cx::{Cx, type_name, without_effect};
-use super::matchers::header_matcher;
+use super::matchers::{header_matcher, metadata_matcher};
 
 /// Envoy's format when none is configured.
 const DEFAULT_FORMAT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" \
@@ -87,7 +90,10 @@ pub fn substitution(cx: &mut Cx, message: Option<core_pb::SubstitutionFormatStri
     let Some(message) = message else { return text_format(cx, DEFAULT_FORMAT).map(LogFormat::Text) };
     let core_pb::SubstitutionFormatString { omit_empty_values, content_type, formatters, json_format_options, format } =
         message;
-    cx.each("formatters", formatters, formatter);
+    let wanted = formatters.len();
+    if cx.each("formatters", formatters, formatter).len() != wanted {
+        return None;
+    }
     without_effect!(cx; content_type, json_format_options);
     match cx.required("format", format)? {
         Format::TextFormat(text) => cx.field("text_format", |cx| text_format(cx, &text)).map(LogFormat::Text),
@@ -110,12 +116,14 @@ pub fn substitution(cx: &mut Cx, message: Option<core_pb::SubstitutionFormatStri
     }
 }
 
-/// Operators that were extensions once and are there anyway now; of others nothing is known.
-fn formatter(cx: &mut Cx, message: core_pb::TypedExtensionConfig) -> Option<()> {
-    let url = message.typed_config.map(|any| any.type_url).unwrap_or_default();
+/// What formatters add to the operators is there in any case, or said to be missing where it is used.
+pub fn formatter(cx: &mut Cx, message: core_pb::TypedExtensionConfig) -> Option<()> {
+    let core_pb::TypedExtensionConfig { name, typed_config } = message;
+    let url = typed_config.map(|any| any.type_url).unwrap_or_default();
     let known = ["req_without_query.v3.ReqWithoutQuery", "metadata.v3.Metadata", "cel.v3.Cel"];
     if !known.iter().any(|name| type_name(&url).strip_prefix("envoy.extensions.formatter.") == Some(name)) {
-        cx.error(format!("the formatter {} is not supported", message.name));
+        cx.error(format!("the formatter {name:?} is not supported"));
+        return None;
     }
     Some(())
 }
@@ -171,15 +179,47 @@ pub fn log_filter(cx: &mut Cx, message: log_pb::AccessLogFilter) -> Option<LogFi
             let header = cx.required("header_filter.header", filter.header)?;
             LogFilter::Header(cx.field("header_filter.header", |cx| header_matcher(cx, header))?)
         }
-        Specifier::TraceableFilter(_)
-        | Specifier::RuntimeFilter(_)
-        | Specifier::ExtensionFilter(_)
-        | Specifier::MetadataFilter(_)
-        | Specifier::LogTypeFilter(_) => {
+        Specifier::TraceableFilter(_) => LogFilter::Traced,
+        Specifier::RuntimeFilter(filter) => cx.field("runtime_filter", |cx| share(cx, filter))?,
+        Specifier::MetadataFilter(filter) => cx.field("metadata_filter", |cx| by_metadata(cx, filter))?,
+        Specifier::LogTypeFilter(filter) => cx.field("log_type_filter", |cx| by_kind(cx, filter))?,
+        Specifier::ExtensionFilter(_) => {
             cx.error("this kind of access log filter is not supported");
             return None;
         }
     })
+}
+
+/// There is no runtime: the share is the configured one, and where none is, none of all, as in Envoy.
+fn share(cx: &mut Cx, message: log_pb::RuntimeFilter) -> Option<LogFilter> {
+    let log_pb::RuntimeFilter { runtime_key, percent_sampled, use_independent_randomness } = message;
+    cx.name("runtime_key", &runtime_key)?;
+    let type_pb::FractionalPercent { numerator, denominator } = percent_sampled.unwrap_or_default();
+    let denominator = match cx.enumeration::<DenominatorType>("percent_sampled.denominator", denominator)? {
+        DenominatorType::Hundred => 100,
+        DenominatorType::TenThousand => 10_000,
+        DenominatorType::Million => 1_000_000,
+    };
+    Some(LogFilter::Share { share: Share { numerator, denominator }, by_id: !use_independent_randomness })
+}
+
+fn by_metadata(cx: &mut Cx, message: log_pb::MetadataFilter) -> Option<LogFilter> {
+    let log_pb::MetadataFilter { matcher, match_if_key_not_found } = message;
+    let matcher = cx.required("matcher", matcher)?;
+    let matcher = cx.field("matcher", |cx| metadata_matcher(cx, matcher))?;
+    Some(LogFilter::Metadata { matcher, absent: truth(match_if_key_not_found, true) })
+}
+
+fn by_kind(cx: &mut Cx, message: log_pb::LogTypeFilter) -> Option<LogFilter> {
+    let log_pb::LogTypeFilter { types, exclude } = message;
+    let kinds = cx.each("types", types, |cx, kind| {
+        Some(match cx.enumeration::<AccessLogType>("", kind)? {
+            AccessLogType::DownstreamEnd => LineKind::DownstreamEnd,
+            AccessLogType::TcpConnectionEnd => LineKind::TcpConnectionEnd,
+            _ => LineKind::Other,
+        })
+    });
+    Some(LogFilter::Kind { kinds, exclude })
 }
 
 fn comparison(cx: &mut Cx, message: Option<log_pb::ComparisonFilter>) -> Option<Comparison> {

@@ -8,6 +8,7 @@ use envoy_types::pb::envoy::extensions::filters::network::connection_limit::v3::
 use envoy_types::pb::envoy::extensions::filters::network::ext_authz::v3::ExtAuthz as NetworkExtAuthz;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac as NetworkRbac;
+use envoy_types::pb::envoy::extensions::filters::network::sni_cluster::v3::SniCluster;
 use envoy_types::pb::envoy::extensions::filters::network::sni_dynamic_forward_proxy::v3::FilterConfig as SniForward;
 use envoy_types::pb::envoy::extensions::filters::network::sni_dynamic_forward_proxy::v3::filter_config::PortSpecifier as SniPort;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
@@ -171,7 +172,8 @@ fn network_filters(cx: &mut Cx, mut filters: Vec<listener_pb::Filter>) -> Option
             (First::Check(check), _) => access.push(check),
             (First::Limit(limit), _) => limits.extend(limit),
             (First::SniPort(port), NetworkFilter::Tcp(proxy)) => Arc::make_mut(proxy).sni_port = Some(port),
-            (First::SniPort(_), NetworkFilter::Http(_)) => {
+            (First::SniCluster, NetworkFilter::Tcp(proxy)) => Arc::make_mut(proxy).sni_cluster = true,
+            (First::SniPort(_) | First::SniCluster, NetworkFilter::Http(_)) => {
                 cx.error_at(&format!("filters[{index}]"), "goes with the TCP proxy only");
                 return None;
             }
@@ -187,6 +189,8 @@ enum First {
     Limit(Option<ConnectionLimit>),
     /// The host is the one that the client's server name says.
     SniPort(u16),
+    /// The cluster is the one that the client's server name says.
+    SniCluster,
 }
 
 fn first_filter(cx: &mut Cx, message: listener_pb::Filter) -> Option<First> {
@@ -203,6 +207,8 @@ fn first_filter(cx: &mut Cx, message: listener_pb::Filter) -> Option<First> {
         } else if typed == LimitMessage::full_name() {
             let message = cx.unpack::<LimitMessage>(&any)?;
             connection_limit(cx, message).map(First::Limit)
+        } else if typed == SniCluster::full_name() {
+            cx.unpack::<SniCluster>(&any).map(|SniCluster {}| First::SniCluster)
         } else if typed == SniForward::full_name() {
             let SniForward { dns_cache_config, save_upstream_address: _, port_specifier } =
                 cx.unpack::<SniForward>(&any)?;

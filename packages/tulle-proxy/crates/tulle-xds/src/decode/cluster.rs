@@ -45,7 +45,7 @@ thread_local! {
 pub fn cluster(cx: &mut Cx, message: cluster_pb::Cluster) -> Option<Cluster> {
     let mut message = supported(cx, message);
     let name = cx.name("name", &message.name)?;
-    let Protocol { protocol, limits } = protocol(cx, &mut message)?;
+    let Protocol { protocol, limits, tls_name } = protocol(cx, &mut message)?;
     let discovery = discovery(cx, &mut message);
     let transport = match message.transport_socket.take() {
         Some(socket) => cx.field("transport_socket", |cx| transport(cx, socket)),
@@ -82,6 +82,7 @@ pub fn cluster(cx: &mut Cx, message: cluster_pb::Cluster) -> Option<Cluster> {
         connect_timeout: connect_timeout(cx, &message)?,
         protocol,
         limits,
+        tls_name,
         circuit_breakers: breakers,
         outlier: outlier.map(|outlier| cx.field("outlier_detection", |cx| outlier_detection(cx, outlier))),
         health_checks,
@@ -109,6 +110,7 @@ pub fn cluster(cx: &mut Cx, message: cluster_pb::Cluster) -> Option<Cluster> {
 fn supported(cx: &mut Cx, message: cluster_pb::Cluster) -> cluster_pb::Cluster {
     let cluster_pb::Cluster {
         // Decoded by the functions of this file and of protocol.rs.
+        upstream_http_protocol_options: _,
         transport_socket_matches: _, name: _, alt_stat_name: _, eds_cluster_config: _, connect_timeout: _,
         per_connection_buffer_limit_bytes: _, lb_policy: _, load_assignment: _, health_checks: _,
         max_requests_per_connection: _, circuit_breakers: _, common_http_protocol_options: _,
@@ -120,12 +122,12 @@ fn supported(cx: &mut Cx, message: cluster_pb::Cluster) -> cluster_pb::Cluster {
         cluster_discovery_type: _, lb_config: _,
         // Reported below.
         transport_socket_matcher, stats_matcher, per_connection_buffer_high_watermark_timeout,
-        upstream_http_protocol_options, dns_jitter, dns_resolvers, use_tcp_for_dns_lookups, dns_resolution_config,
+        dns_jitter, dns_resolvers, use_tcp_for_dns_lookups, dns_resolution_config,
         typed_dns_resolver_config, wait_for_warm_on_init, cleanup_interval, filters, lrs_server,
         lrs_report_endpoint_metrics, track_timeout_budgets, upstream_config, track_cluster_stats, preconnect_policy,
         connection_pool_per_downstream_connection, queuing_policies,
     } = &message;
-    refuse!(cx; transport_socket_matcher, upstream_http_protocol_options, dns_resolvers, use_tcp_for_dns_lookups,
+    refuse!(cx; transport_socket_matcher, dns_resolvers, use_tcp_for_dns_lookups,
         dns_resolution_config, typed_dns_resolver_config, filters, upstream_config,
         connection_pool_per_downstream_connection, queuing_policies);
     without_effect!(cx; stats_matcher, per_connection_buffer_high_watermark_timeout, dns_jitter, wait_for_warm_on_init,

@@ -5,20 +5,24 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm_pb;
+use envoy_types::pb::envoy::extensions::http::early_header_mutation::header_mutation::v3 as early_pb;
 use hcm_pb::http_connection_manager as inner_pb;
+use prost::Name as _;
 use tulle_config::hcm::{
-    Codec, EscapedSlashes, ForwardClientCert, ForwardClientCertMode, Forwarding, HcmTimeouts, HostHandling,
-    PathHandling, RequestId, ServerHeader, StripPort, Underscores, Upgrade,
+    Codec, Detection, EscapedSlashes, ForwardClientCert, ForwardClientCertMode, Forwarding, HcmTimeouts, HostHandling,
+    PathHandling, RequestId, Scheme, ServerHeader, StripPort, Underscores, Upgrade,
 };
 use tulle_config::{Cidr, Hcm, RouteSource};
+use tulle_route::HeaderMutation;
 
 use super::access_log::access_log;
 use super::address::cidr;
 use super::common::{optional, truth, uint};
-use super::cx::{Cx, refuse, without_effect};
+use super::cx::{Cx, refuse, type_name, without_effect};
 use super::filters::http_filters;
 use super::http_options::{http1, http2};
 use super::local_reply::local_reply_config;
+use super::mutation::header_mutation;
 use super::route::route_config;
 use super::scopes::scoped_routes;
 use super::tracing::tracing;
@@ -39,6 +43,8 @@ pub fn hcm(cx: &mut Cx, message: hcm_pb::HttpConnectionManager) -> Option<Hcm> {
     let filters = http_filters(cx, message.http_filters);
     let upgrades = cx.each("upgrade_configs", message.upgrade_configs, upgrade);
     let access_logs = cx.each("access_log", message.access_log, access_log).into_iter().flatten().collect();
+    let early = cx.each("early_header_mutation_extensions", message.early_header_mutation_extensions, early_mutation);
+    let scheme = scheme(cx, message.scheme_header_transformation);
     let common = common?;
     let local_reply = message.local_reply_config;
     Some(Hcm {
@@ -66,6 +72,8 @@ pub fn hcm(cx: &mut Cx, message: hcm_pb::HttpConnectionManager) -> Option<Hcm> {
         host,
         stream_error_on_invalid_message: truth(message.stream_error_on_invalid_http_message, false),
         proxy_100_continue: message.proxy_100_continue,
+        early: early.concat().into(),
+        scheme: scheme?,
         local_reply: local_reply
             .map(|config| Box::new(cx.field("local_reply_config", |cx| local_reply_config(cx, config)))),
         tracing: match message.tracing {
@@ -89,20 +97,19 @@ fn supported(cx: &mut Cx, message: hcm_pb::HttpConnectionManager) -> hcm_pb::Htt
         proxy_100_continue: _, upgrade_configs: _, normalize_path: _, merge_slashes: _,
         path_with_escaped_slashes_action: _, strip_matching_host_port: _, stream_error_on_invalid_http_message: _,
         strip_trailing_host_dot: _, route_specifier: _, strip_port_mode: _, internal_address_config: _,
+        append_x_forwarded_port: _, original_ip_detection_extensions: _, early_header_mutation_extensions: _,
+        scheme_header_transformation: _,
         // UUIDs are what there is; the extension's own settings are about tracing decisions in them.
         request_id_extension: _,
         // Reported below.
-        add_user_agent, http1_safe_max_connection_duration, http3_protocol_options, scheme_header_transformation,
+        add_user_agent, http1_safe_max_connection_duration, http3_protocol_options,
         stream_flush_timeout, drain_timeout_jitter, access_log_flush_interval, flush_access_log_on_new_request,
-        access_log_options, original_ip_detection_extensions, early_header_mutation_extensions,
-        forward_client_cert_matcher, represent_ipv4_remote_address_as_ipv4_mapped_ipv6,
+        access_log_options, forward_client_cert_matcher, represent_ipv4_remote_address_as_ipv4_mapped_ipv6,
         local_reply_config: _, path_normalization_options, proxy_status_config, typed_header_validation_config,
-        append_x_forwarded_port, append_local_overload, add_proxy_protocol_connection_state, forward_proto_config,
+        append_local_overload, add_proxy_protocol_connection_state, forward_proto_config,
     } = &message;
-    refuse!(cx; add_user_agent, http3_protocol_options, scheme_header_transformation,
-        original_ip_detection_extensions, early_header_mutation_extensions, forward_client_cert_matcher,
-        path_normalization_options, typed_header_validation_config, append_x_forwarded_port,
-        forward_proto_config);
+    refuse!(cx; add_user_agent, http3_protocol_options, forward_client_cert_matcher,
+        path_normalization_options, typed_header_validation_config, forward_proto_config);
     without_effect!(cx; http1_safe_max_connection_duration, stream_flush_timeout, drain_timeout_jitter,
         access_log_flush_interval, flush_access_log_on_new_request, access_log_options,
         represent_ipv4_remote_address_as_ipv4_mapped_ipv6, proxy_status_config, append_local_overload,
@@ -183,7 +190,7 @@ fn forwarding(cx: &mut Cx, message: &hcm_pb::HttpConnectionManager) -> Option<Fo
     let set = message.set_current_client_cert_details.unwrap_or_default();
     let inner_pb::SetCurrentClientCertDetails { subject, cert, chain, dns, uri, issuer, format } = set;
     cx.field("set_current_client_cert_details", |cx| {
-        without_effect!(cx; issuer, format);
+        refuse!(cx; format);
     });
     Some(Forwarding {
         use_remote_address: truth(message.use_remote_address, false),
@@ -203,8 +210,56 @@ fn forwarding(cx: &mut Cx, message: &hcm_pb::HttpConnectionManager) -> Option<Fo
             chain,
             dns,
             uri,
+            issuer,
         },
         via: optional(cx, &message.via),
+        port: message.append_x_forwarded_port,
+        detection: detection(cx, message)?,
+    })
+}
+
+fn detection(cx: &mut Cx, message: &hcm_pb::HttpConnectionManager) -> Option<Box<[Detection]>> {
+    let extensions = message.original_ip_detection_extensions.clone();
+    if !extensions.is_empty() && (truth(message.use_remote_address, false) || message.xff_num_trusted_hops > 0) {
+        let reason = "goes neither with use_remote_address nor with xff_num_trusted_hops";
+        cx.error_at("original_ip_detection_extensions", reason);
+        return None;
+    }
+    let wanted = extensions.len();
+    let all = cx.each("original_ip_detection_extensions", extensions, super::detection::extension);
+    (all.len() == wanted).then(|| all.into())
+}
+
+fn early_mutation(cx: &mut Cx, message: core_pb::TypedExtensionConfig) -> Option<Vec<HeaderMutation>> {
+    let core_pb::TypedExtensionConfig { name, typed_config } = message;
+    let any = cx.required("typed_config", typed_config)?;
+    if type_name(&any.type_url) != early_pb::HeaderMutation::full_name() {
+        cx.error(format!("the early header mutation {name:?} is not supported"));
+        return None;
+    }
+    cx.field("typed_config", |cx| {
+        let early_pb::HeaderMutation { mutations } = cx.unpack(&any)?;
+        Some(cx.each("mutations", mutations, header_mutation))
+    })
+}
+
+fn scheme(cx: &mut Cx, message: Option<core_pb::SchemeHeaderTransformation>) -> Option<Option<Scheme>> {
+    use core_pb::scheme_header_transformation::Transformation::SchemeToOverwrite;
+    let Some(message) = message else { return Some(None) };
+    let core_pb::SchemeHeaderTransformation { match_upstream, transformation } = message;
+    cx.field("scheme_header_transformation", |cx| {
+        refuse!(cx; match_upstream);
+        match transformation {
+            None => Some(None),
+            Some(SchemeToOverwrite(scheme)) => match &*scheme {
+                "http" => Some(Some(Scheme::Http)),
+                "https" => Some(Some(Scheme::Https)),
+                _ => {
+                    cx.error_at("scheme_to_overwrite", "must be http or https");
+                    None
+                }
+            },
+        }
     })
 }
 

@@ -24,7 +24,7 @@ pub fn http1(cx: &mut Cx, message: Option<core_pb::Http1ProtocolOptions>) -> Opt
         ignore_http_11_upgrade,
     } = message;
     refuse!(cx; send_fully_qualified_url, ignore_http_11_upgrade, allow_chunked_length);
-    without_effect!(cx; override_stream_error_on_invalid_http_message, use_balsa_parser, allow_custom_methods);
+    without_effect!(cx; override_stream_error_on_invalid_http_message, use_balsa_parser);
     let header_case = match header_key_format.and_then(|format| format.header_format) {
         None => HeaderCase::Lower,
         Some(HeaderFormat::ProperCaseWords(_)) => HeaderCase::Proper,
@@ -38,6 +38,7 @@ pub fn http1(cx: &mut Cx, message: Option<core_pb::Http1ProtocolOptions>) -> Opt
         default_host_for_http_1_0: optional(cx, &default_host_for_http_10),
         header_case,
         enable_trailers,
+        allow_custom_methods,
     })
 }
 

@@ -11,7 +11,10 @@ use envoy_types::pb::envoy::extensions::filters::listener::proxy_protocol::v3 as
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use prost::Name as _;
 use tulle_config::Listener;
-use tulle_config::listener::{DrainType, ListenerFilters, Place, ProxyProtocol, TrafficDirection};
+use tulle_config::listener::{
+    Destinations, DrainType, Inspector, ListenerFilters, Place, ProxyProtocol, SocketOption, SocketState,
+    TrafficDirection,
+};
 
 use super::access_log::access_log;
 use super::address::place;
@@ -65,8 +68,8 @@ pub fn listener(cx: &mut Cx, message: listener_pb::Listener) -> Option<Listener>
         tcp_keepalive,
         listener_specifier,
     } = message;
-    refuse!(cx; fcds_config, filter_chain_matcher, udp_listener_config, api_listener, listener_specifier, freebind,
-        socket_options, enable_mptcp);
+    refuse!(cx; fcds_config, filter_chain_matcher, udp_listener_config, api_listener, listener_specifier,
+        enable_mptcp);
     without_effect!(cx; stats_matcher, per_connection_buffer_high_watermark_timeout, tcp_fast_open_queue_length,
         connection_balance_config, max_connections_to_accept_per_socket_event, bypass_overload_manager,
         tcp_keepalive);
@@ -81,6 +84,8 @@ pub fn listener(cx: &mut Cx, message: listener_pb::Listener) -> Option<Listener>
     let mut inspect = inspection(cx, listener_filters);
     inspect.timeout = cx.limit("listener_filters_timeout", listener_filters_timeout, Some(INSPECT_TIMEOUT));
     inspect.continue_on_timeout = continue_on_listener_filters_timeout;
+    let options = cx.each("socket_options", socket_options, socket_option);
+    let freebind = truth(freebind, false).then(freebind_option);
     let access_logs = cx.each("access_log", logs, access_log).into_iter().flatten().collect();
     let bind = bind?;
     let name = if name.is_empty() { bind.to_string() } else { name };
@@ -97,6 +102,7 @@ pub fn listener(cx: &mut Cx, message: listener_pb::Listener) -> Option<Listener>
         bind_to_port: truth(bind_to_port.or(deprecated_bind), true),
         use_original_dst: truth(use_original_dst, false),
         transparent: truth(transparent, false),
+        socket_options: options.into_iter().chain(freebind).collect(),
         backlog: uint(tcp_backlog_size).unwrap_or(BACKLOG),
         chains,
         default_chain: match default_chain {
@@ -148,29 +154,105 @@ fn inspection(cx: &mut Cx, filters: Vec<listener_pb::ListenerFilter>) -> Listene
         original_dst: false,
         timeout: Some(INSPECT_TIMEOUT),
         continue_on_timeout: false,
+        disabled: Vec::new(),
     };
     for filter in cx.each("listener_filters", filters, listener_filter) {
-        match filter {
-            Inspector::Tls => inspect.tls = true,
-            Inspector::Http => inspect.http = true,
-            Inspector::OriginalDst => inspect.original_dst = true,
-            Inspector::Proxy(proxy) => inspect.proxy_protocol = Some(proxy),
-        }
+        let (filter, disabled) = filter;
+        let which = match filter {
+            Decoded::Tls => {
+                inspect.tls = true;
+                Inspector::Tls
+            }
+            Decoded::Http => {
+                inspect.http = true;
+                Inspector::Http
+            }
+            Decoded::OriginalDst => {
+                inspect.original_dst = true;
+                Inspector::OriginalDst
+            }
+            Decoded::Proxy(proxy) => {
+                inspect.proxy_protocol = Some(proxy);
+                Inspector::ProxyProtocol
+            }
+        };
+        inspect.disabled.extend(disabled.map(|at| (which, at)));
     }
     inspect
 }
 
-enum Inspector {
+enum Decoded {
     Tls,
     Http,
     OriginalDst,
     Proxy(ProxyProtocol),
 }
 
-fn listener_filter(cx: &mut Cx, message: listener_pb::ListenerFilter) -> Option<Inspector> {
-    use listener_pb::listener_filter::ConfigType;
+fn listener_filter(cx: &mut Cx, message: listener_pb::ListenerFilter) -> Option<(Decoded, Option<Destinations>)> {
     let listener_pb::ListenerFilter { name, filter_disabled, config_type } = message;
-    refuse!(cx; filter_disabled);
+    let disabled = match filter_disabled {
+        Some(at) => Some(cx.field("filter_disabled", |cx| destinations(cx, at))?),
+        None => None,
+    };
+    inspector(cx, &name, config_type).map(|decoded| (decoded, disabled))
+}
+
+fn destinations(cx: &mut Cx, message: listener_pb::ListenerFilterChainMatchPredicate) -> Option<Destinations> {
+    use listener_pb::listener_filter_chain_match_predicate::{MatchSet, Rule};
+    let all = |cx: &mut Cx, name: &str, MatchSet { rules }: MatchSet| {
+        let wanted = rules.len();
+        let rules = cx.each(&format!("{name}.rules"), rules, destinations);
+        (rules.len() == wanted).then_some(rules)
+    };
+    Some(match cx.required("rule", message.rule)? {
+        Rule::AnyMatch(any) => Destinations::Any(any),
+        Rule::DestinationPortRange(range) => Destinations::Ports(range.start, range.end),
+        Rule::NotMatch(inner) => Destinations::Not(Box::new(cx.field("not_match", |cx| destinations(cx, *inner))?)),
+        Rule::AndMatch(set) => Destinations::All(all(cx, "and_match", set)?),
+        Rule::OrMatch(set) => Destinations::OneOf(all(cx, "or_match", set)?),
+    })
+}
+
+fn socket_option(cx: &mut Cx, message: core_pb::SocketOption) -> Option<SocketOption> {
+    use core_pb::socket_option::{SocketState as State, Value};
+    let core_pb::SocketOption { description: _, level, name, state, r#type, ip_version, value } = message;
+    refuse!(cx; r#type, ip_version);
+    let (Ok(level), Ok(name)) = (i32::try_from(level), i32::try_from(name)) else {
+        cx.error("the level and the name must be 32-bit numbers");
+        return None;
+    };
+    let value: Box<[u8]> = match cx.required("value", value)? {
+        Value::IntValue(number) => match i32::try_from(number) {
+            Ok(number) => number.to_ne_bytes().into(),
+            Err(_) => {
+                cx.error_at("int_value", "must be a 32-bit number");
+                return None;
+            }
+        },
+        Value::BufValue(bytes) => bytes.to_vec().into(),
+    };
+    let when = match cx.enumeration::<State>("state", state)? {
+        State::StatePrebind => SocketState::Prebind,
+        State::StateBound => SocketState::Bound,
+        State::StateListening => SocketState::Listening,
+    };
+    Some(SocketOption { level, name, value, when })
+}
+
+/// Addresses that this machine does not have may be listened on.
+fn freebind_option() -> SocketOption {
+    const IPPROTO_IP: i32 = 0;
+    const IP_FREEBIND: i32 = 15;
+    let value = 1i32.to_ne_bytes().into();
+    SocketOption { level: IPPROTO_IP, name: IP_FREEBIND, value, when: SocketState::Prebind }
+}
+
+fn inspector(
+    cx: &mut Cx,
+    name: &str,
+    config_type: Option<listener_pb::listener_filter::ConfigType>,
+) -> Option<Decoded> {
+    use listener_pb::listener_filter::ConfigType;
     let any = match config_type {
         Some(ConfigType::TypedConfig(any)) => any,
         Some(ConfigType::ConfigDiscovery(_)) => {
@@ -178,16 +260,16 @@ fn listener_filter(cx: &mut Cx, message: listener_pb::ListenerFilter) -> Option<
             return None;
         }
         // As for HTTP filters, the well-known name alone is enough.
-        None => return by_name(cx, &name),
+        None => return by_name(cx, name),
     };
     let typed = type_name(&any.type_url);
     cx.field("typed_config", |cx| {
         if typed == TlsInspector::full_name() {
             cx.unpack::<TlsInspector>(&any).map(|inspector| tls_inspector(cx, inspector))
         } else if typed == HttpInspector::full_name() {
-            cx.unpack::<HttpInspector>(&any).map(|HttpInspector {}| Inspector::Http)
+            cx.unpack::<HttpInspector>(&any).map(|HttpInspector {}| Decoded::Http)
         } else if typed == OriginalDst::full_name() {
-            Some(Inspector::OriginalDst)
+            Some(Decoded::OriginalDst)
         } else if typed == proxy_pb::ProxyProtocol::full_name() {
             cx.unpack::<proxy_pb::ProxyProtocol>(&any).and_then(|proxy| proxy_protocol(cx, proxy))
         } else {
@@ -197,12 +279,12 @@ fn listener_filter(cx: &mut Cx, message: listener_pb::ListenerFilter) -> Option<
     })
 }
 
-fn by_name(cx: &mut Cx, name: &str) -> Option<Inspector> {
+fn by_name(cx: &mut Cx, name: &str) -> Option<Decoded> {
     match name {
-        "envoy.filters.listener.tls_inspector" => Some(Inspector::Tls),
-        "envoy.filters.listener.http_inspector" => Some(Inspector::Http),
-        "envoy.filters.listener.original_dst" => Some(Inspector::OriginalDst),
-        "envoy.filters.listener.proxy_protocol" => Some(Inspector::Proxy(ProxyProtocol::default())),
+        "envoy.filters.listener.tls_inspector" => Some(Decoded::Tls),
+        "envoy.filters.listener.http_inspector" => Some(Decoded::Http),
+        "envoy.filters.listener.original_dst" => Some(Decoded::OriginalDst),
+        "envoy.filters.listener.proxy_protocol" => Some(Decoded::Proxy(ProxyProtocol::default())),
         _ => {
             cx.error(format!("the listener filter {name:?} is not supported"));
             None
@@ -210,7 +292,7 @@ fn by_name(cx: &mut Cx, name: &str) -> Option<Inspector> {
     }
 }
 
-fn tls_inspector(cx: &mut Cx, message: TlsInspector) -> Inspector {
+fn tls_inspector(cx: &mut Cx, message: TlsInspector) -> Decoded {
     let TlsInspector {
         enable_ja3_fingerprinting,
         enable_ja4_fingerprinting,
@@ -220,10 +302,10 @@ fn tls_inspector(cx: &mut Cx, message: TlsInspector) -> Inspector {
     } = message;
     without_effect!(cx; enable_ja3_fingerprinting, enable_ja4_fingerprinting, initial_read_buffer_size,
         close_connection_on_client_hello_parsing_errors, max_client_hello_size);
-    Inspector::Tls
+    Decoded::Tls
 }
 
-fn proxy_protocol(cx: &mut Cx, message: proxy_pb::ProxyProtocol) -> Option<Inspector> {
+fn proxy_protocol(cx: &mut Cx, message: proxy_pb::ProxyProtocol) -> Option<Decoded> {
     use core_pb::proxy_protocol_config::Version;
     let proxy_pb::ProxyProtocol {
         rules,
@@ -237,7 +319,7 @@ fn proxy_protocol(cx: &mut Cx, message: proxy_pb::ProxyProtocol) -> Option<Inspe
     without_effect!(cx; stat_prefix, tlv_location);
     let without =
         cx.each("disallowed_versions", disallowed_versions, |cx, version| cx.enumeration::<Version>("", version));
-    Some(Inspector::Proxy(ProxyProtocol {
+    Some(Decoded::Proxy(ProxyProtocol {
         allow_requests_without: allow_requests_without_proxy_protocol,
         without_v1: without.contains(&Version::V1),
         without_v2: without.contains(&Version::V2),

@@ -5,12 +5,14 @@ use std::time::Duration;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp_pb;
 use envoy_types::pb::envoy::r#type::v3 as type_pb;
 use tulle_config::TcpProxy;
-use tulle_config::tcp::WeightedTcpCluster;
+use tulle_config::tcp::{Tunneling, WeightedTcpCluster};
 use tulle_core::Str;
+use tulle_telemetry::TextFormat;
 
-use super::access_log::access_log;
+use super::access_log::{access_log, formatter};
 use super::common::{subset, uint};
 use super::cx::{Cx, refuse, without_effect};
+use super::mutation::header_value;
 
 /// Envoy's default.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -41,7 +43,7 @@ pub fn tcp_proxy(cx: &mut Cx, message: tcp_pb::TcpProxy) -> Option<TcpProxy> {
         check_drain_close,
         cluster_specifier,
     } = message;
-    refuse!(cx; on_demand, tunneling_config, proxy_protocol_tlvs, proxy_protocol_tlv_merge_policy,
+    refuse!(cx; on_demand, proxy_protocol_tlvs, proxy_protocol_tlv_merge_policy,
         upstream_connect_mode, max_early_data_bytes);
     without_effect!(cx; downstream_idle_timeout, upstream_idle_timeout, backoff_options,
         max_downstream_connection_duration_jitter_percentage, access_log_flush_interval,
@@ -63,6 +65,11 @@ pub fn tcp_proxy(cx: &mut Cx, message: tcp_pb::TcpProxy) -> Option<TcpProxy> {
     let hashes = cx.each("hash_policy", hash_policy, hash);
     Some(TcpProxy {
         sni_port: None,
+        sni_cluster: false,
+        tunneling: match tunneling_config {
+            Some(config) => Some(Box::new(cx.field("tunneling_config", |cx| tunneling(cx, config))?)),
+            None => None,
+        },
         stat_prefix: cx.name("stat_prefix", &stat_prefix)?,
         clusters,
         total_weight,
@@ -76,6 +83,33 @@ pub fn tcp_proxy(cx: &mut Cx, message: tcp_pb::TcpProxy) -> Option<TcpProxy> {
         hash_source_ip: !hashes.is_empty(),
         access_logs: cx.each("access_log", logs, access_log).into_iter().flatten().collect(),
     })
+}
+
+fn tunneling(cx: &mut Cx, message: tcp_pb::tcp_proxy::TunnelingConfig) -> Option<Tunneling> {
+    let tcp_pb::tcp_proxy::TunnelingConfig {
+        hostname,
+        use_post,
+        headers_to_add,
+        propagate_response_headers,
+        post_path,
+        propagate_response_trailers,
+        request_id_extension,
+        request_id_header,
+        request_id_metadata_key,
+        formatters,
+    } = message;
+    cx.each("formatters", formatters, formatter);
+    refuse!(cx; use_post, post_path, request_id_extension, request_id_header, request_id_metadata_key);
+    without_effect!(cx; propagate_response_headers, propagate_response_trailers);
+    cx.name("hostname", &hostname)?;
+    let target = match TextFormat::parse(&hostname) {
+        Ok(target) => target,
+        Err(error) => {
+            cx.error_at("hostname", error.to_string());
+            return None;
+        }
+    };
+    Some(Tunneling { target, headers: cx.each("headers_to_add", headers_to_add, header_value).into() })
 }
 
 fn weighted_cluster(

@@ -6,8 +6,8 @@ use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls_pb;
 use tls_pb::common_tls_context as common_pb;
 use tulle_config::tls::{
-    CertificateSource, ClientCert, CommonTls, KeyExchange, SanKind, SanMatcher, SecretOrigin, SecretRef,
-    TlsCertificate, TlsVersion, TrustSource, Validation,
+    CertificateSource, CipherSuite, ClientCert, CommonTls, KeyExchange, Pins, SanKind, SanMatcher, SecretOrigin,
+    SecretRef, TlsCertificate, TlsVersion, TrustSource, Validation,
 };
 use tulle_config::{DownstreamTls, Secret, UpstreamTls};
 use tulle_core::Str;
@@ -99,9 +99,9 @@ fn common_tls(cx: &mut Cx, message: tls_pb::CommonTlsContext) -> Option<CommonTl
     } = message;
     refuse!(cx; tls_certificate_provider_instance, custom_tls_certificate_selector,
         tls_certificate_certificate_provider, tls_certificate_certificate_provider_instance, custom_handshaker, key_log);
-    let (min, max, groups) = match tls_params {
+    let Parameters { min, max, groups, suites } = match tls_params {
         Some(params) => cx.field("tls_params", |cx| parameters(cx, params))?,
-        None => (TlsVersion::V1_2, TlsVersion::V1_3, Vec::new()),
+        None => Parameters { min: TlsVersion::V1_2, max: TlsVersion::V1_3, groups: Vec::new(), suites: Vec::new() },
     };
     let inline = cx.each("tls_certificates", tls_certificates, certificate);
     let named = cx.each("tls_certificate_sds_secret_configs", tls_certificate_sds_secret_configs, secret_ref);
@@ -110,6 +110,7 @@ fn common_tls(cx: &mut Cx, message: tls_pb::CommonTlsContext) -> Option<CommonTl
         min,
         max,
         groups,
+        suites,
         alpn: alpn_protocols.into_iter().map(|protocol| protocol.into_bytes().into()).collect(),
         certificates: inline.chain(named.into_iter().map(CertificateSource::Secret)).collect(),
         validation: match validation_context_type {
@@ -119,7 +120,14 @@ fn common_tls(cx: &mut Cx, message: tls_pb::CommonTlsContext) -> Option<CommonTl
     })
 }
 
-fn parameters(cx: &mut Cx, message: tls_pb::TlsParameters) -> Option<(TlsVersion, TlsVersion, Vec<KeyExchange>)> {
+struct Parameters {
+    min: TlsVersion,
+    max: TlsVersion,
+    groups: Vec<KeyExchange>,
+    suites: Vec<CipherSuite>,
+}
+
+fn parameters(cx: &mut Cx, message: tls_pb::TlsParameters) -> Option<Parameters> {
     use tls_pb::tls_parameters::TlsProtocol;
     let tls_pb::TlsParameters {
         tls_minimum_protocol_version,
@@ -130,8 +138,7 @@ fn parameters(cx: &mut Cx, message: tls_pb::TlsParameters) -> Option<(TlsVersion
         compliance_policies,
     } = message;
     refuse!(cx; signature_algorithms, compliance_policies);
-    // The TLS library has only suites that are safe, and no list to choose from them.
-    without_effect!(cx; cipher_suites);
+    let suites = suites(cx, &cipher_suites);
     let groups = cx.each("ecdh_curves", ecdh_curves, key_exchange);
     let min = cx.enumeration::<TlsProtocol>("tls_minimum_protocol_version", tls_minimum_protocol_version)?;
     let max = cx.enumeration::<TlsProtocol>("tls_maximum_protocol_version", tls_maximum_protocol_version)?;
@@ -154,7 +161,41 @@ fn parameters(cx: &mut Cx, message: tls_pb::TlsParameters) -> Option<(TlsVersion
     if min > max {
         cx.error("the minimum version is above the maximum");
     }
-    Some((min, max, groups))
+    Some(Parameters { min, max, groups, suites })
+}
+
+/// By OpenSSL's names; of those in brackets any may be taken. What is not spoken here is left out, with a warning as long as
+/// something is left.
+fn suites(cx: &mut Cx, names: &[String]) -> Vec<CipherSuite> {
+    let each = names.iter().flat_map(|name| name.trim_matches(['[', ']']).split('|'));
+    let (mut known, mut others) = (Vec::new(), Vec::new());
+    for name in each {
+        match cipher_suite(name) {
+            Some(suite) => known.push(suite),
+            None => others.push(name),
+        }
+    }
+    if !others.is_empty() {
+        let message = format!("not spoken here: {}", others.join(", "));
+        if known.is_empty() {
+            cx.error_at("cipher_suites", message);
+        } else {
+            cx.field("cipher_suites", |cx| cx.warn(message));
+        }
+    }
+    known
+}
+
+fn cipher_suite(name: &str) -> Option<CipherSuite> {
+    Some(match name {
+        "ECDHE-ECDSA-AES128-GCM-SHA256" => CipherSuite::EcdsaAes128,
+        "ECDHE-ECDSA-AES256-GCM-SHA384" => CipherSuite::EcdsaAes256,
+        "ECDHE-ECDSA-CHACHA20-POLY1305" => CipherSuite::EcdsaChaCha20,
+        "ECDHE-RSA-AES128-GCM-SHA256" => CipherSuite::RsaAes128,
+        "ECDHE-RSA-AES256-GCM-SHA384" => CipherSuite::RsaAes256,
+        "ECDHE-RSA-CHACHA20-POLY1305" => CipherSuite::RsaChaCha20,
+        _ => return None,
+    })
 }
 
 /// BoringSSL's names, as Envoy takes them.
@@ -283,7 +324,11 @@ fn validation(cx: &mut Cx, message: tls_pb::CertificateValidationContext) -> Opt
     } = message;
     refuse!(cx; ca_certificate_provider_instance, watched_directory, require_signed_certificate_timestamp, crl,
         allow_expired_certificate, trust_chain_verification, custom_validator_config, only_verify_leaf_cert_crl,
-        max_verify_depth, verify_certificate_spki, verify_certificate_hash);
+        max_verify_depth);
+    let pins = pins(cx, verify_certificate_hash, verify_certificate_spki);
+    if !pins.is_empty() && trusted_ca.is_none() && system_root_certs.is_none() {
+        cx.error_at("trusted_ca", "is required beside hashes of certificates");
+    }
     without_effect!(cx; suppress_client_ca_list);
     let trust = match (trusted_ca, system_root_certs) {
         (Some(_), Some(_)) => {
@@ -298,7 +343,34 @@ fn validation(cx: &mut Cx, message: tls_pb::CertificateValidationContext) -> Opt
     let untyped = cx.each("match_subject_alt_names", match_subject_alt_names, |cx, matcher| {
         Some(SanMatcher { kind: SanKind::Any, value: string_matcher(cx, matcher)? })
     });
-    Some(Validation { trust, sans: typed.into_iter().chain(untyped).collect() })
+    Some(Validation { trust, sans: typed.into_iter().chain(untyped).collect(), pins })
+}
+
+fn pins(cx: &mut Cx, hashes: Vec<String>, keys: Vec<String>) -> Pins {
+    let certificates = cx.each("verify_certificate_hash", hashes, |cx, text| {
+        // As OpenSSL prints it, or without its colons.
+        let digits: String = text.chars().filter(|c| *c != ':').collect();
+        let bytes: Option<Vec<u8>> =
+            (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok()).collect();
+        digest(cx, bytes)
+    });
+    let keys = cx.each("verify_certificate_spki", keys, |cx, text| {
+        const LENGTH: usize = 44;
+        let fits = text.len() == LENGTH && text.ends_with('=');
+        if !fits {
+            cx.error("is no SHA-256 digest in base64");
+        }
+        fits.then(|| cx.intern(&text))
+    });
+    Pins { certificates, keys }
+}
+
+fn digest(cx: &mut Cx, bytes: Option<Vec<u8>>) -> Option<[u8; 32]> {
+    let digest = bytes.and_then(|bytes| bytes.try_into().ok());
+    if digest.is_none() {
+        cx.error("is no SHA-256 digest");
+    }
+    digest
 }
 
 fn typed_san(cx: &mut Cx, message: tls_pb::SubjectAltNameMatcher) -> Option<SanMatcher> {

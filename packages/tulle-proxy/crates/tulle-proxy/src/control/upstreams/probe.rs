@@ -330,7 +330,13 @@ mod tests {
     struct Plaintext;
 
     impl Dialer for Plaintext {
-        fn tls(&self, _: &Arc<tulle_config::UpstreamTls>, _: &Endpoint, _: &[&[u8]]) -> Result<TlsDial, DialError> {
+        fn tls(
+            &self,
+            _: &Arc<tulle_config::UpstreamTls>,
+            _: &Endpoint,
+            _: &[&[u8]],
+            _: Option<&tulle_connect::ServerIs>,
+        ) -> Result<TlsDial, DialError> {
             Err(DialError::Address)
         }
     }
