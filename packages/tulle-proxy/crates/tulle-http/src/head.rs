@@ -66,8 +66,10 @@ pub struct RequestHead {
     method: Span,
     path: Span,
     authority: Span,
-    /// `https` when the client's request said so (absolute form or `:scheme`).
+    /// `https`: by the client's request (absolute form or `:scheme`), or else by what is known of its connection.
     pub secure_scheme: bool,
+    /// Whether the client's request said so, either way.
+    pub scheme_told: bool,
     pub version: Version,
     pub framing: Framing,
     pub tunnel: Tunnel,
@@ -85,6 +87,7 @@ impl Default for RequestHead {
             path: Span::default(),
             authority: Span::default(),
             secure_scheme: false,
+            scheme_told: false,
             version: Version::Http11,
             framing: Framing::None,
             tunnel: Tunnel::No,
@@ -108,6 +111,7 @@ impl RequestHead {
         self.path = other.path;
         self.authority = other.authority;
         self.secure_scheme = other.secure_scheme;
+        self.scheme_told = other.scheme_told;
         self.version = other.version;
         self.framing = other.framing;
         self.tunnel = other.tunnel;

@@ -19,6 +19,7 @@ pub mod overload;
 pub mod overrides;
 pub mod query;
 pub mod rbac;
+mod re2;
 pub mod remote_limit;
 pub mod retry;
 pub mod retry_rate;

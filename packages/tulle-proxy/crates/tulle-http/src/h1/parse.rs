@@ -293,6 +293,7 @@ fn set_target(target: &[u8], place: Span, without_host: Http10, out: &mut Reques
     let (authority, path) = match absolute(target) {
         Some((secure, rest)) => {
             out.secure_scheme = secure;
+            out.scheme_told = true;
             let end = rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
             (Some(&rest[..end]), &rest[end..])
         }

@@ -21,6 +21,7 @@ pub fn request_in(arrived: &mut Arrived, ended: bool, out: &mut RequestHead) -> 
     std::mem::swap(&mut arrived.headers, &mut out.headers);
     out.version = Version::Http2;
     out.secure_scheme = secure;
+    out.scheme_told = true;
     let protocol = protocol.map(|span| headers.text(span).to_vec());
     out.set_list(headers, (method, path, authority));
     if !parse::method_allowed(out.method()) {

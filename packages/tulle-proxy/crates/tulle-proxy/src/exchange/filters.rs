@@ -424,13 +424,14 @@ pub async fn left(down: &mut Side) {
 /// Adds to the response's head what the filters that saw the request have to say.
 pub fn edit_response(x: &mut Exchange<'_>) {
     let Some(edits) = &x.record.edits else { return };
-    let headers = &mut x.heads.response.headers;
+    let heads = &mut *x.heads;
+    let headers = &mut heads.response.headers;
     if let Some(cors) = &edits.cors {
         if cors.kind != CorsRequest::ForeignPreflight {
             cors.policy.tell(&cors.origin, headers);
         }
         if cors.kind != CorsRequest::Allowed {
-            cors.policy.permit(headers);
+            cors.policy.permit(&heads.request, headers);
         }
     }
     if let Some(affinity) = &edits.session {

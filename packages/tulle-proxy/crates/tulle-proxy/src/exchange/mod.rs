@@ -206,7 +206,8 @@ async fn steps(x: &mut Exchange<'_>, down: &mut Side) -> Result<Ending, Failed> 
             }
             answer_routed(x, down, &selected, reply).await
         }
-        RouteAction::NonForwarding => Err(Reply::no_route().into()),
+        // To Envoy it is a route to a cluster without a name.
+        RouteAction::NonForwarding => Err(Reply::no_cluster(503).into()),
     }
 }
 
@@ -278,6 +279,8 @@ fn write_answer(x: &mut Exchange<'_>, selected: Option<&Selected<'_>>, reply: &m
     if let Some(config) = &hcm.local_reply {
         return local_reply::write(x, config, selected, reply);
     }
+    // What formats may ask about.
+    x.record.flags.insert(reply.flags);
     x.record.details = reply.details.clone();
     reply.write_head(&x.heads.request, &mut x.heads.response);
     if let Some(selected) = selected {
@@ -304,14 +307,14 @@ async fn answer_filtered(
 
 /// Applies the response mutations of the route's levels.
 pub fn mutate_response(x: &mut Exchange<'_>, selected: &Selected<'_>) {
-    if selected.levels().next().is_none() {
-        return;
-    }
     let heads = &mut *x.heads;
-    let reads = selected.levels().any(|level| level.response_add.iter().any(|field| field.value.reads_response()));
-    let before = reads.then(|| heads.response.clone());
-    let view = View { client: x.client, request: &heads.request, response: before.as_ref(), record: &x.record };
-    tulle_route::apply_response(selected, &view, &mut heads.response.headers, &mut heads.scratch);
+    for edits in selected.levels().map(|level| level.response()) {
+        edits.remove(&mut heads.response.headers);
+        let response = Some(&heads.response);
+        let view = View { client: x.client, request: &heads.request, response, record: &x.record };
+        edits.render(&view, &heads.response.headers, &mut heads.scratch);
+        edits.write(&mut heads.response.headers, &heads.scratch);
+    }
 }
 
 async fn answer(x: &mut Exchange<'_>, down: &mut Side, mut reply: Reply) -> Ending {

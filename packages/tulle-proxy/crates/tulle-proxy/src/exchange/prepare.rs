@@ -60,6 +60,7 @@ pub fn prepare(hcm: &Hcm, client: &Client, head: &mut RequestHead, rng: &mut Rng
     }
     let caller = caller(&hcm.forwarding, client, head);
     forwarded(&hcm.forwarding, client, head, caller);
+    scheme(client, head);
     client_cert(hcm, client, head);
     request_id(hcm, head, rng, caller);
     if let Some(via) = &hcm.forwarding.via {
@@ -196,6 +197,17 @@ fn forwarded(rules: &Forwarding, client: &Client, head: &mut RequestHead, caller
     if edge {
         let address = super::remote::told(rules, head).unwrap_or(client.peer.ip().to_canonical());
         head.headers.set(b"x-envoy-external-address", address.to_string().as_bytes());
+    }
+}
+
+/// Where the request itself does not say it, its scheme is what x-forwarded-proto says, or the connection.
+fn scheme(client: &Client, head: &mut RequestHead) {
+    if !head.scheme_told {
+        head.secure_scheme = match head.headers.known(Known::XForwardedProto) {
+            Some(told) if told.eq_ignore_ascii_case(b"https") => true,
+            Some(told) if told.eq_ignore_ascii_case(b"http") => false,
+            _ => client.tls.is_some(),
+        };
     }
 }
 

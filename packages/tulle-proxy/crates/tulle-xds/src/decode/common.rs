@@ -115,14 +115,18 @@ pub fn locality(cx: &mut Cx, message: Option<core_pb::Locality>) -> Locality {
 }
 
 pub fn fraction(cx: &mut Cx, message: type_pb::FractionalPercent) -> Option<FractionalPercent> {
+    let type_pb::FractionalPercent { numerator, denominator: kind } = message;
+    Some(FractionalPercent::new(numerator, denominator(cx, kind)?))
+}
+
+/// The number that the field `denominator` stands for.
+pub fn denominator(cx: &mut Cx, kind: i32) -> Option<u32> {
     use type_pb::fractional_percent::DenominatorType;
-    let type_pb::FractionalPercent { numerator, denominator } = message;
-    let whole = match cx.enumeration::<DenominatorType>("denominator", denominator)? {
+    Some(match cx.enumeration::<DenominatorType>("denominator", kind)? {
         DenominatorType::Hundred => 100,
         DenominatorType::TenThousand => 10_000,
         DenominatorType::Million => 1_000_000,
-    };
-    Some(FractionalPercent::new(numerator, whole))
+    })
 }
 
 /// A fraction under a runtime key. There is no runtime: the default holds, which is 100 % when none is given.
@@ -168,5 +172,26 @@ pub fn data_source(cx: &mut Cx, message: core_pb::DataSource) -> Option<DataSour
         Specifier::InlineBytes(bytes) => Some(DataSource::Inline(bytes.into())),
         Specifier::InlineString(text) => Some(DataSource::Inline(text.into_bytes().into())),
         Specifier::EnvironmentVariable(name) => Some(DataSource::Environment(name.into())),
+    }
+}
+
+/// What a data source holds, read now: it belongs to the configuration as it is when that is loaded.
+pub fn content(cx: &mut Cx, message: core_pb::DataSource) -> Option<Box<[u8]>> {
+    match data_source(cx, message)? {
+        DataSource::Inline(bytes) => Some((&*bytes).into()),
+        DataSource::File(path) => match std::fs::read(&path) {
+            Ok(bytes) => Some(bytes.into()),
+            Err(error) => {
+                cx.error_at("filename", format!("{}: {error}", path.display()));
+                None
+            }
+        },
+        DataSource::Environment(name) => match std::env::var(&*name) {
+            Ok(text) => Some(text.into_bytes().into()),
+            Err(_) => {
+                cx.error_at("environment_variable", format!("{name} is not set"));
+                None
+            }
+        },
     }
 }

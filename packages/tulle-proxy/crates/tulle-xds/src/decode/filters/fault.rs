@@ -7,9 +7,9 @@ use envoy_types::pb::envoy::extensions::filters::http::fault::v3 as fault_pb;
 use envoy_types::pb::envoy::r#type::v3::FractionalPercent as FractionalPercentPb;
 use tulle_core::FractionalPercent;
 use tulle_policy::Fault;
-use tulle_policy::fault::{Abort, AbortWith, ActiveLimit, Delay, DelayLength, Throughput};
+use tulle_policy::fault::{Abort, AbortWith, ActiveLimit, Delay, DelayLength, Share, Throughput};
 
-use super::super::common::{fraction, optional, uint};
+use super::super::common::{denominator, fraction, optional, uint};
 use super::super::cx::{Cx, without_effect};
 use super::super::matchers::header_matcher;
 
@@ -60,10 +60,12 @@ pub fn fault(cx: &mut Cx, message: fault_pb::HttpFault) -> Option<Fault> {
 }
 
 /// An absent percentage is none, as in Envoy.
-fn share(cx: &mut Cx, message: Option<FractionalPercentPb>) -> Option<FractionalPercent> {
+fn share(cx: &mut Cx, message: Option<FractionalPercentPb>) -> Option<Share> {
     match message {
-        Some(message) => cx.field("percentage", |cx| fraction(cx, message)),
-        None => Some(FractionalPercent::NEVER),
+        Some(message) => cx.field("percentage", |cx| {
+            Some(Share { denominator: denominator(cx, message.denominator)?, most: fraction(cx, message)? })
+        }),
+        None => Some(FractionalPercent::NEVER.into()),
     }
 }
 
