@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tulle_core::Str;
+use tulle_policy::bandwidth::BandwidthLimit;
 use tulle_policy::gradient::Gradient;
 use tulle_policy::{Fault, LocalRateLimit, Rbac, Session};
 
@@ -28,12 +29,33 @@ pub enum HttpFilter {
     Session(Named<Session>),
     /// Asks the control plane for clusters that are not there.
     OnDemand(Named<OnDemand>),
+    /// How fast bodies may pass.
+    Bandwidth(Named<BandwidthLimit>),
+    /// Off, but for the routes that say something of it.
+    Dormant(Dormant),
     /// What a resource of its own says it is.
     Discovered(Discovered),
     /// Cross-origin requests, by the policies on routes and virtual hosts alone.
     Cors(Str),
     /// Always the last.
     Router(RouterOptions),
+}
+
+/// A filter that is off unless a route says otherwise (`HttpFilter.disabled`).
+#[derive(Clone, Debug)]
+pub struct Dormant {
+    pub name: Str,
+    pub filter: Box<HttpFilter>,
+}
+
+impl HttpFilter {
+    /// The filter, whether it is off or not.
+    pub fn awake(&self) -> &HttpFilter {
+        match self {
+            HttpFilter::Dormant(dormant) => &dormant.filter,
+            filter => filter,
+        }
+    }
 }
 
 /// Settings and state of adaptive concurrency.

@@ -183,6 +183,9 @@ impl BodyCopy {
     }
 }
 
+/// The trailers to be added to a message.
+pub type Trailing = Box<dyn FnOnce() -> Headers>;
+
 /// Moves one body from one end to another, holding at most one piece.
 #[derive(Default)]
 pub struct Pump {
@@ -194,6 +197,10 @@ pub struct Pump {
     pub grpc_status: Option<u16>,
     /// Holds the body to a rate.
     pub throttle: Option<Box<Throttle>>,
+    /// Makes trailers, or further ones, once the body has passed.
+    pub trailing: Option<Trailing>,
+    /// Made, and not yet sent.
+    trailers: Option<Box<Headers>>,
     /// The first piece has been asked for, so that it could leave together with the head.
     begun: bool,
     ended: bool,
@@ -229,6 +236,10 @@ impl Pump {
         }
         loop {
             ready!(to.poll_flush(cx)).map_err(PumpError::Write)?;
+            if let Some(trailers) = self.trailers.take() {
+                to.end(Some(&trailers)).map_err(PumpError::Write)?;
+                continue;
+            }
             if self.ended {
                 ready!(to.poll_finish(cx)).map_err(PumpError::Write)?;
                 self.done = true;
@@ -257,17 +268,27 @@ impl Pump {
                 if let Some(copy) = &mut self.copy {
                     copy.take(&data);
                 }
+                if last && let Some(make) = self.trailing.take() {
+                    self.trailers = Some(Box::new(make()));
+                    return to.write(data, false);
+                }
                 to.write(data, last)
             }
-            Piece::Trailers(list) => {
+            Piece::Trailers(mut list) => {
                 self.ended = true;
+                if let Some(make) = self.trailing.take() {
+                    make().iter().for_each(|(_, name, value)| list.push(name, value));
+                }
                 let status = list.known(Known::GrpcStatus).and_then(|v| std::str::from_utf8(v).ok());
                 self.grpc_status = status.and_then(|text| text.parse().ok());
                 to.end(Some(&list))
             }
             Piece::End => {
                 self.ended = true;
-                to.end(None)
+                match self.trailing.take() {
+                    Some(make) => to.end(Some(&make())),
+                    None => to.end(None),
+                }
             }
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod authorizer;
 pub mod backoff;
+pub mod bandwidth;
 pub mod bucket;
 pub mod budget;
 pub mod circuit;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tulle_core::Str;
 
 use crate::authorizer::AuthorizerOverride;
+use crate::bandwidth::BandwidthLimit;
 use crate::cors::CorsPolicy;
 use crate::fault::Fault;
 use crate::local_rate_limit::LocalRateLimit;
@@ -18,6 +19,8 @@ use crate::session::Session;
 pub enum FilterOverride {
     /// The filter is left out.
     Off,
+    /// The filter's own settings hold, also where it is off otherwise.
+    On,
     Rbac(Arc<Rbac>),
     Fault(Arc<Fault>),
     Cors(Arc<CorsPolicy>),
@@ -27,6 +30,7 @@ pub enum FilterOverride {
     TokenRequirement(Str),
     Authorizer(Arc<AuthorizerOverride>),
     Session(Arc<Session>),
+    Bandwidth(Arc<BandwidthLimit>),
     /// How long clusters that are not there may take to be discovered; `None` does not ask for them.
     OnDemand(Option<Duration>),
 }

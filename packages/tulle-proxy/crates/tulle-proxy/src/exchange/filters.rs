@@ -24,6 +24,7 @@ use tulle_policy::{CorsPolicy, Fault, FilterOverride, LocalRateLimit, Rbac};
 use tulle_route::{RouteAction, Selected};
 use tulle_token::RemoteKeys;
 
+use super::bandwidth::{self, Bandwidth};
 use super::on_demand;
 use super::record::Record;
 use super::reply::Reply;
@@ -76,6 +77,8 @@ pub struct Edits {
     pub append: Vec<(String, Vec<u8>)>,
     /// The most bytes of the body in a second.
     pub throughput: Option<u64>,
+    /// Holds both bodies to a rate.
+    pub bandwidth: Option<Bandwidth>,
     /// Counts as a fault while the request runs.
     fault: Option<Active>,
     running: Option<Running>,
@@ -180,6 +183,18 @@ fn ask(
             }
             None
         }
+        HttpFilter::Bandwidth(own) => {
+            match said(&own.name) {
+                Some(FilterOverride::Off) => {}
+                Some(FilterOverride::Bandwidth(settings)) => bandwidth::begin(x, settings),
+                _ => bandwidth::begin(x, &own.settings),
+            }
+            None
+        }
+        HttpFilter::Dormant(own) => match said(&own.name) {
+            None | Some(FilterOverride::Off) => None,
+            Some(_) => ask(x, &own.filter, selected, progress),
+        },
         HttpFilter::OnDemand(own) => {
             let patience = match said(&own.name) {
                 Some(FilterOverride::Off) => None,

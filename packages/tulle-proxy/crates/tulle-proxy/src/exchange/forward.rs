@@ -15,7 +15,7 @@ use super::hedge::Waiting;
 use super::reply::Reply;
 use super::upload::{Keep, Upload};
 use super::{
-    Ending, Exchange, Failed, LastOnConnection, answer_routed, attempt, deliver, filters, guarded, hedge, mirror,
+    Ending, Exchange, Failed, LastOnConnection, answer_routed, attempt, bandwidth, deliver, filters, guarded, hedge, mirror,
     outgoing, redirect, tries, tunnel,
 };
 use crate::worker::Target;
@@ -217,6 +217,7 @@ fn begin_upload(x: &mut Exchange<'_>, down: &mut Side, keep: Keep) -> Result<Upl
         return Ok(Upload::none());
     }
     let mut upload = early.map_or_else(|| Upload::new(keep), |early| early.keeping(keep));
+    upload = upload.throttled(bandwidth::of_request(x));
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
     upload.look_ahead(&mut cx, down).map_err(|broken| attempt::client_broke(x, down, broken))?;
     if x.heads.request.expect_continue && !upload.read_all() {

@@ -2,6 +2,7 @@
 
 pub mod attempt;
 pub mod authorize;
+mod bandwidth;
 pub mod deliver;
 pub mod filters;
 pub mod finish;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::route::v3 as route_pb;
+use envoy_types::pb::envoy::extensions::filters::http::bandwidth_limit::v3::BandwidthLimit;
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3::CorsPolicy;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ExtAuthzPerRoute;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
@@ -83,6 +84,9 @@ fn settings(cx: &mut Cx, any: &Any, unknown: Unknown) -> Option<FilterOverride> 
     } else if typed == ExtAuthzPerRoute::full_name() {
         let message = cx.unpack::<ExtAuthzPerRoute>(any)?;
         super::ext_authz::per_route(cx, message)?
+    } else if typed == BandwidthLimit::full_name() {
+        let message = cx.unpack::<BandwidthLimit>(any)?;
+        FilterOverride::Bandwidth(Arc::new(super::bandwidth::per_route(cx, message)?))
     } else if typed == StatefulSessionPerRoute::full_name() {
         let message = cx.unpack::<StatefulSessionPerRoute>(any)?;
         super::session::per_route(cx, message)?
@@ -103,7 +107,10 @@ fn wrapped(cx: &mut Cx, any: &Any) -> Option<FilterOverride> {
     if disabled {
         return Some(FilterOverride::Off);
     }
-    let config = cx.required("config", config)?;
+    let Some(config) = config.filter(|config| !config.type_url.is_empty()) else {
+        // It says only that the filter is on.
+        return Some(FilterOverride::On);
+    };
     let unknown = if is_optional { Unknown::LeftOut } else { Unknown::Refused };
     cx.field("config", |cx| {
         if type_name(&config.type_url) == route_pb::FilterConfig::full_name() {
