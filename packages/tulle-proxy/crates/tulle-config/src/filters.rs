@@ -7,6 +7,7 @@ use tulle_core::Str;
 use tulle_policy::bandwidth::BandwidthLimit;
 use tulle_policy::gradient::Gradient;
 use tulle_policy::{Fault, LocalRateLimit, Rbac, Session};
+use tulle_route::FilterMutations;
 
 use crate::authorizer::Authorizer;
 use crate::patience::Patience;
@@ -31,6 +32,10 @@ pub enum HttpFilter {
     OnDemand(Named<OnDemand>),
     /// How fast bodies may pass.
     Bandwidth(Named<BandwidthLimit>),
+    /// Changes heads.
+    Mutations(Named<FilterMutations>),
+    /// Reads a request's body before anything is sent on; the most bytes of it.
+    Buffer(Named<u32>),
     /// Off, but for the routes that say something of it.
     Dormant(Dormant),
     /// What a resource of its own says it is.

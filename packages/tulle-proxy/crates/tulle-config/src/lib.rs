@@ -18,6 +18,7 @@ pub mod overload;
 pub mod own;
 pub mod patience;
 pub mod rate_limiter;
+mod runtime;
 pub mod store;
 pub mod tcp;
 pub mod tls;
@@ -25,6 +26,7 @@ pub mod tokens;
 
 pub use access_log::{AccessLog, AccessLogSink, LogFormat};
 pub use authorizer::Authorizer;
+pub use runtime::Runtime;
 pub use bootstrap::{AdsConfig, Bootstrap, ConnectionLimits, Node, StaticResources};
 pub use cluster::{Cluster, Discovery, HttpProtocol, UpstreamTransport};
 pub use filters::HttpFilter;

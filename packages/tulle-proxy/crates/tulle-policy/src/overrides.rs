@@ -1,5 +1,6 @@
 //! Filter settings of a route, virtual host or weighted cluster (`typed_per_filter_config`).
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,10 @@ pub enum FilterOverride {
     Authorizer(Arc<AuthorizerOverride>),
     Session(Arc<Session>),
     Bandwidth(Arc<BandwidthLimit>),
+    /// The most bytes of a request's body.
+    Buffer(u32),
+    /// Settings that this crate knows nothing of, for the filter to look into.
+    Other(Arc<dyn Any + Send + Sync>),
     /// How long clusters that are not there may take to be discovered; `None` does not ask for them.
     OnDemand(Option<Duration>),
 }

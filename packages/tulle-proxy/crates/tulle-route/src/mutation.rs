@@ -132,15 +132,37 @@ pub enum HeaderMutation {
     RemoveNamed(StringMatcher),
 }
 
+/// What a filter changes in heads (`envoy.extensions.filters.http.header_mutation.v3`), each list in its order.
+#[derive(Debug, Default)]
+pub struct FilterMutations {
+    pub request: Box<[HeaderMutation]>,
+    pub response: Box<[HeaderMutation]>,
+    /// Of the filter itself: whether what routes say comes after what virtual hosts say.
+    pub most_specific_wins: bool,
+}
+
 impl HeaderMutation {
-    /// Changes `head`; `view` is what formats tell of, `scratch` a buffer to reuse.
-    pub fn apply<V, H>(&self, view: &V, head: &mut H, scratch: &mut Vec<u8>)
+    /// Whether anything is to be written to `head`, which `view` may look at; the value goes into `scratch`.
+    pub fn render<V, H>(&self, view: &V, head: &H, scratch: &mut Vec<u8>) -> bool
     where
         V: LogView + ?Sized,
-        H: HeadersMut + ?Sized,
+        H: Headers + ?Sized,
     {
+        scratch.clear();
         match self {
-            HeaderMutation::Add(value) => value.apply(view, head, scratch),
+            HeaderMutation::Add(value) => {
+                value.value.render_header(view, scratch);
+                (!scratch.is_empty() || value.keep_empty) && value.action.concerns(head.header(&value.name).is_some())
+            }
+            HeaderMutation::Remove(_) | HeaderMutation::RemoveNamed(_) => true,
+        }
+    }
+
+    /// Writes what was rendered.
+    pub fn write<H: HeadersMut + ?Sized>(&self, head: &mut H, rendered: &[u8]) {
+        match self {
+            HeaderMutation::Add(value) if value.action.overwrites() => head.set(&value.name, rendered),
+            HeaderMutation::Add(value) => head.append(&value.name, rendered),
             HeaderMutation::Remove(name) => head.remove(name),
             HeaderMutation::RemoveNamed(matcher) => {
                 let mut names: Vec<String> = Vec::new();
@@ -149,6 +171,17 @@ impl HeaderMutation {
                 });
                 names.iter().for_each(|name| head.remove(name));
             }
+        }
+    }
+
+    /// Changes `head`; `view` is what formats tell of, `scratch` a buffer to reuse.
+    pub fn apply<V, H>(&self, view: &V, head: &mut H, scratch: &mut Vec<u8>)
+    where
+        V: LogView + ?Sized,
+        H: HeadersMut + ?Sized,
+    {
+        if self.render(view, head, scratch) {
+            self.write(head, scratch);
         }
     }
 }
@@ -165,23 +198,5 @@ impl AppendAction {
 
     fn overwrites(self) -> bool {
         matches!(self, AppendAction::OverwriteIfExists | AppendAction::OverwriteIfExistsOrAdd)
-    }
-}
-
-impl HeaderValue {
-    fn apply<V, H>(&self, view: &V, head: &mut H, scratch: &mut Vec<u8>)
-    where
-        V: LogView + ?Sized,
-        H: HeadersMut + ?Sized,
-    {
-        scratch.clear();
-        self.value.render_header(view, scratch);
-        if scratch.is_empty() && !self.keep_empty {
-            return;
-        }
-        if !self.action.concerns(head.header(&self.name).is_some()) {
-            return;
-        }
-        if self.action.overwrites() { head.set(&self.name, scratch) } else { head.append(&self.name, scratch) }
     }
 }

@@ -122,6 +122,13 @@ impl<'c> Selected<'c> {
             .or_else(|| self.config.filters.get(name))
     }
 
+    /// What every level says of the filter `name`, the most specific first.
+    pub fn filter_overrides(&self, name: &str) -> impl DoubleEndedIterator<Item = &'c FilterOverride> {
+        let arm = self.arm.and_then(|arm| arm.filters.get(name));
+        let outer = [self.route.filters.get(name), self.host.filters.get(name), self.config.filters.get(name)];
+        std::iter::once(arm).chain(outer).flatten()
+    }
+
     /// The most bytes of a body that are kept for another try, where the listener keeps `most`.
     pub fn kept_body(&self, most: usize) -> usize {
         match self.route.kept_body.or(self.host.kept_body) {

@@ -142,6 +142,23 @@ fn refusal(status: u16, details: &'static str) -> Reply {
     Reply::new(status, "", details, ResponseFlags::UNAUTHORIZED_EXTERNAL_SERVICE)
 }
 
+/// Reads the whole body, and says so in the head; the answer to one that is longer than it may be.
+pub async fn buffer(x: &mut Exchange<'_>, down: &mut Side, most: u32) -> Result<Option<Reply>, Failed> {
+    let most = most as usize;
+    if !collect(x, down, BodyShown { max_bytes: most, partial: false, as_bytes: false }).await? {
+        let reply = Reply::new(413, "Payload Too Large", "request_payload_too_large", ResponseFlags::NONE);
+        return Ok(Some(reply.closing()));
+    }
+    if let Some(length) = x.upload.as_ref().and_then(Upload::whole_length)
+        && x.heads.request.framing == Framing::Delimited
+        && !x.heads.request.headers.has(Known::ContentLength)
+    {
+        x.heads.request.framing = Framing::Length(length);
+        x.heads.request.headers.push(b"content-length", length.to_string().as_bytes());
+    }
+    Ok(None)
+}
+
 /// Reads the body, as far as it is shown; false when it is longer than that and must not be.
 async fn collect(x: &mut Exchange<'_>, down: &mut Side, shown: BodyShown) -> Result<bool, Failed> {
     if x.heads.request.tunnel != Tunnel::No || down.read_ended() {

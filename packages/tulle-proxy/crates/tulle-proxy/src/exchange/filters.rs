@@ -21,10 +21,11 @@ use tulle_policy::fault::{Aborted, Active};
 use tulle_policy::local_rate_limit::{Allowance, GrpcRefusal, Quota, Report, RetryAfter};
 use tulle_policy::rbac::{Facts, METADATA};
 use tulle_policy::{CorsPolicy, Fault, FilterOverride, LocalRateLimit, Rbac};
-use tulle_route::{RouteAction, Selected};
+use tulle_route::{FilterMutations, RouteAction, Selected};
 use tulle_token::RemoteKeys;
 
 use super::bandwidth::{self, Bandwidth};
+use super::mutations;
 use super::on_demand;
 use super::record::Record;
 use super::reply::Reply;
@@ -56,6 +57,8 @@ pub enum Step {
     Authorize(authorize::Asking),
     /// Ask a rate-limit service.
     Count(remote_limit::Asking),
+    /// Read the body, which may have so many bytes.
+    Buffer(u32),
     /// Find the route anew: what decides on it has changed.
     Reroute,
     Answer(Reply),
@@ -77,6 +80,8 @@ pub struct Edits {
     pub append: Vec<(String, Vec<u8>)>,
     /// The most bytes of the body in a second.
     pub throughput: Option<u64>,
+    /// What filters change in the response's head, in the order of the chain.
+    pub changes: Vec<Vec<Arc<FilterMutations>>>,
     /// Holds both bodies to a rate.
     pub bandwidth: Option<Bandwidth>,
     /// Counts as a fault while the request runs.
@@ -191,6 +196,15 @@ fn ask(
             }
             None
         }
+        HttpFilter::Mutations(own) => {
+            mutations::begin(x, own, selected);
+            None
+        }
+        HttpFilter::Buffer(own) => match said(&own.name) {
+            Some(FilterOverride::Off) => None,
+            Some(FilterOverride::Buffer(most)) => Some(Step::Buffer(*most)),
+            _ => Some(Step::Buffer(*own.settings)),
+        },
         HttpFilter::Dormant(own) => match said(&own.name) {
             None | Some(FilterOverride::Off) => None,
             Some(_) => ask(x, &own.filter, selected, progress),

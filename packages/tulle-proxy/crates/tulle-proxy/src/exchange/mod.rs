@@ -12,6 +12,7 @@ pub mod guarded;
 pub mod hedge;
 pub mod local_reply;
 pub mod mirror;
+mod mutations;
 pub mod on_demand;
 pub mod outgoing;
 pub mod prepare;
@@ -173,6 +174,11 @@ async fn steps(x: &mut Exchange<'_>, down: &mut Side) -> Result<Ending, Failed> 
             },
             Step::Count(asking) => {
                 if let Some(reply) = Box::pin(remote_limit::ask(x, down, asking)).await? {
+                    return answer_filtered(x, down, selected.as_ref(), reply).await;
+                }
+            }
+            Step::Buffer(most) => {
+                if let Some(reply) = Box::pin(authorize::buffer(x, down, most)).await? {
                     return answer_filtered(x, down, selected.as_ref(), reply).await;
                 }
             }
@@ -392,6 +398,7 @@ fn overload_ends(x: &Exchange<'_>) -> bool {
 
 /// The fields that every response gets: `server`, `date`, and the request's id where that is asked for.
 pub fn complete_response_head(x: &mut Exchange<'_>) {
+    mutations::end(x);
     let heads = &mut *x.heads;
     match &x.hcm.server {
         ServerHeader::Overwrite(name) => heads.response.headers.set(b"server", name.as_bytes()),

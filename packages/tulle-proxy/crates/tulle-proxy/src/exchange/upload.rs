@@ -130,6 +130,12 @@ impl Upload {
         Poll::Ready(Ok(()))
     }
 
+    /// How long the body is, once all of it has been read and it has no trailers.
+    pub fn whole_length(&self) -> Option<u64> {
+        let trailers = self.kept.iter().any(|piece| matches!(piece, Piece::Trailers(_)));
+        (self.read_all && !trailers).then_some(self.kept_bytes as u64)
+    }
+
     /// The beginning of what was read, at most `limit` bytes.
     pub fn collected(&self, limit: usize) -> Vec<u8> {
         let mut all = Vec::with_capacity(self.kept_bytes.min(limit));

@@ -7,6 +7,7 @@ use envoy_types::pb::envoy::r#type::v3 as type_pb;
 use envoy_types::pb::google::protobuf;
 use tulle_balance::endpoints::NO_TEXT;
 use tulle_balance::{EndpointMetadata, Labels, Locality};
+use tulle_config::Runtime;
 use tulle_config::tls::DataSource;
 use tulle_core::metadata::{Metadata, Struct, Value};
 use tulle_core::{FractionalPercent, Str};
@@ -129,9 +130,12 @@ pub fn denominator(cx: &mut Cx, kind: i32) -> Option<u32> {
     })
 }
 
-/// A fraction under a runtime key. There is no runtime: the default holds, which is 100 % when none is given.
+/// A fraction under a runtime key; the default is 100 % when none is given.
 pub fn runtime_fraction(cx: &mut Cx, message: core_pb::RuntimeFractionalPercent) -> Option<FractionalPercent> {
-    let core_pb::RuntimeFractionalPercent { default_value, runtime_key: _ } = message;
+    let core_pb::RuntimeFractionalPercent { default_value, runtime_key } = message;
+    if let Some(fraction) = cx.runtime(&runtime_key, Runtime::fraction) {
+        return Some(fraction);
+    }
     match default_value {
         Some(value) => cx.field("default_value", |cx| fraction(cx, value)),
         None => Some(FractionalPercent::ALWAYS),
@@ -148,6 +152,12 @@ pub fn percent(cx: &mut Cx, name: &str, message: Option<type_pb::Percent>, defau
             default
         }
     }
+}
+
+/// A flag under a runtime key; true when nothing says otherwise.
+pub fn runtime_flag(cx: &mut Cx, message: Option<core_pb::RuntimeFeatureFlag>) -> bool {
+    let Some(core_pb::RuntimeFeatureFlag { default_value, runtime_key }) = message else { return true };
+    cx.runtime(&runtime_key, Runtime::truth).unwrap_or_else(|| truth(default_value, true))
 }
 
 pub fn uint(value: Option<protobuf::UInt32Value>) -> Option<u32> {

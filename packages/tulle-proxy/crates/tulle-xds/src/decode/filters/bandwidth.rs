@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::core::v3::RuntimeFeatureFlag;
 use envoy_types::pb::envoy::extensions::filters::http::bandwidth_limit::v3 as limit_pb;
 use limit_pb::bandwidth_limit::EnableMode;
 use tulle_policy::bandwidth::{BandwidthLimit, SharedRate};
 
-use super::super::common::truth;
+use super::super::common::runtime_flag;
 use super::super::cx::Cx;
 
 /// Envoy's default, and its limits.
@@ -51,9 +50,7 @@ pub fn bandwidth(cx: &mut Cx, message: limit_pb::BandwidthLimit) -> Option<Bandw
         EnableMode::Response => (false, true),
         EnableMode::RequestAndResponse => (true, true),
     };
-    // There is no runtime: the default of the flag holds.
-    let enabled =
-        runtime_enabled.is_none_or(|RuntimeFeatureFlag { default_value, runtime_key: _ }| truth(default_value, true));
+    let enabled = runtime_flag(cx, runtime_enabled);
     let prefix = cx.intern(&response_trailer_prefix.to_ascii_lowercase());
     Some(BandwidthLimit {
         requests,

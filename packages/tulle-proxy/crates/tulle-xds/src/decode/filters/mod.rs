@@ -2,11 +2,13 @@
 
 mod adaptive_concurrency;
 mod bandwidth;
+mod buffer;
 mod cors;
 mod discovered;
 mod ext_authz;
 mod fault;
 mod grpc;
+mod header_mutation;
 mod jwt;
 mod local_rate_limit;
 mod on_demand;
@@ -21,12 +23,14 @@ use std::sync::Arc;
 
 use envoy_types::pb::envoy::extensions::filters::http::adaptive_concurrency::v3::AdaptiveConcurrency;
 use envoy_types::pb::envoy::extensions::filters::http::bandwidth_limit::v3::BandwidthLimit;
+use envoy_types::pb::envoy::extensions::filters::http::buffer::v3::Buffer;
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3::Cors;
 use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3::FilterConfig as DynamicForward;
 use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3::filter_config::ImplementationSpecifier as Forwarding;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ExtAuthz;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
+use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3::HeaderMutation;
 use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::JwtAuthentication;
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use envoy_types::pb::envoy::extensions::filters::http::on_demand::v3::OnDemand;
@@ -160,6 +164,12 @@ fn known(cx: &mut Cx, name: Str, any: &Any) -> Known {
                 .flatten()
                 .map(|settings| HttpFilter::AdaptiveConcurrency(Named { name, settings: Arc::new(settings) })),
         }
+    } else if typed == HeaderMutation::full_name() {
+        let settings = cx.unpack::<HeaderMutation>(any).map(|message| header_mutation::filter(cx, message));
+        settings.map(|settings| HttpFilter::Mutations(Named { name, settings: Arc::new(settings) }))
+    } else if typed == Buffer::full_name() {
+        let settings = cx.unpack::<Buffer>(any).and_then(|message| buffer::most(cx, message));
+        settings.map(|settings| HttpFilter::Buffer(Named { name, settings: Arc::new(settings) }))
     } else if typed == BandwidthLimit::full_name() {
         let settings = cx.unpack::<BandwidthLimit>(any).and_then(|message| bandwidth::bandwidth(cx, message));
         settings.map(|settings| HttpFilter::Bandwidth(Named { name, settings: Arc::new(settings) }))
