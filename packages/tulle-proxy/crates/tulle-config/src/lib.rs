@@ -26,7 +26,6 @@ pub mod tokens;
 
 pub use access_log::{AccessLog, AccessLogSink, LogFormat};
 pub use authorizer::Authorizer;
-pub use runtime::Runtime;
 pub use bootstrap::{AdsConfig, Bootstrap, ConnectionLimits, Node, StaticResources};
 pub use cluster::{Cluster, Discovery, HttpProtocol, UpstreamTransport};
 pub use filters::HttpFilter;
@@ -36,6 +35,7 @@ pub use listener::{ConnectionCheck, FilterChain, Listener, NetworkFilter};
 pub use overload::OverloadManager;
 pub use patience::Patience;
 pub use rate_limiter::RateLimiter;
+pub use runtime::Runtime;
 pub use store::{Change, Config, ConfigStore, Generation, Readiness};
 pub use tcp::TcpProxy;
 pub use tls::{DownstreamTls, Secret, UpstreamTls};

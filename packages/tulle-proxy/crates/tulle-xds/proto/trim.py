@@ -84,8 +84,6 @@ ROOTS = [
     f"{EXT}/transport_sockets/tls/v3/secret.proto",
     f"{EXT}/transport_sockets/tls/v3/tls.proto",
     f"{EXT}/upstreams/http/v3/http_protocol_options.proto",
-    "envoy/type/matcher/v3/http_inputs.proto",
-    f"{EXT}/matching/common_inputs/network/v3/network_inputs.proto",
     # Where it is missing, prost-reflect makes a pool of its own for it, which lives as long as the program: 0.8 MB.
     "google/protobuf/descriptor.proto",
 ]

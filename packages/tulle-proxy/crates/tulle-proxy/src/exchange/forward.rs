@@ -15,8 +15,8 @@ use super::hedge::Waiting;
 use super::reply::Reply;
 use super::upload::{Keep, Upload};
 use super::{
-    Ending, Exchange, Failed, LastOnConnection, answer_routed, attempt, bandwidth, deliver, filters, guarded, hedge, mirror,
-    outgoing, redirect, tries, tunnel,
+    Ending, Exchange, Failed, LastOnConnection, answer_routed, attempt, bandwidth, deliver, filters, guarded, hedge,
+    mirror, outgoing, redirect, tries, tunnel,
 };
 use crate::worker::Target;
 use crate::worker::alarm::earlier;

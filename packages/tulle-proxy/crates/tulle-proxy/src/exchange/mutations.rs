@@ -42,6 +42,11 @@ fn of_level(said: &FilterOverride) -> Option<Arc<FilterMutations>> {
 pub fn end(x: &mut Exchange<'_>) {
     let Some(edits) = &mut x.record.edits else { return };
     let changes = std::mem::take(&mut edits.changes);
+    if changes.is_empty() {
+        return;
+    }
+    // What formats may ask about.
+    x.record.status = x.heads.response.status;
     for mutation in changes.iter().rev().flatten().flat_map(|settings| &settings.response) {
         let heads = &mut *x.heads;
         let response = Some(&heads.response);

@@ -49,7 +49,11 @@ impl Client {
     /// A client that knows the static resources; `ads` is `None` when they are everything there is.
     pub fn new(bootstrap: &Bootstrap) -> Self {
         let ads = bootstrap.ads.as_ref();
-        Client { session: Session::new(&bootstrap.node, wildcards(ads)), cache: Cache::new(bootstrap), runtime: bootstrap.runtime.clone() }
+        Client {
+            session: Session::new(&bootstrap.node, wildcards(ads)),
+            cache: Cache::new(bootstrap),
+            runtime: bootstrap.runtime.clone(),
+        }
     }
 
     /// A stream was opened: everything wanted is subscribed to again, with the versions already held.

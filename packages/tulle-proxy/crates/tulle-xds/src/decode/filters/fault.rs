@@ -149,9 +149,7 @@ fn abort(cx: &mut Cx, message: fault_pb::FaultAbort, keys: &Keys) -> Option<Abor
                 }
             }
         }
-        ErrorType::GrpcStatus(status) => {
-            AbortWith::Grpc(cx.runtime(&keys.grpc_status, small).unwrap_or(status))
-        }
+        ErrorType::GrpcStatus(status) => AbortWith::Grpc(cx.runtime(&keys.grpc_status, small).unwrap_or(status)),
         ErrorType::HeaderAbort(_) => AbortWith::ByHeader,
     };
     Some(Abort { with, share: share(cx, percentage, &keys.abort_share)?, body: optional(cx, &response_body) })
