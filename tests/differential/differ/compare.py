@@ -21,6 +21,10 @@ LOOSE = {
     "x-request-id": (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "<uuid>"),
     "x-envoy-upstream-service-time": (r"\d+", "<ms>"),
     "x-envoy-expected-rq-timeout-ms": (r"\d{2,}", "<ms>"),
+    "bandwidth-request-delay-ms": (r"\d+", "<ms>"),
+    "bandwidth-request-filter-delay-ms": (r"\d+", "<ms>"),
+    "bandwidth-response-delay-ms": (r"\d+", "<ms>"),
+    "bandwidth-response-filter-delay-ms": (r"\d+", "<ms>"),
 }
 """Headers whose value is checked for its form only: the pattern that it must have, and what stands for it."""
 

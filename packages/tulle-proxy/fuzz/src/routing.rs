@@ -149,7 +149,7 @@ pub fn route(data: &[u8]) {
                 breaks_no_line(&path);
                 assert!(path.starts_with('/'), "{path:?}");
             }
-            if let Some(host) = rewrite::authority(action, selected.arm, &request, &Hostile) {
+            if let Some(host) = rewrite::authority(action, &request, &Hostile) {
                 breaks_no_line(&host);
             }
         }

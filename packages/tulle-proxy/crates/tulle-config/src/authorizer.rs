@@ -20,8 +20,8 @@ pub struct Authorizer {
     pub enabled: FractionalPercent,
     /// Only requests of which filters found this out are asked about.
     pub enabled_by: Option<MetadataMatcher>,
-    /// Requests that are not asked about are refused.
-    pub deny_at_disable: bool,
+    /// Requests that are not asked about are refused with this status; `None` lets them pass.
+    pub status_when_disabled: Option<u16>,
     /// Metadata of these filters is shown.
     pub metadata: Box<[Str]>,
     /// `None`: the service's own default.

@@ -11,6 +11,7 @@ use crate::cluster::Cluster;
 use crate::listener::Listener;
 use crate::overload::OverloadManager;
 use crate::patience::Patience;
+use crate::runtime::Runtime;
 use crate::tls::Secret;
 
 #[derive(Clone, Debug)]
@@ -27,6 +28,7 @@ pub struct Bootstrap {
     pub overload: Option<OverloadManager>,
     /// How many connections from clients there may be, as the runtime says.
     pub connections: ConnectionLimits,
+    pub runtime: Arc<Runtime>,
     /// What was understood but has no effect here, for the log: one line each, with the field's path.
     pub warnings: Vec<String>,
 }

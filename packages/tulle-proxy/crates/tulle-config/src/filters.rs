@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tulle_core::Str;
+use tulle_policy::bandwidth::BandwidthLimit;
 use tulle_policy::gradient::Gradient;
 use tulle_policy::{Fault, LocalRateLimit, Rbac, Session};
+use tulle_route::FilterMutations;
 
 use crate::authorizer::Authorizer;
 use crate::patience::Patience;
@@ -28,12 +30,37 @@ pub enum HttpFilter {
     Session(Named<Session>),
     /// Asks the control plane for clusters that are not there.
     OnDemand(Named<OnDemand>),
+    /// How fast bodies may pass.
+    Bandwidth(Named<BandwidthLimit>),
+    /// Changes heads.
+    Mutations(Named<FilterMutations>),
+    /// Reads a request's body before anything is sent on; the most bytes of it.
+    Buffer(Named<u32>),
+    /// Off, but for the routes that say something of it.
+    Dormant(Dormant),
     /// What a resource of its own says it is.
     Discovered(Discovered),
     /// Cross-origin requests, by the policies on routes and virtual hosts alone.
     Cors(Str),
     /// Always the last.
     Router(RouterOptions),
+}
+
+/// A filter that is off unless a route says otherwise (`HttpFilter.disabled`).
+#[derive(Clone, Debug)]
+pub struct Dormant {
+    pub name: Str,
+    pub filter: Box<HttpFilter>,
+}
+
+impl HttpFilter {
+    /// The filter, whether it is off or not.
+    pub fn awake(&self) -> &HttpFilter {
+        match self {
+            HttpFilter::Dormant(dormant) => &dormant.filter,
+            filter => filter,
+        }
+    }
 }
 
 /// Settings and state of adaptive concurrency.

@@ -18,7 +18,10 @@ macro_rules! flags {
 }
 
 flags! {
-    /// First in print: Envoy prints flags in the order in which they were set, and this one is set before its cause.
+    /// First in print: Envoy prints flags in the order in which they were set.
+    DELAY_INJECTED = 9, "DI", "DelayInjected";
+    RATE_LIMIT_SERVICE_ERROR = 13, "RLSE", "RateLimitServiceError";
+    /// Set before its cause.
     UPSTREAM_RETRY_LIMIT_EXCEEDED = 15, "URX", "UpstreamRetryLimitExceeded";
     FAILED_LOCAL_HEALTH_CHECK = 0, "LH", "FailedLocalHealthCheck";
     NO_HEALTHY_UPSTREAM = 1, "UH", "NoHealthyUpstream";
@@ -30,11 +33,9 @@ flags! {
     /// A circuit-breaker limit was reached.
     UPSTREAM_OVERFLOW = 7, "UO", "UpstreamOverflow";
     NO_ROUTE_FOUND = 8, "NR", "NoRouteFound";
-    DELAY_INJECTED = 9, "DI", "DelayInjected";
     FAULT_INJECTED = 10, "FI", "FaultInjected";
     RATE_LIMITED = 11, "RL", "RateLimited";
     UNAUTHORIZED_EXTERNAL_SERVICE = 12, "UAEX", "UnauthorizedExternalService";
-    RATE_LIMIT_SERVICE_ERROR = 13, "RLSE", "RateLimitServiceError";
     DOWNSTREAM_CONNECTION_TERMINATION = 14, "DC", "DownstreamConnectionTermination";
     STREAM_IDLE_TIMEOUT = 16, "SI", "StreamIdleTimeout";
     INVALID_ENVOY_REQUEST_HEADERS = 17, "IH", "InvalidEnvoyRequestHeaders";

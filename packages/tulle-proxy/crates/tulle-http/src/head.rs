@@ -66,7 +66,7 @@ pub struct RequestHead {
     method: Span,
     path: Span,
     authority: Span,
-    /// `https` when the client's request said so (absolute form or `:scheme`).
+    /// `https`: by the client's request (absolute form or `:scheme`), or else by what is known of its connection.
     pub secure_scheme: bool,
     /// The request said its scheme itself.
     pub scheme_given: bool,

@@ -183,6 +183,9 @@ impl BodyCopy {
     }
 }
 
+/// The trailers to be added to a message.
+pub type Trailing = Box<dyn FnOnce() -> Headers>;
+
 /// Moves one body from one end to another, holding at most one piece.
 #[derive(Default)]
 pub struct Pump {
@@ -194,6 +197,10 @@ pub struct Pump {
     pub trailers: Option<Box<Headers>>,
     /// Holds the body to a rate.
     pub throttle: Option<Box<Throttle>>,
+    /// Makes trailers, or further ones, once the body has passed.
+    pub trailing: Option<Trailing>,
+    /// Made, and not yet sent.
+    made: Option<Box<Headers>>,
     /// The first piece has been asked for, so that it could leave together with the head.
     begun: bool,
     ended: bool,
@@ -229,6 +236,11 @@ impl Pump {
         }
         loop {
             ready!(to.poll_flush(cx)).map_err(PumpError::Write)?;
+            if let Some(made) = self.made.take() {
+                to.end(Some(&made)).map_err(PumpError::Write)?;
+                self.trailers = Some(made);
+                continue;
+            }
             if self.ended {
                 ready!(to.poll_finish(cx)).map_err(PumpError::Write)?;
                 self.done = true;
@@ -257,17 +269,27 @@ impl Pump {
                 if let Some(copy) = &mut self.copy {
                     copy.take(&data);
                 }
+                if last && let Some(make) = self.trailing.take() {
+                    self.made = Some(Box::new(make()));
+                    return to.write(data, false);
+                }
                 to.write(data, last)
             }
-            Piece::Trailers(list) => {
+            Piece::Trailers(mut list) => {
                 self.ended = true;
+                if let Some(make) = self.trailing.take() {
+                    make().iter().for_each(|(_, name, value)| list.push(name, value));
+                }
                 let ended = to.end(Some(&list));
                 self.trailers = Some(list);
                 ended
             }
             Piece::End => {
                 self.ended = true;
-                to.end(None)
+                match self.trailing.take() {
+                    Some(make) => to.end(Some(&make())),
+                    None => to.end(None),
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Cross-origin resource sharing as Envoy's filter does it: which origins are allowed, and what they are told.
 
-use tulle_core::{FractionalPercent, HeadersMut, RequestView, Str};
+use tulle_core::{FractionalPercent, Headers, HeadersMut, RequestView, Str};
 
 use crate::matcher::StringMatcher;
 
@@ -15,6 +15,8 @@ pub struct CorsPolicy {
     pub expose_headers: Str,
     pub max_age: Str,
     pub allow_credentials: Option<bool>,
+    /// Whether preflights of private networks are permitted.
+    pub allow_private_network: Option<bool>,
     pub preflights: Option<Preflights>,
 }
 
@@ -77,6 +79,7 @@ impl CorsPolicy {
             }
         }
         self.allow_credentials = self.allow_credentials.or(outer.allow_credentials);
+        self.allow_private_network = self.allow_private_network.or(outer.allow_private_network);
         self.preflights = self.preflights.or(outer.preflights);
     }
 
@@ -104,17 +107,28 @@ impl CorsPolicy {
     }
 
     /// Writes what the answer to a preflight says besides, whoever asks: without an allowed origin it permits nothing.
-    pub fn permit<H: HeadersMut + ?Sized>(&self, response: &mut H) {
+    /// A `*` permits what is asked for.
+    pub fn permit<R, H>(&self, request: &R, response: &mut H)
+    where
+        R: Headers + ?Sized,
+        H: HeadersMut + ?Sized,
+    {
         self.tell_credentials(response);
         let fields = [
-            ("access-control-allow-methods", &self.allow_methods),
-            ("access-control-allow-headers", &self.allow_headers),
-            ("access-control-max-age", &self.max_age),
+            ("access-control-allow-methods", &self.allow_methods, Some("access-control-request-method")),
+            ("access-control-allow-headers", &self.allow_headers, Some("access-control-request-headers")),
+            ("access-control-max-age", &self.max_age, None),
         ];
-        for (name, value) in fields {
-            if !value.is_empty() {
-                response.set(name, value.as_bytes());
+        for (name, value, asked) in fields {
+            match asked {
+                Some(asked) if &**value == "*" => response.set(name, request.header(asked).unwrap_or_default()),
+                _ if value.is_empty() => {}
+                _ => response.set(name, value.as_bytes()),
             }
+        }
+        let private = request.header("access-control-request-private-network") == Some(b"true");
+        if private && self.allow_private_network == Some(true) {
+            response.set("access-control-allow-private-network", b"true");
         }
     }
 }

@@ -57,7 +57,7 @@ impl Drop for Active {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delay {
     pub length: DelayLength,
-    pub share: FractionalPercent,
+    pub share: Share,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,18 +67,38 @@ pub enum DelayLength {
     ByHeader,
 }
 
+/// How many of the requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    pub most: FractionalPercent,
+    /// What the numerators in requests are numerators of: 100, 10 000 or 1 000 000.
+    pub denominator: u32,
+}
+
+impl From<FractionalPercent> for Share {
+    fn from(most: FractionalPercent) -> Share {
+        Share { most, denominator: 100 }
+    }
+}
+
+impl Share {
+    fn hits(self, random: u64) -> bool {
+        self.most.hits(random)
+    }
+}
+
 /// How fast response bodies may pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Throughput {
     /// KiB/s, at least 1; `None`: as many as `x-envoy-fault-throughput-response` says.
     pub fixed: Option<u64>,
-    pub share: FractionalPercent,
+    pub share: Share,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Abort {
     pub with: AbortWith,
-    pub share: FractionalPercent,
+    pub share: Share,
     /// Instead of Envoy's `fault filter abort`.
     pub body: Option<Str>,
 }
@@ -162,12 +182,13 @@ fn abort_by_header<R: RequestView + ?Sized>(request: &R) -> Option<Aborted> {
     grpc.map(Aborted::Grpc)
 }
 
-/// A header may lower the configured share, never raise it. Its unit is the configured denominator, which
-/// control planes leave at a hundredth.
-fn share_by_header<R: RequestView + ?Sized>(request: &R, name: &str, most: FractionalPercent) -> FractionalPercent {
-    match number(request, name).and_then(|percent| u32::try_from(percent).ok()) {
-        Some(percent) => most.min(FractionalPercent::new(percent, 100)),
-        None => most,
+/// A header may lower the configured share, never raise it. Its unit is the configured denominator.
+fn share_by_header<R: RequestView + ?Sized>(request: &R, name: &str, share: Share) -> Share {
+    match number(request, name).and_then(|numerator| u32::try_from(numerator).ok()) {
+        Some(numerator) => {
+            Share { most: share.most.min(FractionalPercent::new(numerator, share.denominator)), ..share }
+        }
+        None => share,
     }
 }
 

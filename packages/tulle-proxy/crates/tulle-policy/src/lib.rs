@@ -2,6 +2,7 @@
 
 pub mod authorizer;
 pub mod backoff;
+pub mod bandwidth;
 pub mod bucket;
 pub mod budget;
 pub mod circuit;
@@ -19,6 +20,7 @@ pub mod overload;
 pub mod overrides;
 pub mod query;
 pub mod rbac;
+mod re2;
 pub mod remote_limit;
 pub mod retry;
 pub mod retry_rate;

@@ -134,6 +134,15 @@ impl DescriptorLimit {
             })
     }
 
+    /// Tokens per second.
+    fn fill_rate(&self) -> f64 {
+        let config = match &self.buckets {
+            Buckets::One(bucket) => *bucket.config(),
+            Buckets::ByValue(buckets) => buckets.config,
+        };
+        f64::from(config.tokens_per_fill) / config.fill_interval.as_secs_f64()
+    }
+
     /// Whether a token was there, and what is left.
     fn take(&self, descriptor: &Descriptor<'_>, now: Nanos) -> (bool, Quota) {
         let hits = descriptor.hits.unwrap_or(1);
@@ -185,31 +194,42 @@ impl LocalRateLimit {
         if !self.enabled.hits(random) {
             return Allowance::Unlimited;
         }
-        let mut last = None;
+        let mut told = None;
         if !self.descriptors.is_empty() {
             let descriptors = self.descriptors_of(source, slots);
-            let fitting = self.descriptors.iter().filter_map(|limit| {
-                descriptors.iter().find(|descriptor| limit.fits(descriptor)).map(|descriptor| (limit, descriptor))
-            });
-            for (limit, descriptor) in fitting {
+            let limit_of = |descriptor| self.limit_of(descriptor).map(|limit| (limit, descriptor));
+            let mut limits: Vec<_> = descriptors.iter().filter_map(limit_of).collect();
+            // As Envoy: what fills slowest is asked first, and told of.
+            limits.sort_by(|left, right| left.0.fill_rate().total_cmp(&right.0.fill_rate()));
+            for (limit, descriptor) in limits {
                 let (granted, quota) = limit.take(descriptor, now);
-                last = Some(quota);
                 if !granted {
                     return self.refused(quota, limit.enforcement, random);
                 }
+                told = told.or(Some(quota));
             }
         }
         if let Some(bucket) = &self.bucket
-            && (last.is_none() || self.default_bucket == DefaultBucket::Always)
+            && (told.is_none() || self.default_bucket == DefaultBucket::Always)
         {
             let granted = bucket.take(1, now);
             let quota = Quota::of(bucket, now);
             if !granted {
                 return self.refused(quota, Enforcement::Enforced, random);
             }
-            last = last.or(Some(quota));
+            told = told.or(Some(quota));
         }
-        last.map_or(Allowance::Unlimited, Allowance::Granted)
+        told.map_or(Allowance::Unlimited, Allowance::Granted)
+    }
+
+    /// The limit that counts a descriptor: one that names all values, or else one for any value.
+    fn limit_of(&self, descriptor: &Descriptor<'_>) -> Option<&DescriptorLimit> {
+        let mut fitting = self.descriptors.iter().filter(|limit| limit.fits(descriptor));
+        let first = fitting.next()?;
+        if matches!(first.buckets, Buckets::One(_)) {
+            return Some(first);
+        }
+        Some(fitting.find(|limit| matches!(limit.buckets, Buckets::One(_))).unwrap_or(first))
     }
 
     fn descriptors_of<'a, R: RequestView + ?Sized>(

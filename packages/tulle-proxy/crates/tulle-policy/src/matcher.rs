@@ -2,6 +2,8 @@
 
 use tulle_core::{Headers, RequestView, Str};
 
+use crate::re2;
+
 /// A compiled regular expression of the linear-time engine that matches a whole value, as Envoy's `RegexMatcher`.
 #[derive(Clone, Debug)]
 pub struct Regex {
@@ -28,11 +30,17 @@ pub fn compile_unanchored(pattern: &str) -> Result<regex::bytes::Regex, RegexErr
         .map_err(|reason| RegexError { pattern: pattern.to_owned(), reason: reason.to_string() })
 }
 
+/// Compiles a pattern in RE2's syntax, unanchored.
+pub fn compile_re2(pattern: &str) -> Result<regex::bytes::Regex, RegexError> {
+    compile_unanchored(&re2::translate(pattern)).map_err(|error| RegexError { pattern: pattern.to_owned(), ..error })
+}
+
 impl Regex {
+    /// Of a pattern in RE2's syntax.
     pub fn new(pattern: &str) -> Result<Self, RegexError> {
         // Checked by itself first: "a)(b" would otherwise become valid inside the anchoring group.
-        compile_unanchored(pattern)?;
-        Ok(Regex { whole: compile_unanchored(&format!("^(?:{pattern})$"))?, source: pattern.into() })
+        compile_re2(pattern)?;
+        Ok(Regex { whole: compile_re2(&format!("^(?:{pattern})$"))?, source: pattern.into() })
     }
 
     pub fn source(&self) -> &str {

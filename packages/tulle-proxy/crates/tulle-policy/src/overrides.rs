@@ -1,11 +1,13 @@
 //! Filter settings of a route, virtual host or weighted cluster (`typed_per_filter_config`).
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tulle_core::Str;
 
 use crate::authorizer::AuthorizerOverride;
+use crate::bandwidth::BandwidthLimit;
 use crate::cors::CorsPolicy;
 use crate::fault::Fault;
 use crate::local_rate_limit::LocalRateLimit;
@@ -18,6 +20,8 @@ use crate::session::Session;
 pub enum FilterOverride {
     /// The filter is left out.
     Off,
+    /// The filter's own settings hold, also where it is off otherwise.
+    On,
     Rbac(Arc<Rbac>),
     Fault(Arc<Fault>),
     Cors(Arc<CorsPolicy>),
@@ -27,6 +31,11 @@ pub enum FilterOverride {
     TokenRequirement(Str),
     Authorizer(Arc<AuthorizerOverride>),
     Session(Arc<Session>),
+    Bandwidth(Arc<BandwidthLimit>),
+    /// The most bytes of a request's body.
+    Buffer(u32),
+    /// Settings that this crate knows nothing of, for the filter to look into.
+    Other(Arc<dyn Any + Send + Sync>),
     /// How long clusters that are not there may take to be discovered; `None` does not ask for them.
     OnDemand(Option<Duration>),
 }

@@ -52,8 +52,8 @@ impl RequestView for Request<'_> {
 fn fault(delay: DelayLength, abort: AbortWith, share: FractionalPercent) -> Fault {
     Fault {
         max_active: None,
-        delay: Some(Delay { length: delay, share }),
-        abort: Some(Abort { with: abort, share, body: None }),
+        delay: Some(Delay { length: delay, share: share.into() }),
+        abort: Some(Abort { with: abort, share: share.into(), body: None }),
         throughput: None,
         upstream_cluster: None,
         headers: Box::default(),
@@ -93,7 +93,7 @@ fn shares_are_kept_and_headers_only_lower_them() {
 #[test]
 fn bodies_are_slowed_down_as_fixed_or_asked() {
     let slow = |fixed, share| Fault {
-        throughput: Some(Throughput { fixed, share }),
+        throughput: Some(Throughput { fixed, share: FractionalPercent::into(share) }),
         ..fault(DelayLength::ByHeader, AbortWith::ByHeader, FractionalPercent::NEVER)
     };
     let plain = Request("GET", &[]);
@@ -125,6 +125,7 @@ fn a_fault_concerns_its_cluster_and_nodes() {
 
 fn cors(preflights: Preflights) -> CorsPolicy {
     CorsPolicy {
+        allow_private_network: None,
         enabled: FractionalPercent::ALWAYS,
         origins: Box::new([StringMatcher::exact("https://a.test")]),
         allow_methods: "GET".into(),

@@ -42,6 +42,17 @@ pub struct VirtualHost {
     pub filters: FilterOverrides,
     pub include_attempt_count: AttemptCount,
     pub rate_limits: Box<[RateLimitSlot]>,
+    /// For routes that do not say it.
+    pub kept_body: Option<KeptBody>,
+}
+
+/// How much of a request's body is kept for another try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeptBody {
+    /// `per_request_buffer_limit_bytes`: no more than this, nor than the listener keeps.
+    AtMost(u32),
+    /// `request_body_buffer_limit`: this, whatever the listener keeps.
+    UpTo(u64),
 }
 
 /// `VirtualHost.require_tls`.
@@ -70,6 +81,7 @@ pub struct Route {
     /// The decorator's operation for spans.
     pub operation: Option<Str>,
     pub filters: FilterOverrides,
+    pub kept_body: Option<KeptBody>,
 }
 
 /// Why a route configuration was refused.
@@ -113,6 +125,7 @@ impl VirtualHost {
             filters: FilterOverrides::default(),
             include_attempt_count: AttemptCount::default(),
             rate_limits: Box::default(),
+            kept_body: None,
         }
     }
 }
@@ -127,6 +140,7 @@ impl Route {
             mutations: HeaderMutations::default(),
             operation: None,
             filters: FilterOverrides::default(),
+            kept_body: None,
         }
     }
 }

@@ -21,7 +21,7 @@ pub use config::{Route, RouteConfig, VirtualHost};
 pub use hashing::hash_of;
 pub use hosts::HostIndex;
 pub use matching::{CertificateTest, CookieMatcher, PathMatch, RouteMatch};
-pub use mutation::{AppendAction, HeaderMutation, HeaderMutations, HeaderValue, apply_request, apply_response};
+pub use mutation::{AppendAction, FilterMutations, HeaderMutation, HeaderMutations, HeaderValue};
 pub use redirects::InternalRedirects;
 pub use select::{Selected, select, wants_tls};
 pub use tulle_policy::query::{QueryMatcher, QueryTest};

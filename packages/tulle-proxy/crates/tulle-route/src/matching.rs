@@ -36,6 +36,8 @@ pub struct CookieMatcher {
 pub struct RouteMatch {
     pub path: PathMatch,
     pub case_sensitive: bool,
+    /// What stands behind a `;` in each segment of the path is not compared.
+    pub ignore_parameters: bool,
     pub headers: Box<[HeaderMatcher]>,
     pub query: Box<[QueryMatcher]>,
     pub cookies: Box<[CookieMatcher]>,
@@ -71,6 +73,7 @@ impl RouteMatch {
         RouteMatch {
             path,
             case_sensitive: true,
+            ignore_parameters: false,
             headers: Box::default(),
             query: Box::default(),
             cookies: Box::default(),
@@ -85,7 +88,7 @@ impl RouteMatch {
 impl RouteMatch {
     /// Whether the route takes this request.
     pub fn matches<R: RequestView + ?Sized>(&self, request: &R, random: u64) -> bool {
-        self.path.matches(request, self.case_sensitive)
+        self.matches_path(request)
             && (!self.grpc || is_grpc(request))
             && self.headers.iter().all(|matcher| matcher.matches(request))
             && self.query.iter().all(|matcher| matcher.matches(query_of(request.path())))
@@ -96,16 +99,21 @@ impl RouteMatch {
     }
 }
 
-impl PathMatch {
-    fn matches<R: RequestView + ?Sized>(&self, request: &R, case_sensitive: bool) -> bool {
-        if let PathMatch::Connect = self {
+impl RouteMatch {
+    fn matches_path<R: RequestView + ?Sized>(&self, request: &R) -> bool {
+        if let PathMatch::Connect = self.path {
             return request.method() == "CONNECT";
         }
         let path = path_of(request.path());
-        // A CONNECT without a path goes only to the matcher made for it.
-        !path.is_empty() && self.matches_path(path, case_sensitive)
+        if self.ignore_parameters && path.contains(';') {
+            return self.path.matches_path(&without_parameters(path), self.case_sensitive);
+        }
+        // A CONNECT without a path goes only to the matcher made for it; `*` is the path of no route.
+        path.starts_with('/') && self.path.matches_path(path, self.case_sensitive)
     }
+}
 
+impl PathMatch {
     /// On a path without query and fragment.
     pub fn matches_path(&self, path: &str, case_sensitive: bool) -> bool {
         let (bytes, fold) = (path.as_bytes(), !case_sensitive);
@@ -121,6 +129,12 @@ impl PathMatch {
             PathMatch::Connect => false,
         }
     }
+}
+
+/// A path without what stands in its segments behind a `;`.
+fn without_parameters(path: &str) -> String {
+    let segments: Vec<&str> = path.split('/').map(|segment| segment.split(';').next().unwrap_or(segment)).collect();
+    segments.join("/")
 }
 
 /// The part of a path before `?` and `#`.

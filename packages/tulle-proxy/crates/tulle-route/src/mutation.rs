@@ -1,10 +1,8 @@
 //! Adding, replacing and removing header fields at the four levels of a route table.
 
-use tulle_core::{HeadersMut, Str};
+use tulle_core::{Headers, HeadersMut, Str};
 use tulle_policy::StringMatcher;
 use tulle_telemetry::{LogView, TextFormat};
-
-use crate::select::Selected;
 
 /// `HeaderValueOption.append_action`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,24 +61,67 @@ impl HeaderMutations {
 }
 
 impl Edits<'_> {
-    /// Removes, then overwrites, then adds, as Envoy's `HeaderParser`; `scratch` is a buffer to reuse.
+    /// All of it, where formats do not look at the head that is changed; `scratch` is a buffer to reuse.
     pub fn apply<V, H>(&self, view: &V, head: &mut H, scratch: &mut Vec<u8>)
     where
         V: LogView + ?Sized,
         H: HeadersMut + ?Sized,
     {
-        for name in self.remove {
-            head.remove(name);
-        }
-        let overwrites = |value: &&HeaderValue| value.action.overwrites();
-        for value in self.add.iter().filter(overwrites) {
-            value.apply(view, head, scratch);
-        }
-        for value in self.add.iter().filter(|value| !overwrites(value)) {
-            value.apply(view, head, scratch);
+        self.remove(head);
+        self.render(view, head, scratch);
+        self.write(head, scratch);
+    }
+
+    /// First of all, as in Envoy's `HeaderParser`: a level can replace what it removes.
+    pub fn remove<H: HeadersMut + ?Sized>(&self, head: &mut H) {
+        self.remove.iter().for_each(|name| head.remove(name));
+    }
+
+    /// Then every value, and whether it is added, is found by the head as it is before any is written.
+    pub fn render<V, H>(&self, view: &V, head: &H, scratch: &mut Vec<u8>)
+    where
+        V: LogView + ?Sized,
+        H: Headers + ?Sized,
+    {
+        scratch.clear();
+        for value in self.add {
+            let length_at = scratch.len();
+            scratch.extend_from_slice(&NOT_WRITTEN.to_ne_bytes());
+            let start = scratch.len();
+            value.value.render_header(view, scratch);
+            let length = (scratch.len() - start) as u32;
+            if (length > 0 || value.keep_empty) && value.action.concerns(head.header(&value.name).is_some()) {
+                scratch[length_at..start].copy_from_slice(&length.to_ne_bytes());
+            } else {
+                scratch.truncate(start);
+            }
         }
     }
+
+    /// Then what overwrites is written, and then what is added.
+    pub fn write<H: HeadersMut + ?Sized>(&self, head: &mut H, rendered: &[u8]) {
+        for (value, text) in self.rendered(rendered).filter(|(value, _)| value.action.overwrites()) {
+            head.set(&value.name, text);
+        }
+        for (value, text) in self.rendered(rendered).filter(|(value, _)| !value.action.overwrites()) {
+            head.append(&value.name, text);
+        }
+    }
+
+    fn rendered<'t>(&self, mut rest: &'t [u8]) -> impl Iterator<Item = (&HeaderValue, &'t [u8])> {
+        self.add.iter().filter_map(move |value| {
+            let (length, behind) = rest.split_first_chunk()?;
+            let length = u32::from_ne_bytes(*length);
+            let taken = if length == NOT_WRITTEN { 0 } else { length as usize };
+            let (text, behind) = behind.split_at_checked(taken)?;
+            rest = behind;
+            (length != NOT_WRITTEN).then_some((value, text))
+        })
+    }
 }
+
+/// In the place of the length of a value that is not written.
+const NOT_WRITTEN: u32 = u32::MAX;
 
 /// One change to a head (`envoy.config.common.mutation_rules.v3.HeaderMutation`).
 #[derive(Clone, Debug)]
@@ -91,15 +132,37 @@ pub enum HeaderMutation {
     RemoveNamed(StringMatcher),
 }
 
+/// What a filter changes in heads (`envoy.extensions.filters.http.header_mutation.v3`), each list in its order.
+#[derive(Debug, Default)]
+pub struct FilterMutations {
+    pub request: Box<[HeaderMutation]>,
+    pub response: Box<[HeaderMutation]>,
+    /// Of the filter itself: whether what routes say comes after what virtual hosts say.
+    pub most_specific_wins: bool,
+}
+
 impl HeaderMutation {
-    /// Changes `head`; `view` is what formats tell of, `scratch` a buffer to reuse.
-    pub fn apply<V, H>(&self, view: &V, head: &mut H, scratch: &mut Vec<u8>)
+    /// Whether anything is to be written to `head`, which `view` may look at; the value goes into `scratch`.
+    pub fn render<V, H>(&self, view: &V, head: &H, scratch: &mut Vec<u8>) -> bool
     where
         V: LogView + ?Sized,
-        H: HeadersMut + ?Sized,
+        H: Headers + ?Sized,
     {
+        scratch.clear();
         match self {
-            HeaderMutation::Add(value) => value.apply(view, head, scratch),
+            HeaderMutation::Add(value) => {
+                value.value.render_header(view, scratch);
+                (!scratch.is_empty() || value.keep_empty) && value.action.concerns(head.header(&value.name).is_some())
+            }
+            HeaderMutation::Remove(_) | HeaderMutation::RemoveNamed(_) => true,
+        }
+    }
+
+    /// Writes what was rendered.
+    pub fn write<H: HeadersMut + ?Sized>(&self, head: &mut H, rendered: &[u8]) {
+        match self {
+            HeaderMutation::Add(value) if value.action.overwrites() => head.set(&value.name, rendered),
+            HeaderMutation::Add(value) => head.append(&value.name, rendered),
             HeaderMutation::Remove(name) => head.remove(name),
             HeaderMutation::RemoveNamed(matcher) => {
                 let mut names: Vec<String> = Vec::new();
@@ -110,49 +173,30 @@ impl HeaderMutation {
             }
         }
     }
-}
 
-impl AppendAction {
-    fn overwrites(self) -> bool {
-        matches!(self, AppendAction::OverwriteIfExists | AppendAction::OverwriteIfExistsOrAdd)
-    }
-}
-
-impl HeaderValue {
+    /// Changes `head`; `view` is what formats tell of, `scratch` a buffer to reuse.
     pub fn apply<V, H>(&self, view: &V, head: &mut H, scratch: &mut Vec<u8>)
     where
         V: LogView + ?Sized,
         H: HeadersMut + ?Sized,
     {
-        scratch.clear();
-        self.value.render_header(view, scratch);
-        if scratch.is_empty() && !self.keep_empty {
-            return;
-        }
-        match (self.action, head.header(&self.name).is_some()) {
-            (AppendAction::AddIfAbsent, true) | (AppendAction::OverwriteIfExists, false) => {}
-            (AppendAction::AppendIfExistsOrAdd | AppendAction::AddIfAbsent, _) => head.append(&self.name, scratch),
-            (AppendAction::OverwriteIfExists | AppendAction::OverwriteIfExistsOrAdd, _) => {
-                head.set(&self.name, scratch);
-            }
+        if self.render(view, head, scratch) {
+            self.write(head, scratch);
         }
     }
 }
 
-/// Applies every level's request mutations.
-pub fn apply_request<V, H>(selected: &Selected<'_>, view: &V, head: &mut H, scratch: &mut Vec<u8>)
-where
-    V: LogView + ?Sized,
-    H: HeadersMut + ?Sized,
-{
-    selected.levels().for_each(|level| level.request().apply(view, head, scratch));
-}
+impl AppendAction {
+    /// Whether anything is written to a head that has the field, or has not.
+    fn concerns(self, present: bool) -> bool {
+        match self {
+            AppendAction::AddIfAbsent => !present,
+            AppendAction::OverwriteIfExists => present,
+            AppendAction::AppendIfExistsOrAdd | AppendAction::OverwriteIfExistsOrAdd => true,
+        }
+    }
 
-/// Applies every level's response mutations.
-pub fn apply_response<V, H>(selected: &Selected<'_>, view: &V, head: &mut H, scratch: &mut Vec<u8>)
-where
-    V: LogView + ?Sized,
-    H: HeadersMut + ?Sized,
-{
-    selected.levels().for_each(|level| level.response().apply(view, head, scratch));
+    fn overwrites(self) -> bool {
+        matches!(self, AppendAction::OverwriteIfExists | AppendAction::OverwriteIfExistsOrAdd)
+    }
 }

@@ -2,11 +2,12 @@
 
 use tulle_core::address::split_authority;
 use tulle_core::{RequestView, Str};
+use tulle_policy::matcher::has_prefix;
 use tulle_telemetry::{LogView, TextFormat};
 
-use crate::action::{Forward, HostRewrite, PathRewrite, Redirect, RedirectPath, RegexRewrite, WeightedCluster};
+use crate::action::{Forward, HostRewrite, PathRewrite, Redirect, RedirectPath, RegexRewrite};
 use crate::config::Route;
-use crate::matching::{PathMatch, path_of};
+use crate::matching::{PathMatch, RouteMatch, path_of};
 
 /// A compiled RE2 substitution (`\0`…`\9`, `\\`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +51,7 @@ where
     let plain = path_of(whole);
     let rest = &whole[plain.len()..];
     match action.path_rewrite.as_ref()? {
-        PathRewrite::Prefix(prefix) => Some(replace_prefix(&route.matches.path, plain, prefix) + rest),
+        PathRewrite::Prefix(prefix) => replace_prefix(&route.matches, plain, prefix).map(|path| path + rest),
         PathRewrite::Regex(rewrite) => {
             // Where nothing would be left the path stays, as in Envoy.
             Some(rewrite.apply(plain)).filter(|path| !path.is_empty()).map(|path| rooted(path) + rest)
@@ -70,13 +71,19 @@ fn rendered<V: LogView + ?Sized>(format: &TextFormat, view: &V) -> Option<String
     String::from_utf8(out).ok().filter(|text| !text.is_empty())
 }
 
-/// Puts `replacement` in the place of what the route matched: its prefix, or else the whole path.
-fn replace_prefix(matched: &PathMatch, plain: &str, replacement: &str) -> String {
-    let rest = match matched {
-        PathMatch::Prefix(prefix) | PathMatch::SeparatedPrefix(prefix) => plain.get(prefix.len()..).unwrap_or(""),
+/// Puts `replacement` in the place of what the route matched: its prefix, or else the whole path. A path that matched
+/// only without its parameters stays.
+fn replace_prefix(matched: &RouteMatch, plain: &str, replacement: &str) -> Option<String> {
+    let rest = match &matched.path {
+        PathMatch::Prefix(prefix) | PathMatch::SeparatedPrefix(prefix) => {
+            if matched.ignore_parameters && !has_prefix(plain.as_bytes(), prefix.as_bytes(), !matched.case_sensitive) {
+                return None;
+            }
+            plain.get(prefix.len()..).unwrap_or("")
+        }
         PathMatch::Exact(_) | PathMatch::Regex(_) | PathMatch::Template(_) | PathMatch::Connect => "",
     };
-    rooted(format!("{replacement}{rest}"))
+    Some(rooted(format!("{replacement}{rest}")))
 }
 
 /// A request target starts with a slash, whatever the configuration made of it.
@@ -84,15 +91,12 @@ fn rooted(path: String) -> String {
     if path.starts_with('/') { path } else { format!("/{path}") }
 }
 
-/// The authority to forward, where it does not depend on the endpoint; `None` leaves it as it is.
-pub fn authority<R, V>(action: &Forward, arm: Option<&WeightedCluster>, request: &R, view: &V) -> Option<Str>
+/// The authority that the route forwards, where it does not depend on the endpoint; `None` leaves it as it is.
+pub fn authority<R, V>(action: &Forward, request: &R, view: &V) -> Option<Str>
 where
     R: RequestView + ?Sized,
     V: LogView + ?Sized,
 {
-    if let Some(host) = arm.and_then(|arm| arm.host_rewrite.as_ref()) {
-        return Some(host.clone());
-    }
     match action.host_rewrite.as_ref()? {
         HostRewrite::Literal(host) => Some(host.clone()),
         HostRewrite::Auto => None,
@@ -144,7 +148,18 @@ fn redirect_path(redirect: &Redirect, route: &Route, whole: &str) -> String {
         // Its own query stays, even when queries are stripped.
         RedirectPath::Replace(path) if path.contains('?') => path.to_string(),
         RedirectPath::Replace(path) => format!("{path}{query}"),
-        RedirectPath::Prefix(prefix) => replace_prefix(&route.matches.path, plain, prefix) + query,
-        RedirectPath::Regex(rewrite) => rooted(rewrite.apply(plain)) + query,
+        RedirectPath::Prefix(prefix) => {
+            let path = replace_prefix(&route.matches, plain, prefix).unwrap_or_else(|| plain.to_owned());
+            stripped(redirect, path) + query
+        }
+        RedirectPath::Regex(rewrite) => stripped(redirect, rooted(rewrite.apply(plain))) + query,
     }
+}
+
+/// Where queries are stripped, the one goes too that a rewrite has brought.
+fn stripped(redirect: &Redirect, mut path: String) -> String {
+    if redirect.strip_query {
+        path.truncate(path.find('?').unwrap_or(path.len()));
+    }
+    path
 }

@@ -4,7 +4,7 @@ use tulle_core::RequestView;
 use tulle_policy::FilterOverride;
 
 use crate::action::{ClusterName, ClusterTarget, DrawBy, Forward, RouteAction, WeightedCluster};
-use crate::config::{Route, RouteConfig, TlsRequirement, VirtualHost};
+use crate::config::{KeptBody, Route, RouteConfig, TlsRequirement, VirtualHost};
 use crate::hashing::{Hashed, hash_of};
 use crate::mutation::HeaderMutations;
 
@@ -120,6 +120,22 @@ impl<'c> Selected<'c> {
         arm.or_else(|| self.route.filters.get(name))
             .or_else(|| self.host.filters.get(name))
             .or_else(|| self.config.filters.get(name))
+    }
+
+    /// What every level says of the filter `name`, the most specific first.
+    pub fn filter_overrides(&self, name: &str) -> impl DoubleEndedIterator<Item = &'c FilterOverride> {
+        let arm = self.arm.and_then(|arm| arm.filters.get(name));
+        let outer = [self.route.filters.get(name), self.host.filters.get(name), self.config.filters.get(name)];
+        std::iter::once(arm).chain(outer).flatten()
+    }
+
+    /// The most bytes of a body that are kept for another try, where the listener keeps `most`.
+    pub fn kept_body(&self, most: usize) -> usize {
+        match self.route.kept_body.or(self.host.kept_body) {
+            None => most,
+            Some(KeptBody::AtMost(limit)) => most.min(limit as usize),
+            Some(KeptBody::UpTo(limit)) => usize::try_from(limit).unwrap_or(usize::MAX),
+        }
     }
 
     /// The levels' header mutations in the order in which they apply.

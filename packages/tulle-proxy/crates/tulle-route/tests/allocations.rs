@@ -178,7 +178,7 @@ impl Worker {
         let RouteAction::Forward(forward) = selected.action() else { panic!("the route forwards") };
         assert!(selected.cluster(request).is_some());
         let mut head = Edits::default();
-        apply_request(&selected, request, &mut head, &mut self.scratch);
+        selected.levels().for_each(|level| level.request().apply(request, &mut head, &mut self.scratch));
         assert_eq!(head.0, 1);
         let timeouts = Timeouts::resolve(&forward.timeouts, Some(retry), request);
         assert_eq!(timeouts.request, Some(Duration::from_secs(15)));

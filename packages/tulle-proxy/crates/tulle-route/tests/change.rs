@@ -55,7 +55,7 @@ fn authorities_come_from_text_header_or_path() {
     let authority = |host_rewrite| {
         let action = Forward { host_rewrite: Some(host_rewrite), ..Forward::to("c".into()) };
         let request = get("h", "/service/foo/x").with("x-host", "from.header");
-        rewrite::authority(&action, None, &request, &request)
+        rewrite::authority(&action, &request, &request)
     };
     assert_eq!(authority(HostRewrite::Literal("new".into())).as_deref(), Some("new"));
     assert_eq!(authority(HostRewrite::Header("x-host".into())).as_deref(), Some("from.header"));
@@ -113,6 +113,8 @@ fn mutations_remove_then_overwrite_then_add() {
             add("c", "new", AppendAction::OverwriteIfExists),
             add("d", "new", AppendAction::AddIfAbsent),
             add("e", "%REQ(absent)%", AppendAction::AppendIfExistsOrAdd),
+            add("f", "over", AppendAction::OverwriteIfExistsOrAdd),
+            add("f", "beside", AppendAction::AddIfAbsent),
         ]),
         request_remove: Box::new(["d".into()]),
         ..HeaderMutations::default()
@@ -121,7 +123,7 @@ fn mutations_remove_then_overwrite_then_add() {
     let mut head = view.clone();
     mutations.request().apply(&view, &mut head, &mut Vec::new());
     let pairs: Vec<(&str, &str)> = head.headers.iter().map(|(name, value)| (&**name, &**value)).collect();
-    assert_eq!(pairs, [("a", "0"), ("b", "new"), ("a", "1-HTTP/1.1-/p"), ("d", "new")]);
+    assert_eq!(pairs, [("a", "0"), ("b", "new"), ("f", "over"), ("a", "1-HTTP/1.1-/p"), ("d", "new"), ("f", "beside")]);
 }
 
 #[test]
@@ -147,7 +149,9 @@ fn levels_apply_from_the_route_outwards_unless_turned_round() {
     let last = |config: &RouteConfig| {
         let view = get("h", "/");
         let mut head = view.clone();
-        apply_request(&select(config, &view, 0).unwrap(), &view, &mut head, &mut Vec::new());
+        for level in select(config, &view, 0).unwrap().levels() {
+            level.request().apply(&view, &mut head, &mut Vec::new());
+        }
         head.headers[0].1.clone()
     };
     assert_eq!(last(&config), "config");

@@ -162,13 +162,6 @@ impl TextFormat {
         }
     }
 
-    /// Whether it says anything of the response's head.
-    pub fn reads_response(&self) -> bool {
-        let of_response =
-            |op: &Op| matches!(op, Op::Operator { source: Source::Header { part: HeadPart::Response, .. }, .. });
-        self.ops.iter().any(of_response)
-    }
-
     /// Appends the rendered line; absent values print as `-`, and outside bytes that could end a line or a quoted
     /// field are written as `\xHH`.
     pub fn render<V: LogView + ?Sized>(&self, view: &V, out: &mut Vec<u8>) {

@@ -9,14 +9,14 @@ use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::bootstrap::v3 as boot_pb;
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
-use tulle_config::{AdsConfig, Bootstrap, ConnectionLimits, Node, StaticResources};
+use tulle_config::{AdsConfig, Bootstrap, Node, StaticResources};
 use tulle_core::{Address, Str};
 
 use crate::decode::statics::{self, refuse, without_effect};
 use crate::decode::{Cx, Finding};
 use crate::json::{JsonError, Messages, pack};
 use crate::overload::overload_manager;
-use crate::runtime::connection_limits;
+use crate::runtime::{connection_limits, runtime, warn_of_unread};
 
 /// Why a bootstrap was refused.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +78,11 @@ pub fn check(Unchecked(message): Unchecked) -> Result<Loaded, BootstrapError> {
 
 fn bootstrap(cx: &mut Cx, message: boot_pb::Bootstrap) -> Option<Bootstrap> {
     let message = supported(cx, message);
+    let runtime = match message.layered_runtime {
+        Some(layers) => Arc::new(cx.field("layered_runtime", |cx| runtime(cx, layers))),
+        None => Arc::default(),
+    };
+    cx.set_runtime(runtime.clone());
     let resources = message.static_resources.unwrap_or_default();
     let resources = cx.field("static_resources", |cx| StaticResources {
         listeners: cx.each("listeners", resources.listeners, |cx, one| statics::listener(cx, one).map(Arc::new)),
@@ -98,6 +103,7 @@ fn bootstrap(cx: &mut Cx, message: boot_pb::Bootstrap) -> Option<Bootstrap> {
         let message = format!("the static cluster {:?} does not exist", ads.cluster);
         cx.error_at("dynamic_resources.ads_config", message);
     }
+    let has_ads = ads.is_some();
     Some(Bootstrap {
         node: cx.field("node", |cx| node(cx, message.node.unwrap_or_default())),
         admin: match message.admin {
@@ -112,10 +118,13 @@ fn bootstrap(cx: &mut Cx, message: boot_pb::Bootstrap) -> Option<Bootstrap> {
         overload: message
             .overload_manager
             .and_then(|manager| cx.field("overload_manager", |cx| overload_manager(cx, manager))),
-        connections: match message.layered_runtime {
-            Some(runtime) => cx.field("layered_runtime", |cx| connection_limits(cx, runtime)),
-            None => ConnectionLimits::default(),
-        },
+        connections: cx.field("layered_runtime", |cx| {
+            if !has_ads {
+                warn_of_unread(cx, &runtime);
+            }
+            connection_limits(cx, &runtime)
+        }),
+        runtime,
         warnings: Vec::new(),
     })
 }

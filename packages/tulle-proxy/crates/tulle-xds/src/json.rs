@@ -102,11 +102,22 @@ fn without_tags(yaml: serde_norway::Value, path: &mut Vec<String>) -> Result<ser
                 let value = within(path, key.clone(), value)?;
                 object.insert(key, value);
             }
+            without_empty_config(&mut object);
             serde_json::Value::Object(object)
         }
         Value::Tagged(_) => return Err(refuse(path, "YAML tags are not supported")),
         scalar => serde_json::Value::deserialize(scalar)?,
     })
+}
+
+/// Envoy's documentation writes `config: {}` for a filter that is on and has settings of its own only. As a packed message
+/// that has no type, and so no JSON form: it means the same as no `config`.
+fn without_empty_config(object: &mut serde_json::Map<String, serde_json::Value>) {
+    let is_wrapper =
+        object.get("@type").and_then(|kind| kind.as_str()).is_some_and(|kind| kind.ends_with(".FilterConfig"));
+    if is_wrapper && object.get("config").is_some_and(|config| config.as_object().is_some_and(|it| it.is_empty())) {
+        object.remove("config");
+    }
 }
 
 fn within(path: &mut Vec<String>, step: String, value: serde_norway::Value) -> Result<serde_json::Value, JsonError> {

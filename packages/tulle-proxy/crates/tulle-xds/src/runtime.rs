@@ -1,7 +1,9 @@
-//! The bootstrap's `layered_runtime`, of which the limits on connections have an effect here.
+//! The bootstrap's `layered_runtime`: what its static layers say.
+
+use std::collections::BTreeMap;
 
 use envoy_types::pb::envoy::config::bootstrap::v3 as boot_pb;
-use tulle_config::ConnectionLimits;
+use tulle_config::{ConnectionLimits, Runtime};
 use tulle_core::Str;
 use tulle_core::metadata::{Struct, Value};
 
@@ -17,45 +19,61 @@ enum Scope {
     Listener(Str),
 }
 
-/// The limits that the static layers set; a later layer overrides an earlier one. What other keys say has no effect, and
-/// layers that come from a disk, a control plane or the admin endpoint are not read: both are warned about.
-pub fn connection_limits(cx: &mut Cx, message: boot_pb::LayeredRuntime) -> ConnectionLimits {
+/// The values that the static layers set; a later layer overrides an earlier one. Layers that come from a disk, a control
+/// plane or the admin endpoint are not read and warned about.
+pub fn runtime(cx: &mut Cx, message: boot_pb::LayeredRuntime) -> Runtime {
     let boot_pb::LayeredRuntime { layers } = message;
+    let mut runtime = Runtime::default();
+    for values in cx.each("layers", layers, layer) {
+        runtime.values.extend(values);
+    }
+    runtime
+}
+
+fn layer(cx: &mut Cx, message: boot_pb::RuntimeLayer) -> Option<BTreeMap<Str, Value>> {
+    use boot_pb::runtime_layer::LayerSpecifier;
+    let boot_pb::RuntimeLayer { name, layer_specifier } = message;
+    cx.name("name", &name)?;
+    let mut values = BTreeMap::new();
+    match layer_specifier {
+        Some(LayerSpecifier::StaticLayer(given)) => walk(cx, "", struct_to_map(given), &mut values),
+        _ => cx.warn("has no effect: only static layers are read"),
+    }
+    Some(values)
+}
+
+/// Keys may be written with dots or as nested structures; one with a numerator or a denominator is a fraction.
+fn walk(cx: &mut Cx, above: &str, given: Struct, values: &mut BTreeMap<Str, Value>) {
+    for (name, value) in given {
+        let key = if above.is_empty() { name.to_string() } else { format!("{above}.{name}") };
+        match value {
+            Value::Struct(nested) if !nested.contains_key("numerator") && !nested.contains_key("denominator") => {
+                walk(cx, &key, nested, values);
+            }
+            value => drop(values.insert(cx.intern(&key), value)),
+        }
+    }
+}
+
+/// The limits on connections among the runtime's values.
+pub fn connection_limits(cx: &mut Cx, runtime: &Runtime) -> ConnectionLimits {
     let mut limits = ConnectionLimits::default();
-    for (scope, most) in cx.each("layers", layers, layer).into_iter().flatten() {
-        match scope {
-            Scope::Process => limits.process = Some(most),
-            Scope::Listener(name) => drop(limits.listeners.insert(name, most)),
+    for (key, value) in &runtime.values {
+        let Some(scope) = scope(cx, key) else { continue };
+        match (limit(value), scope) {
+            (Some(most), Scope::Process) => limits.process = Some(most),
+            (Some(most), Scope::Listener(name)) => drop(limits.listeners.insert(name, most)),
+            (None, _) => cx.error_at(key, "must be a whole number that is not negative"),
         }
     }
     limits
 }
 
-fn layer(cx: &mut Cx, message: boot_pb::RuntimeLayer) -> Option<Vec<(Scope, u64)>> {
-    use boot_pb::runtime_layer::LayerSpecifier;
-    let boot_pb::RuntimeLayer { name, layer_specifier } = message;
-    cx.name("name", &name)?;
-    let mut limits = Vec::new();
-    match layer_specifier {
-        Some(LayerSpecifier::StaticLayer(values)) => {
-            cx.field("static_layer", |cx| walk(cx, "", &struct_to_map(values), &mut limits));
-        }
-        _ => cx.warn("has no effect: only static layers are read"),
-    }
-    Some(limits)
-}
-
-/// Keys may be written with dots or as nested structures.
-fn walk(cx: &mut Cx, above: &str, values: &Struct, limits: &mut Vec<(Scope, u64)>) {
-    for (name, value) in values {
-        let key = if above.is_empty() { name.to_string() } else { format!("{above}.{name}") };
-        match (value, scope(cx, &key)) {
-            (Value::Struct(nested), _) => walk(cx, &key, nested, limits),
-            (_, None) => cx.ignore(&key),
-            (value, Some(scope)) => match limit(value) {
-                Some(most) => limits.push((scope, most)),
-                None => cx.error_at(&key, "must be a whole number that is not negative"),
-            },
+/// Warns of the keys that nothing static has asked for.
+pub fn warn_of_unread(cx: &mut Cx, runtime: &Runtime) {
+    for key in runtime.values.keys() {
+        if !cx.has_asked(key) && scope(cx, key).is_none() {
+            cx.ignore(key);
         }
     }
 }

@@ -72,7 +72,7 @@ filter_chains:
         typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
       - name: unknown.filter
         is_optional: true
-        typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation}
+        typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.csrf.v3.CsrfPolicy}
 "#;
 
 #[test]
@@ -343,7 +343,7 @@ fn what_is_wrong_is_refused_with_its_path() {
         (Kind::Listener, with_replies("{filter: {not_health_check_filter: {}}, body_format_override: {text_format: '%NOPE%'}}"),
          "mappers[0].body_format_override.text_format: at byte 0: unknown operator %NOPE%"),
         (Kind::Listener, INBOUND.replace("is_optional: true", "is_optional: false"),
-         "filter_chains[0].filters[0].typed_config.http_filters[1].typed_config: the HTTP filter envoy.extensions.filters.http.header_mutation.v3.HeaderMutation is not supported"),
+         "filter_chains[0].filters[0].typed_config.http_filters[1].typed_config: the HTTP filter envoy.extensions.filters.http.csrf.v3.CsrfPolicy is not supported"),
         (Kind::Listener, INBOUND.replace("port_value: 0", "port_value: 0, network_namespace_filepath: /nowhere"),
          "address.socket_address.network_namespace_filepath: the network namespace /nowhere cannot be opened: No such file"),
         (Kind::Cluster, format!("{CLUSTER}upstream_bind_config: {{source_address: {{address: 0.0.0.0, port_value: 0, network_namespace_filepath: /nowhere}}}}\n"),

@@ -46,7 +46,8 @@ impl ValueMatcher {
     pub fn matches(&self, value: Option<&Value>) -> bool {
         match (self, value) {
             (ValueMatcher::Or(any), _) => any.iter().any(|matcher| matcher.matches(value)),
-            (ValueMatcher::Present(wanted), _) => value.is_some() == *wanted,
+            // As Envoy: what is to be absent is asked for by inverting the matcher.
+            (ValueMatcher::Present(wanted), _) => *wanted && value.is_some(),
             (_, None) => false,
             (ValueMatcher::Null, Some(value)) => *value == Value::Null,
             (ValueMatcher::Number(wanted), Some(Value::Number(number))) => number == wanted,
@@ -83,7 +84,9 @@ mod tests {
             (matcher("age", ValueMatcher::Range { start: 18.0, end: 31.0 }, false), true, false),
             (matcher("age", ValueMatcher::Number(31.0), false), false, false),
             (matcher("age", is_admin(), false), false, false),
-            (matcher("none", ValueMatcher::Present(false), false), true, true),
+            (matcher("none", ValueMatcher::Present(false), false), false, false),
+            (matcher("age", ValueMatcher::Present(false), false), false, false),
+            (matcher("age", ValueMatcher::Present(true), true), false, true),
             (matcher("none", ValueMatcher::Or(Box::new([is_admin(), ValueMatcher::Null])), false), false, false),
         ];
         for (matcher, with, without) in table {

@@ -90,7 +90,7 @@ fn servers(config: &Config) -> Vec<Arc<RemoteKeys>> {
         for chain in listener.chains.iter().chain(&listener.default_chain) {
             let NetworkFilter::Http(hcm) = &chain.filter else { continue };
             for filter in &hcm.filters {
-                if let HttpFilter::Tokens(named) = filter {
+                if let HttpFilter::Tokens(named) = filter.awake() {
                     found.extend(named.settings.key_servers().cloned());
                 }
             }

@@ -44,8 +44,7 @@ pub fn begin(x: &mut Exchange<'_>, authorizer: &Arc<Authorizer>, said: Option<&F
         authorizer.enabled_by.as_ref().is_none_or(|matcher| matcher.matches(x.record.metadata.as_deref()));
     if !by_metadata || !authorizer.enabled.hits(x.worker.random()) {
         x.worker.metrics.sheet.inc(x.client.http.ext_authz_disabled);
-        let OnFailure::Deny(status) = authorizer.failure else { return None };
-        return authorizer.deny_at_disable.then(|| Step::Answer(refusal(status, "ext_authz_denied")));
+        return authorizer.status_when_disabled.map(|status| Step::Answer(refusal(status, "ext_authz_error")));
     }
     let said = match said {
         Some(FilterOverride::Authorizer(said)) => Some(said.clone()),
@@ -61,9 +60,7 @@ pub async fn ask(x: &mut Exchange<'_>, down: &mut Side, asking: Asking) -> Resul
     if let Some(shown) = shown
         && !collect(x, down, shown).await?
     {
-        let flags = ResponseFlags::NONE;
-        let reply = Reply::new(413, "Payload Too Large", "request_payload_too_large", flags).closing();
-        return Ok(Verdict::Refused(reply));
+        return Ok(Verdict::Refused(too_large()));
     }
     let call = async {
         let answered = match &authorizer.service {
@@ -140,6 +137,26 @@ fn conclude(x: &mut Exchange<'_>, authorizer: &Authorizer, answered: Option<Answ
 
 fn refusal(status: u16, details: &'static str) -> Reply {
     Reply::new(status, "", details, ResponseFlags::UNAUTHORIZED_EXTERNAL_SERVICE)
+}
+
+fn too_large() -> Reply {
+    Reply::new(413, "Payload Too Large", "request_payload_too_large", ResponseFlags::NONE).closing()
+}
+
+/// Reads the whole body, and says so in the head; the answer to one that is longer than it may be.
+pub async fn buffer(x: &mut Exchange<'_>, down: &mut Side, most: u32) -> Result<Option<Reply>, Failed> {
+    let most = most as usize;
+    if !collect(x, down, BodyShown { max_bytes: most, partial: false, as_bytes: false }).await? {
+        return Ok(Some(too_large()));
+    }
+    if let Some(length) = x.upload.as_ref().and_then(Upload::whole_length)
+        && x.heads.request.framing == Framing::Delimited
+        && !x.heads.request.headers.has(Known::ContentLength)
+    {
+        x.heads.request.framing = Framing::Length(length);
+        x.heads.request.headers.push(b"content-length", length.to_string().as_bytes());
+    }
+    Ok(None)
 }
 
 /// Reads the body, as far as it is shown; false when it is longer than that and must not be.

@@ -16,7 +16,7 @@ use super::forward::Plan;
 use super::outgoing::envoy_headers;
 use super::tries::RETRIED;
 use super::upload::Upload;
-use super::{Ending, Exchange, Failed, complete_response_head, mutate_response, number, response_fate};
+use super::{Ending, Exchange, Failed, bandwidth, complete_response_head, mutate_response, number, response_fate};
 use crate::worker::alarm::earlier;
 
 /// As response code details: an upstream's answer.
@@ -39,6 +39,7 @@ pub async fn deliver(
     if let Some(rate) = x.record.edits.as_ref().and_then(|edits| edits.throughput) {
         pump.throttle = Some(Box::new(Throttle::new(rate)));
     }
+    bandwidth::of_response(x, &mut pump);
     pump.copy = keeping.as_ref().and_then(|keeping| keeping.copy(x));
     let respond = down.respond(&x.heads.response, fate);
     x.record.mark(TimePoint::DownstreamTxStart, x.worker.now());

@@ -21,9 +21,11 @@ use tulle_policy::fault::{Aborted, Active};
 use tulle_policy::local_rate_limit::{Allowance, GrpcRefusal, Quota, Report, RetryAfter};
 use tulle_policy::rbac::{Facts, METADATA};
 use tulle_policy::{CorsPolicy, Fault, FilterOverride, LocalRateLimit, Rbac};
-use tulle_route::{RouteAction, Selected};
+use tulle_route::{FilterMutations, RouteAction, Selected};
 use tulle_token::RemoteKeys;
 
+use super::bandwidth::{self, Bandwidth};
+use super::mutations;
 use super::on_demand;
 use super::record::Record;
 use super::reply::Reply;
@@ -55,6 +57,8 @@ pub enum Step {
     Authorize(authorize::Asking),
     /// Ask a rate-limit service.
     Count(remote_limit::Asking),
+    /// Read the body, which may have so many bytes.
+    Buffer(u32),
     /// Find the route anew: what decides on it has changed.
     Reroute,
     Answer(Reply),
@@ -76,6 +80,10 @@ pub struct Edits {
     pub append: Vec<(String, Vec<u8>)>,
     /// The most bytes of the body in a second.
     pub throughput: Option<u64>,
+    /// What filters change in the response's head, in the order of the chain.
+    pub changes: Vec<Vec<Arc<FilterMutations>>>,
+    /// Holds both bodies to a rate.
+    pub bandwidth: Option<Bandwidth>,
     /// Counts as a fault while the request runs.
     fault: Option<Active>,
     running: Option<Running>,
@@ -180,6 +188,27 @@ fn ask(
             }
             None
         }
+        HttpFilter::Bandwidth(own) => {
+            match said(&own.name) {
+                Some(FilterOverride::Off) => {}
+                Some(FilterOverride::Bandwidth(settings)) => bandwidth::begin(x, settings),
+                _ => bandwidth::begin(x, &own.settings),
+            }
+            None
+        }
+        HttpFilter::Mutations(own) => {
+            mutations::begin(x, own, selected);
+            None
+        }
+        HttpFilter::Buffer(own) => match said(&own.name) {
+            Some(FilterOverride::Off) => None,
+            Some(FilterOverride::Buffer(most)) => Some(Step::Buffer(*most)),
+            _ => Some(Step::Buffer(*own.settings)),
+        },
+        HttpFilter::Dormant(own) => match said(&own.name) {
+            None | Some(FilterOverride::Off) => None,
+            Some(_) => ask(x, &own.filter, selected, progress),
+        },
         HttpFilter::OnDemand(own) => {
             let patience = match said(&own.name) {
                 Some(FilterOverride::Off) => None,
@@ -424,13 +453,14 @@ pub async fn left(down: &mut Side) {
 /// Adds to the response's head what the filters that saw the request have to say.
 pub fn edit_response(x: &mut Exchange<'_>) {
     let Some(edits) = &x.record.edits else { return };
-    let headers = &mut x.heads.response.headers;
+    let heads = &mut *x.heads;
+    let headers = &mut heads.response.headers;
     if let Some(cors) = &edits.cors {
         if cors.kind != CorsRequest::ForeignPreflight {
             cors.policy.tell(&cors.origin, headers);
         }
         if cors.kind != CorsRequest::Allowed {
-            cors.policy.permit(headers);
+            cors.policy.permit(&heads.request, headers);
         }
     }
     if let Some(affinity) = &edits.session {

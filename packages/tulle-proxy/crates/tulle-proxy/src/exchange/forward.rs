@@ -15,8 +15,8 @@ use super::hedge::Waiting;
 use super::reply::Reply;
 use super::upload::{Keep, Upload};
 use super::{
-    Ending, Exchange, Failed, LastOnConnection, answer_routed, attempt, deliver, filters, guarded, hedge, mirror,
-    outgoing, redirect, tries, tunnel,
+    Ending, Exchange, Failed, LastOnConnection, answer_routed, attempt, bandwidth, deliver, filters, guarded, hedge,
+    mirror, outgoing, redirect, tries, tunnel,
 };
 use crate::worker::Target;
 use crate::worker::alarm::earlier;
@@ -155,7 +155,10 @@ pub async fn forward(
     };
     let mut retrying = retry.map(|policy| (policy, RetryState::for_request(policy, &x.heads.request)));
     let possible = retrying.as_ref().is_some_and(|(_, state)| state.possible());
-    let mut upload = begin_upload(x, down, possible || action.internal_redirects.is_some())?;
+    let repeatable = possible || action.internal_redirects.is_some();
+    let kept =
+        if repeatable { Keep::UpTo(selected.kept_body(x.client.listener.buffer_limit as usize)) } else { Keep::No };
+    let mut upload = begin_upload(x, down, kept)?;
     outgoing::change_head(x, &plan);
     if let Some(mirrored) = mirror::begin(x, &plan) {
         upload.mirror(mirrored);
@@ -208,13 +211,13 @@ fn hash(x: &Exchange<'_>, action: &Forward, target: &Target) -> (Option<u64>, Ve
 }
 
 /// Looks at the body's beginning, so that nothing of a malformed request reaches an upstream.
-fn begin_upload(x: &mut Exchange<'_>, down: &mut Side, repeatable: bool) -> Result<Upload, Failed> {
+fn begin_upload(x: &mut Exchange<'_>, down: &mut Side, keep: Keep) -> Result<Upload, Failed> {
     let early = x.upload.take();
     if early.is_none() && (x.heads.request.tunnel != Tunnel::No || down.read_ended()) {
         return Ok(Upload::none());
     }
-    let keep = if repeatable { Keep::UpTo(x.client.listener.buffer_limit as usize) } else { Keep::No };
     let mut upload = early.map_or_else(|| Upload::new(keep), |early| early.keeping(keep));
+    upload = upload.throttled(bandwidth::of_request(x));
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
     upload.look_ahead(&mut cx, down).map_err(|broken| attempt::client_broke(x, down, broken))?;
     if x.heads.request.expect_continue && !upload.read_all() {

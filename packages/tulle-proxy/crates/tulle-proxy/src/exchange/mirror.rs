@@ -46,13 +46,13 @@ pub fn begin(x: &Exchange<'_>, plan: &Plan<'_>) -> Option<Box<Mirrored>> {
     if plan.action.mirrors.is_empty() || x.heads.request.tunnel != Tunnel::No {
         return None;
     }
-    let copies: Vec<Copied> = plan.action.mirrors.iter().filter_map(|mirror| copy(x, mirror)).collect();
+    let copies: Vec<Copied> = plan.action.mirrors.iter().filter_map(|mirror| copy(x, plan, mirror)).collect();
     if copies.is_empty() {
         return None;
     }
     let mut head = RequestHead::default();
     head.copy_from(&x.heads.request);
-    dress(x, &mut head);
+    dress(x, plan, &mut head);
     Some(Box::new(Mirrored {
         worker: x.worker.clone(),
         head,
@@ -64,12 +64,15 @@ pub fn begin(x: &Exchange<'_>, plan: &Plan<'_>) -> Option<Box<Mirrored>> {
 }
 
 /// As Envoy's own requests go: from this address, inside the mesh.
-fn dress(x: &Exchange<'_>, head: &mut RequestHead) {
+fn dress(x: &Exchange<'_>, plan: &Plan<'_>, head: &mut RequestHead) {
+    if plan.selected.host.include_attempt_count.in_request {
+        head.headers.set(b"x-envoy-attempt-count", b"1");
+    }
     head.headers.append_csv(b"x-forwarded-for", x.client.local.ip().to_canonical().to_string().as_bytes());
     head.headers.set(b"x-envoy-internal", b"true");
 }
 
-fn copy(x: &Exchange<'_>, mirror: &Mirror) -> Option<Copied> {
+fn copy(x: &Exchange<'_>, plan: &Plan<'_>, mirror: &Mirror) -> Option<Copied> {
     if !mirror.fraction.hits(x.worker.random()) {
         return None;
     }
@@ -80,12 +83,12 @@ fn copy(x: &Exchange<'_>, mirror: &Mirror) -> Option<Copied> {
             x.worker.target(std::str::from_utf8(named).ok()?)
         }
     };
-    let head = (!mirror.mutations.is_empty()).then(|| changed(x, &mirror.mutations));
+    let head = (!mirror.mutations.is_empty()).then(|| changed(x, plan, &mirror.mutations));
     Some(Copied { target: target?, host: mirror.host.clone(), head })
 }
 
 /// The head with its changes, each of which sees what those before it did.
-fn changed(x: &Exchange<'_>, mutations: &[HeaderMutation]) -> Box<RequestHead> {
+fn changed(x: &Exchange<'_>, plan: &Plan<'_>, mutations: &[HeaderMutation]) -> Box<RequestHead> {
     let (mut head, mut before) = (Box::<RequestHead>::default(), RequestHead::default());
     let mut scratch = Vec::new();
     head.copy_from(&x.heads.request);
@@ -94,7 +97,7 @@ fn changed(x: &Exchange<'_>, mutations: &[HeaderMutation]) -> Box<RequestHead> {
         let view = View::new(x.client, &before, None, &x.record);
         mutation.apply(&view, &mut head.headers, &mut scratch);
     }
-    dress(x, &mut head);
+    dress(x, plan, &mut head);
     head
 }
 

@@ -2,6 +2,7 @@
 
 pub mod attempt;
 pub mod authorize;
+mod bandwidth;
 pub mod deliver;
 pub mod filters;
 pub mod finish;
@@ -11,6 +12,7 @@ pub mod guarded;
 pub mod hedge;
 pub mod local_reply;
 pub mod mirror;
+mod mutations;
 pub mod on_demand;
 pub mod outgoing;
 pub mod prepare;
@@ -187,6 +189,11 @@ async fn steps(x: &mut Exchange<'_>, down: &mut Side) -> Result<Ending, Failed> 
                     return answer_filtered(x, down, selected.as_ref(), reply).await;
                 }
             }
+            Step::Buffer(most) => {
+                if let Some(reply) = Box::pin(authorize::buffer(x, down, most)).await? {
+                    return answer_filtered(x, down, selected.as_ref(), reply).await;
+                }
+            }
             Step::Reroute => selected = route(x, &routes),
             Step::Answer(reply) => return answer_filtered(x, down, selected.as_ref(), reply).await,
         }
@@ -218,7 +225,8 @@ async fn steps(x: &mut Exchange<'_>, down: &mut Side) -> Result<Ending, Failed> 
             }
             answer_routed(x, down, &selected, reply).await
         }
-        RouteAction::NonForwarding => Err(Reply::no_route().into()),
+        // To Envoy it is a route to a cluster without a name.
+        RouteAction::NonForwarding => Err(Reply::no_cluster(503).into()),
     }
 }
 
@@ -290,6 +298,8 @@ fn write_answer(x: &mut Exchange<'_>, selected: Option<&Selected<'_>>, reply: &m
     if let Some(config) = &hcm.local_reply {
         return local_reply::write(x, config, selected, reply);
     }
+    // What formats may ask about.
+    x.record.flags.insert(reply.flags);
     x.record.details = reply.details.clone();
     reply.write_head(&x.heads.request, &mut x.heads.response);
     if let Some(selected) = selected {
@@ -316,14 +326,14 @@ async fn answer_filtered(
 
 /// Applies the response mutations of the route's levels.
 pub fn mutate_response(x: &mut Exchange<'_>, selected: &Selected<'_>) {
-    if selected.levels().next().is_none() {
-        return;
-    }
     let heads = &mut *x.heads;
-    let reads = selected.levels().any(|level| level.response_add.iter().any(|field| field.value.reads_response()));
-    let before = reads.then(|| heads.response.clone());
-    let view = View::new(x.client, &heads.request, before.as_ref(), &x.record);
-    tulle_route::apply_response(selected, &view, &mut heads.response.headers, &mut heads.scratch);
+    for edits in selected.levels().map(|level| level.response()) {
+        edits.remove(&mut heads.response.headers);
+        let response = Some(&heads.response);
+        let view = View::new(x.client, &heads.request, response, &x.record);
+        edits.render(&view, &heads.response.headers, &mut heads.scratch);
+        edits.write(&mut heads.response.headers, &heads.scratch);
+    }
 }
 
 async fn answer(x: &mut Exchange<'_>, down: &mut Side, mut reply: Reply) -> Ending {
@@ -400,6 +410,7 @@ fn overload_ends(x: &Exchange<'_>) -> bool {
 
 /// The fields that every response gets: `server`, `date`, and the request's id where that is asked for.
 pub fn complete_response_head(x: &mut Exchange<'_>) {
+    mutations::end(x);
     let heads = &mut *x.heads;
     match &x.hcm.server {
         ServerHeader::Overwrite(name) => heads.response.headers.set(b"server", name.as_bytes()),

@@ -37,11 +37,12 @@ pub fn envoy_headers(x: &Exchange<'_>) -> bool {
 
 /// Route mutations, rewritten path and authority, and what the router tells upstreams.
 pub fn change_head(x: &mut Exchange<'_>, plan: &Plan<'_>) {
-    if plan.selected.levels().next().is_some() {
-        let heads = &mut *x.heads;
-        heads.before.copy_from(&heads.request);
-        let view = View::new(x.client, &heads.before, None, &x.record);
-        tulle_route::apply_request(&plan.selected, &view, &mut heads.request.headers, &mut heads.scratch);
+    let heads = &mut *x.heads;
+    for edits in plan.selected.levels().map(|level| level.request()) {
+        edits.remove(&mut heads.request.headers);
+        let view = View::new(x.client, &heads.request, None, &x.record);
+        edits.render(&view, &heads.request.headers, &mut heads.scratch);
+        edits.write(&mut heads.request.headers, &heads.scratch);
     }
     rewrite(x, plan);
     if x.record.grpc {
@@ -67,9 +68,13 @@ pub fn change_head(x: &mut Exchange<'_>, plan: &Plan<'_>) {
 }
 
 fn rewrite(x: &mut Exchange<'_>, plan: &Plan<'_>) {
+    // As Envoy: the weighted cluster's comes first, and nobody is told of it.
+    if let Some(host) = plan.selected.arm.and_then(|arm| arm.host_rewrite.as_ref()) {
+        x.heads.request.set_authority(host.as_bytes());
+    }
     let request = &x.heads.request;
     let view = View::new(x.client, request, None, &x.record);
-    if let Some(host) = tulle_route::rewrite::authority(plan.action, plan.selected.arm, request, &view) {
+    if let Some(host) = tulle_route::rewrite::authority(plan.action, request, &view) {
         rename(x, plan, host.as_bytes());
     }
     let request = &x.heads.request;
@@ -97,8 +102,7 @@ fn rename(x: &mut Exchange<'_>, plan: &Plan<'_>, host: &[u8]) {
 
 /// `auto_host_rewrite`: the authority is the chosen endpoint's name, where it has one.
 pub fn name_host(x: &mut Exchange<'_>, plan: &Plan<'_>, host: &tulle_balance::Host) {
-    let by_arm = plan.selected.arm.is_some_and(|arm| arm.host_rewrite.is_some());
-    if by_arm || !matches!(plan.action.host_rewrite, Some(HostRewrite::Auto)) {
+    if !matches!(plan.action.host_rewrite, Some(HostRewrite::Auto)) {
         return;
     }
     match &host.endpoint.hostname {

@@ -2,6 +2,7 @@
 
 use std::task::{Context, Poll, ready};
 
+use tulle_http::throttle::Throttle;
 use tulle_http::{Broken, Piece, PumpError, Side};
 
 use super::mirror::{self, Mirrored};
@@ -30,6 +31,8 @@ pub struct Upload {
     empty: bool,
     /// Copies that wait for the body.
     mirrored: Option<Box<Mirrored>>,
+    /// Holds what is read of it to a rate.
+    throttle: Option<Box<Throttle>>,
     /// Body bytes read from the client.
     pub bytes: u64,
 }
@@ -47,6 +50,7 @@ impl Upload {
             begun: false,
             empty: false,
             mirrored: None,
+            throttle: None,
             bytes: 0,
         }
     }
@@ -95,20 +99,41 @@ impl Upload {
     pub fn look_ahead(&mut self, cx: &mut Context<'_>, from: &mut Side) -> Result<(), Broken> {
         if !self.read_all
             && self.kept.is_empty()
-            && let Poll::Ready(piece) = from.poll_body(cx)
+            && let Poll::Ready(piece) = self.read(cx, from)
         {
             self.take(piece?);
         }
         Ok(())
     }
 
+    /// Reads no faster than `throttle` lets it.
+    pub fn throttled(mut self, throttle: Option<Box<Throttle>>) -> Upload {
+        self.throttle = throttle;
+        self
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>, from: &mut Side) -> Poll<Result<Piece, Broken>> {
+        let Some(throttle) = &mut self.throttle else { return from.poll_body(cx) };
+        let piece = match throttle.take_held() {
+            Some(piece) => piece,
+            None => ready!(from.poll_body(cx))?,
+        };
+        throttle.poll(cx, piece).map(Ok)
+    }
+
     /// Reads until there is all of the body, or more of it than `limit`.
     pub fn poll_collect(&mut self, cx: &mut Context<'_>, from: &mut Side, limit: usize) -> Poll<Result<(), Broken>> {
         while !self.read_all && self.bytes as usize <= limit {
-            let piece = ready!(from.poll_body(cx))?;
+            let piece = ready!(self.read(cx, from))?;
             self.take(piece);
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// How long the body is, once all of it has been read and it has no trailers.
+    pub fn whole_length(&self) -> Option<u64> {
+        let trailers = self.kept.iter().any(|piece| matches!(piece, Piece::Trailers(_)));
+        (self.read_all && !trailers).then_some(self.kept_bytes as u64)
     }
 
     /// The beginning of what was read, at most `limit` bytes.
@@ -170,7 +195,7 @@ impl Upload {
                 return Poll::Ready(Ok(()));
             }
             if self.next == self.kept.len() && !self.read_all {
-                match from.poll_body(cx) {
+                match self.read(cx, from) {
                     Poll::Ready(piece) => self.take(piece.map_err(PumpError::Read)?),
                     Poll::Pending if !self.begun => {
                         self.begun = true;

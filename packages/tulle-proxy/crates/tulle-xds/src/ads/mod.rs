@@ -10,9 +10,11 @@ mod references;
 pub mod saved;
 pub mod session;
 
+use std::sync::Arc;
+
 use envoy_types::pb::envoy::service::discovery::v3 as ads_pb;
 use envoy_types::pb::google::protobuf::Any;
-use tulle_config::{AdsConfig, Bootstrap, Config, Readiness};
+use tulle_config::{AdsConfig, Bootstrap, Config, Readiness, Runtime};
 use tulle_core::{Nanos, Str};
 
 use crate::decode::{self, Finding, Kind, Resource};
@@ -40,13 +42,18 @@ pub struct Handled {
 pub struct Client {
     session: Session,
     cache: Cache,
+    runtime: Arc<Runtime>,
 }
 
 impl Client {
     /// A client that knows the static resources; `ads` is `None` when they are everything there is.
     pub fn new(bootstrap: &Bootstrap) -> Self {
         let ads = bootstrap.ads.as_ref();
-        Client { session: Session::new(&bootstrap.node, wildcards(ads)), cache: Cache::new(bootstrap) }
+        Client {
+            session: Session::new(&bootstrap.node, wildcards(ads)),
+            cache: Cache::new(bootstrap),
+            runtime: bootstrap.runtime.clone(),
+        }
     }
 
     /// A stream was opened: everything wanted is subscribed to again, with the versions already held.
@@ -119,7 +126,7 @@ impl Client {
         if body.value.len() > LARGEST {
             return Err(format!("{} bytes, and at most {LARGEST} are taken", body.value.len()));
         }
-        let (value, warnings) = decode::resource(kind, body).map_err(|findings| join(&findings))?;
+        let (value, warnings) = decode::resource_by(kind, body, &self.runtime).map_err(|findings| join(&findings))?;
         if &**value.name() != name {
             return Err(format!("the resource calls itself {:?}", value.name()));
         }

@@ -42,7 +42,7 @@ pub fn discovered(listener: &Listener) -> impl Iterator<Item = &Discovered> {
         NetworkFilter::Http(hcm) => Some(&hcm.filters),
         _ => None,
     });
-    filters.flatten().filter_map(|filter| match filter {
+    filters.flatten().filter_map(|filter| match filter.awake() {
         HttpFilter::Discovered(discovered) => Some(discovered),
         _ => None,
     })

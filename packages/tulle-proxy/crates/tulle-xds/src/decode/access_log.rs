@@ -102,16 +102,8 @@ pub fn substitution(cx: &mut Cx, message: Option<core_pb::SubstitutionFormatStri
             cx.field("json_format", |cx| json(cx, struct_to_map(fields), absent))
         }
         Format::TextFormatSource(source) => {
-            let source = cx.field("text_format_source", |cx| super::common::data_source(cx, source))?;
-            match source {
-                tulle_config::tls::DataSource::Inline(bytes) => {
-                    text_format(cx, &String::from_utf8_lossy(&bytes)).map(LogFormat::Text)
-                }
-                _ => {
-                    cx.error_at("text_format_source", "must be inline");
-                    None
-                }
-            }
+            let text = cx.field("text_format_source", |cx| super::common::content(cx, source))?;
+            text_format(cx, &String::from_utf8_lossy(&text)).map(LogFormat::Text)
         }
     }
 }

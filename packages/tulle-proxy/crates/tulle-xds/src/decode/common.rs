@@ -7,6 +7,7 @@ use envoy_types::pb::envoy::r#type::v3 as type_pb;
 use envoy_types::pb::google::protobuf;
 use tulle_balance::endpoints::NO_TEXT;
 use tulle_balance::{EndpointMetadata, Labels, Locality};
+use tulle_config::Runtime;
 use tulle_config::tls::DataSource;
 use tulle_core::metadata::{Metadata, Struct, Value};
 use tulle_core::{FractionalPercent, Str};
@@ -115,19 +116,26 @@ pub fn locality(cx: &mut Cx, message: Option<core_pb::Locality>) -> Locality {
 }
 
 pub fn fraction(cx: &mut Cx, message: type_pb::FractionalPercent) -> Option<FractionalPercent> {
+    let type_pb::FractionalPercent { numerator, denominator: kind } = message;
+    Some(FractionalPercent::new(numerator, denominator(cx, kind)?))
+}
+
+/// The number that the field `denominator` stands for.
+pub fn denominator(cx: &mut Cx, kind: i32) -> Option<u32> {
     use type_pb::fractional_percent::DenominatorType;
-    let type_pb::FractionalPercent { numerator, denominator } = message;
-    let whole = match cx.enumeration::<DenominatorType>("denominator", denominator)? {
+    Some(match cx.enumeration::<DenominatorType>("denominator", kind)? {
         DenominatorType::Hundred => 100,
         DenominatorType::TenThousand => 10_000,
         DenominatorType::Million => 1_000_000,
-    };
-    Some(FractionalPercent::new(numerator, whole))
+    })
 }
 
-/// A fraction under a runtime key. There is no runtime: the default holds, which is 100 % when none is given.
+/// A fraction under a runtime key; the default is 100 % when none is given.
 pub fn runtime_fraction(cx: &mut Cx, message: core_pb::RuntimeFractionalPercent) -> Option<FractionalPercent> {
-    let core_pb::RuntimeFractionalPercent { default_value, runtime_key: _ } = message;
+    let core_pb::RuntimeFractionalPercent { default_value, runtime_key } = message;
+    if let Some(fraction) = cx.runtime(&runtime_key, Runtime::fraction) {
+        return Some(fraction);
+    }
     match default_value {
         Some(value) => cx.field("default_value", |cx| fraction(cx, value)),
         None => Some(FractionalPercent::ALWAYS),
@@ -144,6 +152,12 @@ pub fn percent(cx: &mut Cx, name: &str, message: Option<type_pb::Percent>, defau
             default
         }
     }
+}
+
+/// A flag under a runtime key; true when nothing says otherwise.
+pub fn runtime_flag(cx: &mut Cx, message: Option<core_pb::RuntimeFeatureFlag>) -> bool {
+    let Some(core_pb::RuntimeFeatureFlag { default_value, runtime_key }) = message else { return true };
+    cx.runtime(&runtime_key, Runtime::truth).unwrap_or_else(|| truth(default_value, true))
 }
 
 pub fn uint(value: Option<protobuf::UInt32Value>) -> Option<u32> {
@@ -168,5 +182,26 @@ pub fn data_source(cx: &mut Cx, message: core_pb::DataSource) -> Option<DataSour
         Specifier::InlineBytes(bytes) => Some(DataSource::Inline(bytes.into())),
         Specifier::InlineString(text) => Some(DataSource::Inline(text.into_bytes().into())),
         Specifier::EnvironmentVariable(name) => Some(DataSource::Environment(name.into())),
+    }
+}
+
+/// What a data source holds, read now: it belongs to the configuration as it is when that is loaded.
+pub fn content(cx: &mut Cx, message: core_pb::DataSource) -> Option<Box<[u8]>> {
+    match data_source(cx, message)? {
+        DataSource::Inline(bytes) => Some((&*bytes).into()),
+        DataSource::File(path) => match std::fs::read(&path) {
+            Ok(bytes) => Some(bytes.into()),
+            Err(error) => {
+                cx.error_at("filename", format!("{}: {error}", path.display()));
+                None
+            }
+        },
+        DataSource::Environment(name) => match std::env::var(&*name) {
+            Ok(text) => Some(text.into_bytes().into()),
+            Err(_) => {
+                cx.error_at("environment_variable", format!("{name} is not set"));
+                None
+            }
+        },
     }
 }

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::core::v3::RuntimeFeatureFlag;
 use envoy_types::pb::envoy::extensions::filters::network::connection_limit::v3::ConnectionLimit as LimitMessage;
 use tulle_policy::gate::{ConnectionLimit, Gate};
 
-use super::common::truth;
+use super::common::runtime_flag;
 use super::cx::Cx;
 
 /// `Some(None)` when it is switched off.
@@ -20,10 +19,7 @@ pub fn connection_limit(cx: &mut Cx, message: LimitMessage) -> Option<Option<Con
         return None;
     }
     let delay = cx.duration("delay", delay).unwrap_or(Duration::ZERO);
-    // There is no runtime: the default of the flag holds.
-    if let Some(RuntimeFeatureFlag { default_value, runtime_key: _ }) = runtime_enabled
-        && !truth(default_value, true)
-    {
+    if !runtime_flag(cx, runtime_enabled) {
         return Some(None);
     }
     Some(Some(ConnectionLimit { stat_prefix, most, delay, gate: Arc::<Gate>::default() }))

@@ -1,9 +1,12 @@
 //! The decoder's context: where in the resource it is, and what it found wrong so far.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::google::protobuf;
+use tulle_config::Runtime;
 use tulle_core::{Interner, Str};
 
 /// One thing wrong with a resource.
@@ -27,11 +30,37 @@ pub struct Cx {
     errors: Vec<Finding>,
     warnings: Vec<Finding>,
     interner: Interner,
+    runtime: Arc<Runtime>,
+    /// The keys of the runtime that something asked for.
+    asked: BTreeSet<String>,
 }
 
 impl Cx {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// What overrides the defaults of the configuration that is decoded.
+    pub fn with_runtime(runtime: Arc<Runtime>) -> Self {
+        Cx { runtime, ..Self::default() }
+    }
+
+    pub fn set_runtime(&mut self, runtime: Arc<Runtime>) {
+        self.runtime = runtime;
+    }
+
+    /// What the runtime has under `key`, where one is named.
+    pub fn runtime<T>(&mut self, key: &str, read: impl Fn(&Runtime, &str) -> Option<T>) -> Option<T> {
+        if key.is_empty() || self.runtime.values.is_empty() {
+            return None;
+        }
+        self.asked.insert(key.to_owned());
+        read(&self.runtime, key)
+    }
+
+    /// Whether anything asked for the runtime's `key`.
+    pub fn has_asked(&self, key: &str) -> bool {
+        self.asked.contains(key)
     }
 
     /// Runs `inner` one field deeper.

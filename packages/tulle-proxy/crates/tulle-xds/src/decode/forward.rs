@@ -4,6 +4,7 @@ use envoy_types::pb::envoy::config::core::v3::RoutingPriority;
 use envoy_types::pb::envoy::config::route::v3 as route_pb;
 use route_pb::route_action as action_pb;
 use route_pb::weighted_cluster::RandomValueSpecifier;
+use tulle_config::Runtime;
 use tulle_core::FractionalPercent;
 use tulle_policy::descriptors::HostSlots;
 use tulle_policy::{Priority, StreamLimits, TimeoutPolicy};
@@ -151,9 +152,9 @@ fn target(cx: &mut Cx, specifier: action_pb::ClusterSpecifier) -> Option<Cluster
 fn weighted(cx: &mut Cx, message: route_pb::WeightedCluster) -> Option<ClusterTarget> {
     // What decides has been read with the route's action.
     let route_pb::WeightedCluster { clusters, total_weight, runtime_key_prefix, random_value_specifier: _ } = message;
-    // The sum is what counts (Envoy deprecated total_weight), and there is no runtime.
-    let _ = (total_weight, runtime_key_prefix);
-    let clusters = cx.each("clusters", clusters, cluster_weight);
+    // The sum is what counts (Envoy deprecated total_weight).
+    let _ = total_weight;
+    let clusters = cx.each("clusters", clusters, |cx, message| cluster_weight(cx, message, &runtime_key_prefix));
     let sum: u64 = clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
     if sum == 0 || sum > u64::from(u32::MAX) {
         cx.error_at("clusters", "weights must sum to between 1 and 4294967295");
@@ -162,7 +163,11 @@ fn weighted(cx: &mut Cx, message: route_pb::WeightedCluster) -> Option<ClusterTa
     Some(ClusterTarget::Weighted(clusters.into()))
 }
 
-fn cluster_weight(cx: &mut Cx, message: route_pb::weighted_cluster::ClusterWeight) -> Option<WeightedCluster> {
+fn cluster_weight(
+    cx: &mut Cx,
+    message: route_pb::weighted_cluster::ClusterWeight,
+    runtime_prefix: &str,
+) -> Option<WeightedCluster> {
     use route_pb::weighted_cluster::cluster_weight::HostRewriteSpecifier;
     let route_pb::weighted_cluster::ClusterWeight {
         name,
@@ -184,10 +189,18 @@ fn cluster_weight(cx: &mut Cx, message: route_pb::weighted_cluster::ClusterWeigh
             return None;
         }
     };
+    let weight = uint(weight).unwrap_or(0);
+    let weight = match (&name, runtime_prefix) {
+        (ClusterName::Is(name), prefix) if !prefix.is_empty() => {
+            let overridden = cx.runtime(&format!("{prefix}.{name}"), Runtime::integer);
+            overridden.map_or(weight, |weight| u32::try_from(weight).unwrap_or(u32::MAX))
+        }
+        _ => weight,
+    };
     let host_rewrite = host_rewrite_specifier.map(|HostRewriteSpecifier::HostRewriteLiteral(host)| cx.intern(&host));
     Some(WeightedCluster {
         name,
-        weight: uint(weight).unwrap_or(0),
+        weight,
         mutations: mutations(
             cx,
             Lists {

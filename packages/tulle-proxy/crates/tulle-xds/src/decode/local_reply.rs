@@ -4,11 +4,10 @@ use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm_pb;
 use tulle_config::LogFormat;
 use tulle_config::local_reply::{BodyFormat, LocalReply, Mapper};
-use tulle_config::tls::DataSource;
 use tulle_route::HeaderMutations;
 
 use super::access_log::{log_filter, substitution};
-use super::common::data_source;
+use super::common::content;
 use super::cx::Cx;
 use super::mutation::header_value;
 
@@ -30,7 +29,7 @@ fn mapper(cx: &mut Cx, message: hcm_pb::ResponseMapper) -> Option<Mapper> {
             None => None,
         },
         body: match body {
-            Some(source) => Some(cx.field("body", |cx| inline(cx, source))?),
+            Some(source) => Some(cx.field("body", |cx| content(cx, source))?),
             None => None,
         },
         headers: HeaderMutations {
@@ -50,16 +49,6 @@ fn status(cx: &mut Cx, code: u32) -> Option<u16> {
         cx.error_at("status_code", format!("{code} is not between 200 and 599"));
     }
     valid
-}
-
-fn inline(cx: &mut Cx, source: core_pb::DataSource) -> Option<Box<[u8]>> {
-    match data_source(cx, source)? {
-        DataSource::Inline(bytes) => Some((&*bytes).into()),
-        DataSource::File(_) | DataSource::Environment(_) => {
-            cx.error("must be inline");
-            None
-        }
-    }
 }
 
 fn body_format(cx: &mut Cx, mut message: core_pb::SubstitutionFormatString) -> Option<BodyFormat> {

@@ -49,7 +49,7 @@ pub fn safe_regex(cx: &mut Cx, name: &str, message: matcher_pb::RegexMatcher) ->
 pub fn regex_rewrite(cx: &mut Cx, message: matcher_pb::RegexMatchAndSubstitute) -> Option<RegexRewrite> {
     let matcher_pb::RegexMatchAndSubstitute { pattern, substitution } = message;
     let matcher_pb::RegexMatcher { regex, engine_type: _ } = cx.required("pattern", pattern)?;
-    let pattern = match tulle_policy::matcher::compile_unanchored(&regex) {
+    let pattern = match tulle_policy::matcher::compile_re2(&regex) {
         Ok(pattern) => pattern,
         Err(error) => {
             cx.error_at("pattern.regex", error.to_string());

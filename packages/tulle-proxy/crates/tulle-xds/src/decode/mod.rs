@@ -56,7 +56,7 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls_pb;
 use envoy_types::pb::google::protobuf::Any;
 use tulle_balance::EndpointSet;
 use tulle_config::filters::Extension;
-use tulle_config::{Cluster, Listener, Secret};
+use tulle_config::{Cluster, Listener, Runtime, Secret};
 use tulle_core::Str;
 use tulle_route::RouteConfig;
 use tulle_route::scopes::Scope;
@@ -127,7 +127,12 @@ pub type Decoded<T> = Result<(T, Vec<Finding>), Vec<Finding>>;
 
 /// Decodes a packed resource of the given kind.
 pub fn resource(kind: Kind, any: &Any) -> Decoded<Resource> {
-    let mut cx = Cx::new();
+    resource_by(kind, any, &Arc::default())
+}
+
+/// The same where `runtime` overrides defaults.
+pub fn resource_by(kind: Kind, any: &Any, runtime: &Arc<Runtime>) -> Decoded<Resource> {
+    let mut cx = Cx::with_runtime(runtime.clone());
     let value = match kind {
         Kind::Cluster => cx
             .unpack::<cluster_pb::Cluster>(any)

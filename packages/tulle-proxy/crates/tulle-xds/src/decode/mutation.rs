@@ -6,7 +6,7 @@ use tulle_core::Str;
 use tulle_route::{AppendAction, HeaderMutation, HeaderMutations, HeaderValue};
 use tulle_telemetry::TextFormat;
 
-use super::cx::Cx;
+use super::cx::{Cx, without_effect};
 use super::matchers::string_matcher;
 
 /// The four lists as the messages carry them.
@@ -75,7 +75,9 @@ pub fn header_value(cx: &mut Cx, message: core_pb::HeaderValueOption) -> Option<
         },
     };
     let name = cx.field("header.key", |cx| header_name(cx, &key.to_ascii_lowercase()))?;
-    let text = if raw_value.is_empty() { value } else { String::from_utf8_lossy(&raw_value).into_owned() };
+    // As in Envoy's `HeaderParser`.
+    cx.field("header", |cx| without_effect!(cx; raw_value));
+    let text = value;
     if text.bytes().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
         cx.error_at("header.value", "must not contain CR, LF or NUL");
         return None;

@@ -1,15 +1,11 @@
 //! Routes that answer by themselves: redirects and direct responses.
 
 use envoy_types::pb::envoy::config::route::v3 as route_pb;
-use tulle_config::tls::DataSource;
 use tulle_route::{DirectResponse, Redirect, RedirectPath};
 
-use super::common::{data_source, optional};
+use super::common::{content, optional};
 use super::cx::{Cx, refuse};
 use super::matchers::regex_rewrite;
-
-/// Envoy's default limit on the body of a direct response.
-const MAX_BODY: usize = 4096;
 
 pub fn redirect(cx: &mut Cx, message: route_pb::RedirectAction) -> Option<Redirect> {
     use route_pb::redirect_action::{PathRewriteSpecifier, RedirectResponseCode as Code, SchemeRewriteSpecifier};
@@ -28,6 +24,7 @@ pub fn redirect(cx: &mut Cx, message: route_pb::RedirectAction) -> Option<Redire
     };
     let path = match path_rewrite_specifier {
         None => RedirectPath::Keep,
+        Some(PathRewriteSpecifier::PrefixRewrite(prefix)) if prefix.is_empty() => RedirectPath::Keep,
         Some(PathRewriteSpecifier::PathRedirect(path)) => RedirectPath::Replace(cx.intern(&path)),
         Some(PathRewriteSpecifier::PrefixRewrite(prefix)) => RedirectPath::Prefix(cx.intern(&prefix)),
         Some(PathRewriteSpecifier::RegexRewrite(rewrite)) => {
@@ -66,18 +63,9 @@ pub fn direct_response(cx: &mut Cx, message: route_pb::DirectResponseAction) -> 
     if valid.is_none() {
         cx.error_at("status", format!("{status} is not between 200 and 599"));
     }
-    let body: Box<[u8]> = match body {
+    let body = match body {
         None => Box::default(),
-        Some(source) => match cx.field("body", |cx| data_source(cx, source))? {
-            DataSource::Inline(bytes) => (&*bytes).into(),
-            DataSource::File(_) | DataSource::Environment(_) => {
-                cx.error_at("body", "must be inline");
-                return None;
-            }
-        },
+        Some(source) => cx.field("body", |cx| content(cx, source))?,
     };
-    if body.len() > MAX_BODY {
-        cx.error_at("body", format!("is longer than {MAX_BODY} bytes"));
-    }
     Some(DirectResponse { status: valid?, body })
 }

@@ -1,11 +1,12 @@
 //! Route configurations, virtual hosts and routes.
 
 use envoy_types::pb::envoy::config::route::v3 as route_pb;
+use envoy_types::pb::google::protobuf::{UInt32Value, UInt64Value};
 use tulle_policy::FilterOverrides;
-use tulle_route::config::{AttemptCount, TlsRequirement};
+use tulle_route::config::{AttemptCount, KeptBody, TlsRequirement};
 use tulle_route::{ClusterTarget, Mirror, Route, RouteAction, RouteConfig, VirtualHost};
 
-use super::common::optional;
+use super::common::{optional, uint};
 use super::cx::{Cx, refuse, without_effect};
 use super::filters::{CORS, Level, overrides, slot};
 use super::forward::{forward, mirror};
@@ -13,6 +14,9 @@ use super::mutation::{Lists, mutations};
 use super::redirect::{direct_response, redirect};
 use super::retry::{hedged, retry_policy};
 use super::route_match::route_match;
+
+/// Envoy's default limit on the body of a direct response.
+const MAX_BODY: u32 = 4096;
 
 pub fn route_config(cx: &mut Cx, message: route_pb::RouteConfiguration) -> Option<RouteConfig> {
     let route_pb::RouteConfiguration {
@@ -36,15 +40,18 @@ pub fn route_config(cx: &mut Cx, message: route_pb::RouteConfiguration) -> Optio
         metadata,
         route_specifiers,
     } = message;
-    refuse!(cx; vhds, cluster_specifier_plugins, vhost_header, ignore_path_parameters_in_path_matching,
-        route_specifiers);
-    without_effect!(cx; max_direct_response_body_size_bytes, metadata);
+    refuse!(cx; vhds, cluster_specifier_plugins, vhost_header, route_specifiers);
+    without_effect!(cx; metadata);
     let filters = overrides(cx, Level { typed: typed_per_filter_config, cors: None });
     // Whether the clusters exist is only known when a request comes; they may arrive later.
     let _ = validate_clusters;
     let mut hosts = cx.each("virtual_hosts", virtual_hosts, virtual_host);
     let mirrors = cx.each("request_mirror_policies", request_mirror_policies, mirror);
     hosts.iter_mut().for_each(|host| inherit_mirrors(host, &mirrors));
+    check_bodies(cx, &hosts, uint(max_direct_response_body_size_bytes).unwrap_or(MAX_BODY) as usize);
+    for route in hosts.iter_mut().flat_map(|host| &mut host.routes) {
+        route.matches.ignore_parameters = ignore_path_parameters_in_path_matching;
+    }
     let lists = Lists {
         request_add: request_headers_to_add,
         request_remove: request_headers_to_remove,
@@ -64,6 +71,17 @@ pub fn route_config(cx: &mut Cx, message: route_pb::RouteConfiguration) -> Optio
         Err(error) => {
             cx.error_at("virtual_hosts", error.to_string());
             None
+        }
+    }
+}
+
+fn check_bodies(cx: &mut Cx, hosts: &[VirtualHost], most: usize) {
+    for (host, route) in hosts.iter().flat_map(|host| host.routes.iter().map(move |route| (host, route))) {
+        if let RouteAction::Direct(response) = &route.action
+            && response.body.len() > most
+        {
+            let message = format!("the body of a direct response of {:?} is longer than {most} bytes", host.name);
+            cx.error_at("virtual_hosts", message);
         }
     }
 }
@@ -97,8 +115,7 @@ fn virtual_host(cx: &mut Cx, message: route_pb::VirtualHost) -> Option<VirtualHo
         route_specifiers,
     } = message;
     refuse!(cx; matcher, retry_policy_typed_config, route_specifiers);
-    without_effect!(cx; virtual_clusters, include_is_timeout_retry_header, per_request_buffer_limit_bytes,
-        request_body_buffer_limit, metadata);
+    without_effect!(cx; virtual_clusters, include_is_timeout_retry_header, metadata);
     let name = cx.name("name", &name)?;
     if domains.is_empty() {
         cx.error_at("domains", "must not be empty");
@@ -117,6 +134,7 @@ fn virtual_host(cx: &mut Cx, message: route_pb::VirtualHost) -> Option<VirtualHo
     };
     host.hedged = hedge_policy.map(|policy| cx.field("hedge_policy", |cx| hedged(cx, policy)));
     host.retry = retry.and_then(|retry| cx.field("retry_policy", |cx| retry_policy(cx, retry)));
+    host.kept_body = kept_body(per_request_buffer_limit_bytes, request_body_buffer_limit);
     host.rate_limits = cx.each("rate_limits", rate_limits, slot).into();
     let mirrors = cx.each("request_mirror_policies", request_mirror_policies, mirror);
     inherit_mirrors(&mut host, &mirrors);
@@ -132,6 +150,12 @@ fn virtual_host(cx: &mut Cx, message: route_pb::VirtualHost) -> Option<VirtualHo
         },
     );
     Some(host)
+}
+
+/// The newer field comes first.
+fn kept_body(at_most: Option<UInt32Value>, up_to: Option<UInt64Value>) -> Option<KeptBody> {
+    let newer = up_to.map(|limit| KeptBody::UpTo(limit.value));
+    newer.or(at_most.map(|limit| KeptBody::AtMost(limit.value)))
 }
 
 /// Envoy looks at the deprecated field only where no level has settings of the filter itself.
@@ -186,7 +210,7 @@ fn route(cx: &mut Cx, message: route_pb::Route) -> Option<Route> {
     refuse!(cx; route_specifiers);
     // Istio names the VirtualService in `metadata`; nothing here reads it.
     let _ = metadata;
-    without_effect!(cx; tracing, per_request_buffer_limit_bytes, stat_prefix, request_body_buffer_limit);
+    without_effect!(cx; tracing, stat_prefix);
     let matches = cx.required("match", r#match)?;
     let matches = cx.field("match", |cx| route_match(cx, matches))?;
     let mut cors = None;
@@ -222,5 +246,6 @@ fn route(cx: &mut Cx, message: route_pb::Route) -> Option<Route> {
     route.operation = decorator.and_then(|decorator| optional(cx, &decorator.operation));
     route.mutations = mutations;
     route.filters = filters;
+    route.kept_body = kept_body(per_request_buffer_limit_bytes, request_body_buffer_limit);
     Some(route)
 }

@@ -34,6 +34,8 @@ pub fn route_match(cx: &mut Cx, message: route_pb::RouteMatch) -> Option<RouteMa
         cookies: cx.each("cookies", cookies, cookie).into(),
         path: path?,
         case_sensitive: truth(case_sensitive, true),
+        // The route configuration says it.
+        ignore_parameters: false,
         runtime_fraction: match fraction {
             Some(fraction) => Some(cx.field("runtime_fraction", |cx| runtime_fraction(cx, fraction))?),
             None => None,

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use concurrency_pb::adaptive_concurrency::ConcurrencyControllerConfig;
 use concurrency_pb::gradient_controller_config as gradient_pb;
-use envoy_types::pb::envoy::config::core::v3::RuntimeFeatureFlag;
 use envoy_types::pb::envoy::extensions::filters::http::adaptive_concurrency::v3 as concurrency_pb;
 use tulle_config::filters::AdaptiveConcurrency;
 use tulle_policy::gradient::{Gradient, GradientConfig, Learn};
 
-use super::super::common::{percent, truth, uint};
+use super::super::common::{percent, runtime_flag, uint};
 use super::super::cx::Cx;
 
 /// `Some(None)` when it is switched off.
@@ -25,10 +24,7 @@ pub fn adaptive_concurrency(
     let specified = cx.required("gradient_controller_config", concurrency_controller_config)?;
     let ConcurrencyControllerConfig::GradientControllerConfig(settings) = specified;
     let config = cx.field("gradient_controller_config", |cx| gradient(cx, settings))?;
-    // There is no runtime: the default of the flag holds.
-    if let Some(RuntimeFeatureFlag { default_value, runtime_key: _ }) = enabled
-        && !truth(default_value, true)
-    {
+    if !runtime_flag(cx, enabled) {
         return Some(None);
     }
     let status = match concurrency_limit_exceeded_status.map(|status| status.code) {

@@ -8,7 +8,7 @@ use tulle_policy::CorsPolicy;
 use tulle_policy::cors::Preflights;
 
 use super::super::common::runtime_fraction;
-use super::super::cx::{Cx, refuse, without_effect};
+use super::super::cx::{Cx, without_effect};
 use super::super::matchers::string_matcher;
 
 /// The filter's canonical name, under which the deprecated field is kept.
@@ -57,7 +57,6 @@ pub fn cors_policy(cx: &mut Cx, message: cors_pb::CorsPolicy) -> Option<CorsPoli
         allow_private_network_access,
         forward_not_matching_preflights,
     } = message;
-    refuse!(cx; allow_private_network_access);
     without_effect!(cx; shadow_enabled);
     Some(CorsPolicy {
         enabled: match filter_enabled {
@@ -70,6 +69,7 @@ pub fn cors_policy(cx: &mut Cx, message: cors_pb::CorsPolicy) -> Option<CorsPoli
         expose_headers: cx.intern(&expose_headers),
         max_age: cx.intern(&max_age),
         allow_credentials: allow_credentials.map(|wrapped| wrapped.value),
+        allow_private_network: allow_private_network_access.map(|wrapped| wrapped.value),
         preflights: forward_not_matching_preflights
             .map(|wrapped| if wrapped.value { Preflights::Forward } else { Preflights::Answer }),
     })

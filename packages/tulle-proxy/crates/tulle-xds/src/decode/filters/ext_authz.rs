@@ -5,8 +5,8 @@ use std::time::Duration;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3 as authz_pb;
 use envoy_types::pb::envoy::extensions::filters::network::ext_authz::v3 as network_pb;
 use envoy_types::pb::envoy::r#type::matcher::v3 as matcher_pb;
-use tulle_config::Authorizer;
 use tulle_config::authorizer::{AuthorizerService, ConnectionAuthorizer, HttpAuthorizer, OnFailure};
+use tulle_config::{Authorizer, Runtime};
 use tulle_core::{FractionalPercent, Str};
 use tulle_policy::authorizer::{AuthorizerOverride, BodyShown};
 use tulle_policy::{FilterOverride, StringMatcher};
@@ -22,7 +22,9 @@ const TIMEOUT: Duration = Duration::from_millis(200);
 
 pub fn authorizer(cx: &mut Cx, message: authz_pb::ExtAuthz) -> Option<Authorizer> {
     let message = supported(cx, message);
-    version(cx, message.transport_api_version);
+    if matches!(message.services, Some(authz_pb::ext_authz::Services::GrpcService(_))) {
+        version(cx, message.transport_api_version);
+    }
     let status = match message.status_on_error {
         Some(status) => cx.field("status_on_error", |cx| status_of(cx, status.code))?,
         None => 403,
@@ -39,7 +41,10 @@ pub fn authorizer(cx: &mut Cx, message: authz_pb::ExtAuthz) -> Option<Authorizer
         Some(matcher) => Some(cx.field("filter_enabled_metadata", |cx| metadata_matcher(cx, matcher))?),
         None => None,
     };
-    let deny_at_disable = message.deny_at_disable.is_some_and(|flag| truth(flag.default_value, false));
+    let deny_at_disable = message.deny_at_disable.is_some_and(|flag| {
+        let overridden = cx.runtime(&flag.runtime_key, Runtime::truth);
+        overridden.unwrap_or_else(|| truth(flag.default_value, false))
+    });
     let denied_body = message.max_denied_response_body_bytes as usize;
     let allowed = matchers(cx, "allowed_headers", message.allowed_headers);
     let disallowed = matchers(cx, "disallowed_headers", message.disallowed_headers);
@@ -57,7 +62,7 @@ pub fn authorizer(cx: &mut Cx, message: authz_pb::ExtAuthz) -> Option<Authorizer
         clear_route_cache: message.clear_route_cache,
         enabled,
         enabled_by,
-        deny_at_disable,
+        status_when_disabled: deny_at_disable.then_some(status),
         metadata: message.metadata_context_namespaces.iter().map(|name| cx.intern(name)).collect(),
         disallowed_headers: disallowed.unwrap_or_default(),
         max_denied_body: (denied_body > 0).then_some(denied_body),

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3 as jwt_pb;
-use tulle_config::tls::DataSource;
 use tulle_config::{TokenFilter, TokenRule};
 use tulle_core::Str;
 use tulle_policy::FilterOverride;
@@ -14,7 +13,7 @@ use tulle_token::provider::{ClaimHeader, Lifetime, Output};
 use tulle_token::requirement::Providers;
 use tulle_token::{Audiences, Jwks, KeySource, Provider, RemoteKeys, Requirement, Wanted};
 
-use super::super::common::{data_source, optional, uint};
+use super::super::common::{content, optional, uint};
 use super::super::cx::{Cx, refuse, without_effect};
 use super::super::matchers::string_matcher;
 use super::super::route_match::route_match;
@@ -249,10 +248,7 @@ fn keys(cx: &mut Cx, source: jwt_pb::jwt_provider::JwksSourceSpecifier) -> Optio
 }
 
 fn local(cx: &mut Cx, source: core_pb::DataSource) -> Option<Arc<Jwks>> {
-    let DataSource::Inline(text) = data_source(cx, source)? else {
-        cx.error("must be given inline");
-        return None;
-    };
+    let text = content(cx, source)?;
     match Jwks::parse(&text) {
         Ok(keys) => Some(Arc::new(keys)),
         Err(error) => {

@@ -1,11 +1,14 @@
 //! HTTP filters by type. An unknown filter is refused unless it is marked optional, as in Envoy.
 
 mod adaptive_concurrency;
+mod bandwidth;
+mod buffer;
 mod cors;
 mod discovered;
 mod ext_authz;
 mod fault;
 mod grpc;
+mod header_mutation;
 mod jwt;
 mod local_rate_limit;
 mod on_demand;
@@ -19,12 +22,15 @@ mod uri;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::extensions::filters::http::adaptive_concurrency::v3::AdaptiveConcurrency;
+use envoy_types::pb::envoy::extensions::filters::http::bandwidth_limit::v3::BandwidthLimit;
+use envoy_types::pb::envoy::extensions::filters::http::buffer::v3::Buffer;
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3::Cors;
 use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3::FilterConfig as DynamicForward;
 use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3::filter_config::ImplementationSpecifier as Forwarding;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ExtAuthz;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
+use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3::HeaderMutation;
 use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::JwtAuthentication;
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use envoy_types::pb::envoy::extensions::filters::http::on_demand::v3::OnDemand;
@@ -36,7 +42,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::google::protobuf::Any;
 use prost::Name as _;
 use tulle_config::HttpFilter;
-use tulle_config::filters::{Named, RouterOptions};
+use tulle_config::filters::{Dormant, Named, RouterOptions};
 use tulle_core::Str;
 
 use super::cluster::dns_cache;
@@ -64,17 +70,32 @@ pub fn http_filters(cx: &mut Cx, filters: Vec<hcm_pb::HttpFilter>) -> Vec<HttpFi
 fn http_filter(cx: &mut Cx, message: hcm_pb::HttpFilter) -> Option<Option<HttpFilter>> {
     use hcm_pb::http_filter::ConfigType;
     let hcm_pb::HttpFilter { name, is_optional, disabled, config_type } = message;
-    refuse!(cx; disabled);
-    let any = match config_type {
-        Some(ConfigType::TypedConfig(any)) => any,
+    let filter = match config_type {
+        Some(ConfigType::TypedConfig(any)) => {
+            let name = cx.name("name", &name)?;
+            typed_filter(cx, name, &any, is_optional)?
+        }
         Some(ConfigType::ConfigDiscovery(source)) => {
             let name = cx.name("name", &name)?;
-            return cx.field("config_discovery", |cx| discovered::discovered(cx, name, source)).map(Some);
+            Some(cx.field("config_discovery", |cx| discovered::discovered(cx, name, source))?)
         }
-        None => return by_name(cx, &name, is_optional),
+        None => by_name(cx, &name, is_optional)?,
     };
-    let name = cx.name("name", &name)?;
-    cx.field("typed_config", |cx| match known(cx, name, &any) {
+    Some(match filter {
+        Some(HttpFilter::Router(_)) if disabled => {
+            cx.error_at("disabled", "may not be set for the router");
+            None
+        }
+        Some(filter) if disabled => {
+            Some(HttpFilter::Dormant(Dormant { name: cx.name("name", &name)?, filter: Box::new(filter) }))
+        }
+        filter => filter,
+    })
+}
+
+/// `Some(None)` for a filter that does nothing here.
+fn typed_filter(cx: &mut Cx, name: Str, any: &Any, is_optional: bool) -> Option<Option<HttpFilter>> {
+    cx.field("typed_config", |cx| match known(cx, name, any) {
         Known::Filter(filter) => filter.map(Some),
         Known::Elsewhere | Known::Off => Some(None),
         Known::WithoutEffect => {
@@ -143,6 +164,15 @@ fn known(cx: &mut Cx, name: Str, any: &Any) -> Known {
                 .flatten()
                 .map(|settings| HttpFilter::AdaptiveConcurrency(Named { name, settings: Arc::new(settings) })),
         }
+    } else if typed == HeaderMutation::full_name() {
+        let settings = cx.unpack::<HeaderMutation>(any).map(|message| header_mutation::filter(cx, message));
+        settings.map(|settings| HttpFilter::Mutations(Named { name, settings: Arc::new(settings) }))
+    } else if typed == Buffer::full_name() {
+        let settings = cx.unpack::<Buffer>(any).and_then(|message| buffer::most(cx, message));
+        settings.map(|settings| HttpFilter::Buffer(Named { name, settings: Arc::new(settings) }))
+    } else if typed == BandwidthLimit::full_name() {
+        let settings = cx.unpack::<BandwidthLimit>(any).and_then(|message| bandwidth::bandwidth(cx, message));
+        settings.map(|settings| HttpFilter::Bandwidth(Named { name, settings: Arc::new(settings) }))
     } else if typed == StatefulSession::full_name() {
         let settings = cx.unpack::<StatefulSession>(any).and_then(|message| session::session(cx, message));
         settings.map(|settings| HttpFilter::Session(Named { name, settings: Arc::new(settings) }))

@@ -4,9 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::route::v3 as route_pb;
+use envoy_types::pb::envoy::extensions::filters::http::bandwidth_limit::v3::BandwidthLimit;
+use envoy_types::pb::envoy::extensions::filters::http::buffer::v3::BufferPerRoute;
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3::CorsPolicy;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ExtAuthzPerRoute;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
+use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3::HeaderMutationPerRoute;
 use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::PerRouteConfig;
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use envoy_types::pb::envoy::extensions::filters::http::on_demand::v3::PerRouteConfig as OnDemandPerRoute;
@@ -83,6 +86,15 @@ fn settings(cx: &mut Cx, any: &Any, unknown: Unknown) -> Option<FilterOverride> 
     } else if typed == ExtAuthzPerRoute::full_name() {
         let message = cx.unpack::<ExtAuthzPerRoute>(any)?;
         super::ext_authz::per_route(cx, message)?
+    } else if typed == HeaderMutationPerRoute::full_name() {
+        let message = cx.unpack::<HeaderMutationPerRoute>(any)?;
+        FilterOverride::Other(Arc::new(super::header_mutation::per_route(cx, message)))
+    } else if typed == BufferPerRoute::full_name() {
+        let message = cx.unpack::<BufferPerRoute>(any)?;
+        super::buffer::per_route(cx, message)?
+    } else if typed == BandwidthLimit::full_name() {
+        let message = cx.unpack::<BandwidthLimit>(any)?;
+        FilterOverride::Bandwidth(Arc::new(super::bandwidth::per_route(cx, message)?))
     } else if typed == StatefulSessionPerRoute::full_name() {
         let message = cx.unpack::<StatefulSessionPerRoute>(any)?;
         super::session::per_route(cx, message)?
@@ -103,7 +115,10 @@ fn wrapped(cx: &mut Cx, any: &Any) -> Option<FilterOverride> {
     if disabled {
         return Some(FilterOverride::Off);
     }
-    let config = cx.required("config", config)?;
+    let Some(config) = config.filter(|config| !config.type_url.is_empty()) else {
+        // It says only that the filter is on.
+        return Some(FilterOverride::On);
+    };
     let unknown = if is_optional { Unknown::LeftOut } else { Unknown::Refused };
     cx.field("config", |cx| {
         if type_name(&config.type_url) == route_pb::FilterConfig::full_name() {
