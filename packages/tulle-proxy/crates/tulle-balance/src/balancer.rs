@@ -10,6 +10,7 @@ use tulle_core::{Address, Nanos, Rng, Str};
 use crate::config::{LbConfig, LbPolicy};
 use crate::endpoints::{Endpoint, EndpointSet};
 use crate::host::{Host, HostId};
+use crate::load::{Census, Tier};
 use crate::pool::Draw;
 use crate::subset::Subsets;
 use crate::view::{Choice, Group, Setting, View};
@@ -30,6 +31,8 @@ pub struct PickContext<'a> {
     pub attempts: u32,
     /// Priorities that are left out while another one has a host.
     pub without: &'a [u32],
+    /// This priority, and which of its hosts, whatever the loads say.
+    pub only: Option<(u32, Tier)>,
     /// The host that the request names, where it may; taken while its health is one of those that `LbConfig` lets.
     pub named: Option<&'a Address>,
     /// No host but the named one will do.
@@ -162,7 +165,7 @@ impl Balancer {
         }
         let mut last = None;
         for attempt in 0..=context.attempts {
-            let choice = Choice { draw: Draw { hash: context.hash, attempt, now }, without: context.without };
+            let choice = Choice { draw: Draw { hash: context.hash, attempt, now }, without: context.without, only: context.only };
             let picked = match &mut self.subsets {
                 None => self.whole.pick(&choice, rng),
                 Some(subsets) => {
@@ -188,6 +191,15 @@ impl Balancer {
     pub fn priority_of(&self, host: HostId) -> Option<u32> {
         let group = self.groups.iter().find(|group| group.hosts.iter().any(|known| known.id == host))?;
         Some(group.priority)
+    }
+
+    /// What each priority has.
+    pub fn census(&self) -> &[Census] {
+        self.whole.census()
+    }
+
+    pub fn overprovisioning(&self) -> u32 {
+        self.overprovisioning
     }
 
     /// Whether a usable host is left without these priorities.

@@ -38,6 +38,8 @@ pub struct Choice<'a> {
     pub draw: Draw,
     /// Priorities that are left out while another one has a host.
     pub without: &'a [u32],
+    /// This priority and tier, whatever the loads say.
+    pub only: Option<(u32, Tier)>,
 }
 
 #[derive(Debug)]
@@ -95,11 +97,12 @@ impl View {
         let draw = choice.draw;
         let other = (!choice.without.is_empty()).then(|| self.loads_without(choice.without)).flatten();
         let loads = other.as_ref().unwrap_or(&self.loads);
-        let (level, tier) = match loads.first()?.healthy {
-            100 => (0, Tier::Healthy),
+        let (level, tier) = match (choice.only, loads.first()?.healthy) {
+            (Some((level, tier)), _) => (level as usize, tier),
+            (None, 100) => (0, Tier::Healthy),
             _ => load::choose(loads, draw.hash.unwrap_or_else(|| rng.next_u64()))?,
         };
-        let panic = self.loads[level].panic;
+        let panic = self.loads.get(level)?.panic;
         if panic && self.fail_on_panic {
             return None;
         }
@@ -110,6 +113,10 @@ impl View {
             (_, Tier::Degraded) => &mut hosts.degraded,
         };
         spread.pick(draw, rng)
+    }
+
+    pub fn census(&self) -> &[Census] {
+        &self.census
     }
 
     /// The loads without some priorities; `None` when no other has a usable host.

@@ -61,8 +61,23 @@ pub struct ClusterSettings {
     pub close_connections_on_host_health_failure: bool,
     /// A removed endpoint is kept until health checks fail it (Envoy); true drops it at once.
     pub ignore_health_on_host_removal: bool,
+    /// What of TLS is left to the request.
+    pub by_authority: Option<Box<ByAuthority>>,
+    /// A connection carries the requests of one client's connection only.
+    pub pool_per_client: bool,
     /// What Tulle adds to Envoy; `None` where nothing is.
     pub own: Option<Box<Own>>,
+}
+
+/// What a request's authority decides about TLS, instead of the TLS context.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ByAuthority {
+    /// It is sent as SNI (`auto_sni`).
+    pub sent: bool,
+    /// A name in the server's certificate must equal it (`auto_san_validation`).
+    pub verified: bool,
+    /// This header instead, where the request has it.
+    pub header: Option<Str>,
 }
 
 /// Where sockets towards endpoints are made, and the address that they come from.
@@ -84,10 +99,33 @@ pub enum Discovery {
     StrictDns(Arc<DnsDiscovery>),
     /// One endpoint; the address is whatever the name resolves to when a connection is made.
     LogicalDns(Arc<DnsDiscovery>),
-    /// The connection's own original destination.
-    OriginalDst,
+    /// The connection's own original destination, or what the request says.
+    OriginalDst(Box<OriginalDst>),
     /// Whichever host a request's authority or a connection's server name says.
     Dynamic,
+    /// The hosts of these clusters: the priorities of the first, then those of the next.
+    Aggregate(Box<[Str]>),
+    /// The first attempt is the first cluster's, the next the next's.
+    Composite(Box<[Str]>),
+}
+
+impl Discovery {
+    /// Whether hosts are found for each call, so that the cluster has none of its own.
+    pub fn by_call(&self) -> bool {
+        match self {
+            Discovery::Static(_) | Discovery::Eds(..) | Discovery::StrictDns(_) | Discovery::LogicalDns(_) => false,
+            Discovery::OriginalDst(_) | Discovery::Dynamic | Discovery::Aggregate(_) | Discovery::Composite(_) => true,
+        }
+    }
+}
+
+/// What may take the place of a connection's original destination.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OriginalDst {
+    /// The header that says another address; `None` when none may.
+    pub header: Option<Str>,
+    /// The port, whatever the destination's was.
+    pub port: Option<u16>,
 }
 
 #[derive(Clone, Debug)]
@@ -198,7 +236,9 @@ impl UpstreamTransport {
 impl Cluster {
     /// Whether an endpoint may be told whose connection it gets: connections are then each client's own.
     pub fn tells_client(&self) -> bool {
-        self.transport.proxied().is_some() || self.transport_matches.iter().any(|m| m.transport.proxied().is_some())
+        self.pool_per_client
+            || self.transport.proxied().is_some()
+            || self.transport_matches.iter().any(|m| m.transport.proxied().is_some())
     }
 
     /// How HTTP/1 is spoken to the endpoints, where it is.

@@ -38,13 +38,22 @@ pub struct Way {
     pub secured: Option<Rc<dyn Any>>,
 }
 
+/// What of a TLS dial the settings leave to the call.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked<'a> {
+    /// What to offer instead of the settings' own list, when not empty.
+    pub alpn: &'a [&'a [u8]],
+    /// Whom to ask for instead of the settings' own name.
+    pub server_name: Option<&'a str>,
+    /// The server's certificate must have that name, whatever the settings say.
+    pub verified: bool,
+}
+
 /// Turns TLS settings into something to dial with. One per worker; it may cache.
 pub trait Dialer {
-    /// `alpn`: what to offer instead of the settings' own list, when not empty.
-    ///
     /// # Errors
     /// [`DialError::NoIdentity`] while a referenced secret has not arrived.
-    fn tls(&self, settings: &Arc<UpstreamTls>, endpoint: &Endpoint, alpn: &[&[u8]]) -> Result<TlsDial, DialError>;
+    fn tls(&self, settings: &Arc<UpstreamTls>, endpoint: &Endpoint, asked: Asked<'_>) -> Result<TlsDial, DialError>;
 
     /// What is remembered of a handshake, for logs.
     fn secured(&self, _own: Option<Rc<dyn Any>>, _stream: &TlsStream<TcpStream>) -> Option<Rc<dyn Any>> {
@@ -81,7 +90,7 @@ pub async fn dial(
     endpoint: &Endpoint,
     alpn: &[&[u8]],
 ) -> Result<Stream, DialError> {
-    dial_for(dialer, cluster, endpoint, alpn, None).await.map(|(stream, _)| stream)
+    dial_for(dialer, cluster, endpoint, Asked { alpn, ..Asked::default() }, None).await.map(|(stream, _)| stream)
 }
 
 /// The same for a client, of whom the endpoint is told where its transport says so.
@@ -89,7 +98,7 @@ pub async fn dial_for(
     dialer: &Rc<dyn Dialer>,
     cluster: &Cluster,
     endpoint: &Endpoint,
-    alpn: &[&[u8]],
+    asked: Asked<'_>,
     client: Option<&Ends>,
 ) -> Result<(Stream, Way), DialError> {
     let address = endpoint.address.socket().ok_or(DialError::Address)?;
@@ -99,7 +108,7 @@ pub async fn dial_for(
     let transport = transport(cluster, endpoint);
     let tls = match transport.tls() {
         None => None,
-        Some(settings) => Some(dialer.tls(settings, endpoint, alpn)?),
+        Some(settings) => Some(dialer.tls(settings, endpoint, asked)?),
     };
     let mut tcp = connect(cluster, address).await.map_err(DialError::Connect)?;
     if let Some(form) = transport.proxied() {

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use tulle_core::Nanos;
+use tulle_core::{Nanos, Str};
 use tulle_http::h2::Link;
 
 use crate::dial::Way;
@@ -22,10 +22,16 @@ pub(crate) struct H2Conn {
     pub closed: Cell<bool>,
     /// Whose connection it is, where the endpoint was told.
     pub client: Option<Box<Ends>>,
+    /// Whom it asked for, where a request decided it.
+    pub server_name: Option<Str>,
     pub way: Rc<Way>,
 }
 
 impl H2Conn {
+    fn is_for(&self, client: Option<&Ends>, name: Option<&Str>) -> bool {
+        self.client.as_deref() == client && self.server_name.as_ref() == name
+    }
+
     /// Whether another stream may be opened at once.
     pub fn has_room(&self) -> bool {
         !self.closed.get() && self.link.has_room()
@@ -52,13 +58,13 @@ impl H2Pool {
     /// which `keep` (of when it fell idle, unless it is busy, and when it was made) is true.
     pub(crate) fn take(
         &self,
-        client: Option<&Ends>,
+        (client, name): (Option<&Ends>, Option<&Str>),
         keep: impl Fn(Option<Nanos>, Nanos) -> bool,
     ) -> Option<Rc<H2Conn>> {
         let mut conns = self.conns.borrow_mut();
         conns.retain(|c| !c.closed.get() && c.link.is_open());
         let idle_since = |c: &H2Conn| (c.active.get() == 0).then(|| c.idle_since.get());
-        let fits = |c: &&Rc<H2Conn>| c.client.as_deref() == client && c.has_room() && keep(idle_since(c), c.made);
+        let fits = |c: &&Rc<H2Conn>| c.is_for(client, name) && c.has_room() && keep(idle_since(c), c.made);
         conns.iter().filter(fits).min_by_key(|c| c.active.get()).cloned()
     }
 

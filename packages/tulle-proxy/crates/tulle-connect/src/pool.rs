@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
 
-use tulle_core::Nanos;
+use tulle_core::{Nanos, Str};
 use tulle_http::h1::conn::Connection;
 
 use crate::breaker::Admission;
@@ -70,7 +70,15 @@ pub(crate) struct Life {
     pub counted: Counted,
     /// Whose connection it is, where the endpoint was told.
     pub client: Option<Box<Ends>>,
+    /// Whom it asked for by SNI, where a request decided it.
+    pub server_name: Option<Str>,
     pub way: Rc<Way>,
+}
+
+impl Life {
+    fn is_for(&self, client: Option<&Ends>, name: Option<&Str>) -> bool {
+        self.client.as_deref() == client && self.server_name.as_ref() == name
+    }
 }
 
 /// One host's pool.
@@ -87,10 +95,14 @@ pub struct HostPool {
 impl HostPool {
     /// The newest idle connection, of this client where the endpoint was told of one, that is still good: for which `keep`
     /// (as in `sweep`) is true and that the peer has not closed. Others met on the way are closed.
-    pub(crate) fn take(&self, client: Option<&Ends>, keep: impl Fn(Nanos, Nanos) -> bool) -> Option<Idle> {
+    pub(crate) fn take(
+        &self,
+        (client, name): (Option<&Ends>, Option<&Str>),
+        keep: impl Fn(Nanos, Nanos) -> bool,
+    ) -> Option<Idle> {
         loop {
             let mut idle = self.idle.borrow_mut();
-            let at = idle.iter().rposition(|each| each.life.client.as_deref() == client)?;
+            let at = idle.iter().rposition(|each| each.life.is_for(client, name))?;
             let mut found = idle.remove(at);
             drop(idle);
             if keep(found.since, found.life.made) && found.conn.is_fresh() {

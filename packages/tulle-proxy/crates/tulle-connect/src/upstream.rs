@@ -14,7 +14,7 @@ use tulle_balance::{
 use tulle_config::hcm::{HeaderCase, Http2Options};
 use tulle_config::{Cluster, HttpProtocol};
 use tulle_core::hash::FastMap;
-use tulle_core::{Address, FractionalPercent, Nanos, Rng};
+use tulle_core::{Address, FractionalPercent, Nanos, Rng, Str};
 use tulle_http::Stream;
 use tulle_http::h1::Case;
 use tulle_http::h1::conn::{Connection, Trailers};
@@ -22,7 +22,7 @@ use tulle_http::h2::{Config, Link, Pulse, Rhythm};
 use tulle_policy::Priority;
 
 use crate::breaker::{Admission, Breaker, Breakers, Overflow, Resource};
-use crate::dial::{self, Dialer, Way};
+use crate::dial::{self, Asked, Dialer, Way};
 use crate::error::DialError;
 use crate::h2pool::H2Conn;
 use crate::lease::{H1Lease, H2Lease, Lease, Wanted, negotiated_h2};
@@ -61,6 +61,9 @@ pub struct Terms<'c> {
     pub priority: Priority,
     /// Who the endpoint may be told of ([`Cluster::tells_client`]); such connections carry this client's requests only.
     pub client: Option<&'c Ends>,
+    /// Whom to ask for by SNI, where the request decides it (`Cluster::by_authority`); such connections carry requests
+    /// for this name only.
+    pub server_name: Option<&'c Str>,
 }
 
 impl Upstream {
@@ -258,7 +261,7 @@ impl Upstream {
                 if terms.wanted == Wanted::Tcp {
                     return Err(DialError::Overflow);
                 }
-                if terms.client.is_some() && pool.give_up_one() {
+                if (terms.client.is_some() || terms.server_name.is_some()) && pool.give_up_one() {
                     // It was of no use to this client.
                     continue;
                 }
@@ -269,15 +272,15 @@ impl Upstream {
         }
     }
 
-    fn pooled(&self, pool: &Rc<HostPool>, Terms { wanted, client, .. }: Terms<'_>) -> Option<Lease> {
+    fn pooled(&self, pool: &Rc<HostPool>, Terms { wanted, client, server_name, .. }: Terms<'_>) -> Option<Lease> {
         let now = (self.shared.clock)();
         if matches!(wanted, Wanted::Http2 | Wanted::Alpn)
-            && let Some(conn) = pool.h2.take(client, |idle, made| self.keeps(now, idle, made))
+            && let Some(conn) = pool.h2.take((client, server_name), |idle, made| self.keeps(now, idle, made))
         {
             return Some(Lease::H2(self.stream_on(conn)));
         }
         if matches!(wanted, Wanted::Http1 | Wanted::Alpn) {
-            let Idle { conn, mut life, since } = pool.take(client, |since, made| self.keeps(now, Some(since), made))?;
+            let Idle { conn, mut life, since } = pool.take((client, server_name), |since, made| self.keeps(now, Some(since), made))?;
             life.used += 1;
             let idle_for = now - since;
             let max_requests = self.config.borrow().limits.max_requests_per_connection;
@@ -315,11 +318,14 @@ impl Upstream {
         pool.open.set(pool.open.get() + 1);
         let counted = Counted { _admission: admission, pool: Rc::downgrade(pool), waiters: self.waiters.clone() };
         let client = terms.client.cloned().map(Box::new);
-        let mut life = Life { made: (self.shared.clock)(), used: 1, counted, client, way: Rc::default() };
+        let server_name = terms.server_name.cloned();
+        let mut life = Life { made: (self.shared.clock)(), used: 1, counted, client, server_name, way: Rc::default() };
         let guard = (terms.wanted == Wanted::Http2).then(|| pool.h2.dial_begins());
         let making = async {
             let alpn = offer(config, terms.wanted);
-            let dialed = dial::dial_for(&self.shared.dialer, config, &host.endpoint, alpn, terms.client).await?;
+            let verified = config.by_authority.as_ref().is_some_and(|by| by.verified);
+            let asked = Asked { alpn, server_name: terms.server_name.map(|name| &**name), verified };
+            let dialed = dial::dial_for(&self.shared.dialer, config, &host.endpoint, asked, terms.client).await?;
             let (stream, way) = dialed;
             let id = self.shared.connections.get() + 1;
             self.shared.connections.set(id);
@@ -379,6 +385,8 @@ fn same_connections(old: &Cluster, new: &Cluster) -> bool {
         && old.protocol == new.protocol
         && old.egress == new.egress
         && old.bind == new.bind
+        && old.by_authority == new.by_authority
+        && old.pool_per_client == new.pool_per_client
         && matches(old) == matches(new)
 }
 
@@ -429,6 +437,7 @@ fn start_h2(stream: Stream, protocol: &HttpProtocol, life: Life) -> Rc<H2Conn> {
         idle_since: Cell::new(life.made),
         closed: Cell::new(false),
         client: life.client.clone(),
+        server_name: life.server_name.clone(),
         way: life.way.clone(),
     });
     let watched = Rc::downgrade(&conn);

@@ -42,6 +42,31 @@ pub struct VirtualHost {
     pub filters: FilterOverrides,
     pub include_attempt_count: AttemptCount,
     pub rate_limits: Box<[RateLimitSlot]>,
+    /// A retry tells in `x-envoy-is-timeout-retry` whether the try before took too long.
+    pub include_is_timeout: bool,
+    pub body_limit: BodyLimit,
+}
+
+/// How many bytes of a request's body are kept, for when it has to be sent again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BodyLimit {
+    /// Instead of what the listener keeps (`request_body_buffer_limit`).
+    pub own: Option<u64>,
+    /// Where that is not said, at most this and what the listener keeps (`per_request_buffer_limit_bytes`).
+    pub most: Option<u32>,
+}
+
+impl BodyLimit {
+    /// What this level does not say the outer one does.
+    pub fn within(self, outer: &BodyLimit) -> BodyLimit {
+        BodyLimit { own: self.own.or(outer.own), most: self.most.or(outer.most) }
+    }
+
+    /// In bytes; `listener` is what the listener keeps.
+    pub fn resolve(self, listener: u32) -> usize {
+        let most = self.most.unwrap_or(u32::MAX).min(listener);
+        self.own.map_or(most as usize, |own| usize::try_from(own).unwrap_or(usize::MAX))
+    }
 }
 
 /// `VirtualHost.require_tls`.
@@ -70,6 +95,7 @@ pub struct Route {
     /// The decorator's operation for spans.
     pub operation: Option<Str>,
     pub filters: FilterOverrides,
+    pub body_limit: BodyLimit,
 }
 
 /// Why a route configuration was refused.
@@ -113,6 +139,8 @@ impl VirtualHost {
             filters: FilterOverrides::default(),
             include_attempt_count: AttemptCount::default(),
             rate_limits: Box::default(),
+            include_is_timeout: false,
+            body_limit: BodyLimit::default(),
         }
     }
 }
@@ -127,6 +155,7 @@ impl Route {
             mutations: HeaderMutations::default(),
             operation: None,
             filters: FilterOverrides::default(),
+            body_limit: BodyLimit::default(),
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 use tulle_balance::Endpoint as Target;
+use tulle_connect::dial::Asked;
 use tulle_config::{Cluster, ConfigStore, Discovery};
 use tulle_core::{Address, Str};
 use tulle_identity::{IdentityCell, TlsContexts};
@@ -54,7 +55,7 @@ impl Connect for ControlPlane {
             None => None,
             Some(settings) => {
                 let made = self.contexts.client(settings, &[b"h2"], &config.secrets).map_err(|e| e.to_string())?;
-                Some((made, server_name(settings, &target).map_err(|e| e.to_string())?))
+                Some((made, server_name(settings, &target, Asked::default()).map_err(|e| e.to_string())?))
             }
         };
         let dial = service_fn(move |_: http::Uri| {
@@ -98,7 +99,7 @@ fn endpoint(cluster: &Cluster, attempt: usize) -> Option<Target> {
             .iter()
             .map(|named| Target { hostname: Some(named.hostname.clone()), ..Target::new(named.address.clone()) })
             .collect(),
-        Discovery::Eds(..) | Discovery::OriginalDst | Discovery::Dynamic => Vec::new(),
+        _ => Vec::new(),
     };
     all.get(attempt.checked_rem(all.len())?).cloned()
 }

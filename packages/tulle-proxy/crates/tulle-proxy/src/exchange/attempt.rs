@@ -117,7 +117,9 @@ pub async fn attempt(
         Call::Payload => Wanted::Tcp,
     };
     let client = plan.target.upstream.config_ref().tells_client().then(|| x.client.ends());
-    let terms = Terms { wanted, priority: plan.action.priority, client: client.as_ref() };
+    let server_name = plan.server_name.clone();
+    let (client, server_name) = (client.as_ref(), server_name.as_ref());
+    let terms = Terms { wanted, priority: plan.action.priority, client, server_name };
     let lease = match plan.target.upstream.try_lease(host, terms) {
         Some(lease) => lease,
         None => match new_connection(x, down, plan, (host, terms, per_try)).await? {

@@ -1,9 +1,13 @@
 //! Forwarding: the head is changed for the upstream, hosts are tried until one answers, and its answer is delivered.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tulle_balance::load::Tier;
+use tulle_config::Discovery;
+use tulle_config::cluster::OriginalDst;
 use tulle_core::{Address, Str, xxh64};
 use tulle_http::{Side, Tunnel};
 use tulle_policy::{RetryState, Timeouts};
@@ -21,6 +25,7 @@ use super::{
 use crate::worker::Target;
 use crate::worker::alarm::earlier;
 use crate::worker::dynamic::Named;
+use crate::worker::stand_in::{self as seat, Ask};
 
 /// What is fixed for all attempts of a request.
 pub struct Plan<'c> {
@@ -33,6 +38,10 @@ pub struct Plan<'c> {
     /// Cookies made for the hash, as the client is told of them.
     pub cookies: Vec<String>,
     pub subset: Box<[(Str, Str)]>,
+    /// The cluster of clusters that `target` stands in for.
+    pub group: Option<Box<Group>>,
+    /// Whom a connection over TLS asks for, where the request decides it.
+    pub server_name: Option<Str>,
     /// When the whole response must have been received; set once the request has been.
     pub deadline: Option<Instant>,
     /// When the stream must have ended, whatever is still missing.
@@ -51,6 +60,15 @@ pub struct Plan<'c> {
     pub hedged: bool,
     /// Such tries.
     pub waiting: Vec<Waiting<'c>>,
+}
+
+/// A cluster whose hosts are those of others.
+pub struct Group {
+    pub target: Rc<Target>,
+    /// What it has chosen for this attempt.
+    pub only: Option<(u32, Tier)>,
+    /// The same among all its priorities.
+    pub level: u32,
 }
 
 /// What of a request reaches the endpoint.
@@ -116,8 +134,9 @@ pub async fn forward(
         }
     };
     x.record.cluster = Some(target.upstream.config_ref().name.clone());
-    if target.is_dynamic() {
-        target = Box::pin(named_host(x, &target)).await?;
+    let mut group = None;
+    if target.by_call() {
+        (target, group) = Box::pin(stand_in(x, target)).await?;
     }
     x.record.target = Some(target.clone());
     if let Some(share) = target.upstream.drops(|| x.worker.random()) {
@@ -140,6 +159,8 @@ pub async fn forward(
         hash,
         cookies,
         subset: subset(selected, action),
+        group,
+        server_name: None,
         deadline: None,
         ends: earlier(stream_end(x, action), due_by.and_then(Due::end)),
         try_ends: None,
@@ -155,8 +176,9 @@ pub async fn forward(
     };
     let mut retrying = retry.map(|policy| (policy, RetryState::for_request(policy, &x.heads.request)));
     let possible = retrying.as_ref().is_some_and(|(_, state)| state.possible());
-    let mut upload = begin_upload(x, down, possible || action.internal_redirects.is_some())?;
+    let mut upload = begin_upload(x, down, (possible || action.internal_redirects.is_some()).then_some(selected))?;
     outgoing::change_head(x, &plan);
+    plan.server_name = outgoing::server_name(&plan.target.upstream.config_ref(), &x.heads.request);
     if let Some(mirrored) = mirror::begin(x, &plan) {
         upload.mirror(mirrored);
     }
@@ -179,6 +201,40 @@ pub async fn forward(
         x.heads.response.close = true;
     }
     deliver::deliver(x, down, &mut plan, answered, upload).await
+}
+
+/// The target that has the hosts for this request, where its cluster has none of its own.
+async fn stand_in(x: &mut Exchange<'_>, target: Rc<Target>) -> Result<(Rc<Target>, Option<Box<Group>>), Failed> {
+    let cluster = target.upstream.config();
+    match &cluster.discovery {
+        Discovery::OriginalDst(settings) => match original(x, settings) {
+            Some(address) => {
+                let found = x.worker.dynamic.at(x.worker, &cluster, address);
+                Ok((found.map_err(|why| Failed::from(Reply::unreachable(why)))?, None))
+            }
+            // It has no host, and so answers.
+            None => Ok((target, None)),
+        },
+        Discovery::Aggregate(_) | Discovery::Composite(_) => {
+            seat::settled(x.worker, &target).await;
+            let found = seat::seat(x.worker, &target, Ask { attempt: 1, without: &[] });
+            let (only, level) = found.as_ref().map_or((None, 0), |seat| (seat.only, seat.level));
+            let chosen = found.map_or_else(|| target.clone(), |seat| seat.target);
+            Ok((chosen, Some(Box::new(Group { target, only, level }))))
+        }
+        _ => Ok((named_host(x, &target).await?, None)),
+    }
+}
+
+/// Where the request says that it was going, else where its connection was.
+fn original(x: &Exchange<'_>, settings: &OriginalDst) -> Option<SocketAddr> {
+    let told = settings.header.as_ref().and_then(|name| x.heads.request.headers.get(name.as_bytes()));
+    let told = told.and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+    let mut address: SocketAddr = told.or_else(|| x.client.restored.then_some(x.client.local))?;
+    if let Some(port) = settings.port {
+        address.set_port(port);
+    }
+    Some(address)
 }
 
 /// The target for the host that the request names.
@@ -208,12 +264,15 @@ fn hash(x: &Exchange<'_>, action: &Forward, target: &Target) -> (Option<u64>, Ve
 }
 
 /// Looks at the body's beginning, so that nothing of a malformed request reaches an upstream.
-fn begin_upload(x: &mut Exchange<'_>, down: &mut Side, repeatable: bool) -> Result<Upload, Failed> {
+fn begin_upload(x: &mut Exchange<'_>, down: &mut Side, repeatable: Option<&Selected<'_>>) -> Result<Upload, Failed> {
     let early = x.upload.take();
     if early.is_none() && (x.heads.request.tunnel != Tunnel::No || down.read_ended()) {
         return Ok(Upload::none());
     }
-    let keep = if repeatable { Keep::UpTo(x.client.listener.buffer_limit as usize) } else { Keep::No };
+    let keep = repeatable.map_or(Keep::No, |selected| {
+        let limit = selected.route.body_limit.within(&selected.host.body_limit);
+        Keep::UpTo(limit.resolve(x.client.listener.buffer_limit))
+    });
     let mut upload = early.map_or_else(|| Upload::new(keep), |early| early.keeping(keep));
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
     upload.look_ahead(&mut cx, down).map_err(|broken| attempt::client_broke(x, down, broken))?;

@@ -20,7 +20,9 @@ use tulle_route::{ClusterName, HeaderMutation, Mirror, MirrorHost};
 use super::Exchange;
 use super::attempt::{Hold, response_limits, wanted};
 use super::forward::Plan;
+use super::outgoing;
 use super::record::View;
+use crate::worker::stand_in::{self, Ask};
 use crate::worker::{Target, Worker};
 
 /// A request on its way to being mirrored.
@@ -187,6 +189,8 @@ pub async fn ask(
     body: Vec<Piece>,
     keep: usize,
 ) -> Option<Answered> {
+    let chosen = target.by_call().then(|| stand_in::seat(worker, target, Ask { attempt: 1, without: &[] })).flatten();
+    let target = chosen.as_ref().map_or(target, |seat| &seat.target);
     let upstream = &target.upstream;
     target.settled().await;
     worker.metrics.sheet.inc(target.metrics.stats.upstream_rq_total);
@@ -194,7 +198,8 @@ pub async fn ask(
     let host = upstream.pick(&PickContext::default(), &mut worker.rng.borrow_mut()).ok()?;
     let _active = host.begin();
     let wanted = wanted(&upstream.config_ref(), head.version);
-    let terms = Terms { wanted, priority: Priority::Default, client: None };
+    let server_name = outgoing::server_name(&upstream.config_ref(), head);
+    let terms = Terms { wanted, priority: Priority::Default, client: None, server_name: server_name.as_ref() };
     let answered = match lease(worker, target, &host, terms).await {
         Some(lease) => exchange(worker, target, lease, (head, body, keep)).await.ok(),
         None => None,

@@ -1,8 +1,10 @@
 //! A request's head on its way out: route mutations, rewritten path and authority, and what the router tells upstreams.
 
-use tulle_config::HttpFilter;
+use tulle_config::{Cluster, HttpFilter};
 use tulle_config::filters::RouterOptions;
-use tulle_http::Known;
+use tulle_core::Str;
+use tulle_core::address::split_authority;
+use tulle_http::{Known, RequestHead};
 use tulle_http::h1::encode::Digits;
 use tulle_route::HostRewrite;
 
@@ -107,4 +109,15 @@ pub fn name_host(x: &mut Exchange<'_>, plan: &Plan<'_>, host: &tulle_balance::Ho
         Some(name) => rename(x, plan, name.as_bytes()),
         None => {}
     }
+}
+
+/// The name that a request gives the server of a connection over TLS (`auto_sni`): its authority as it goes out, or what
+/// a header says. `None` where the cluster does not ask it.
+pub fn server_name(cluster: &Cluster, request: &RequestHead) -> Option<Str> {
+    let by = cluster.by_authority.as_ref()?;
+    let header = by.header.as_ref().and_then(|name| request.headers.get(name.as_bytes()));
+    let text = header.filter(|value| !value.is_empty()).unwrap_or_else(|| request.authority());
+    let (host, _port) = split_authority(std::str::from_utf8(text).ok()?);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    (!host.is_empty()).then(|| host.into())
 }

@@ -42,6 +42,8 @@ pub struct Client {
     /// The client: by PROXY protocol where that is spoken.
     pub peer: SocketAddr,
     pub local: SocketAddr,
+    /// `local` is where the client was going, and not the socket's own address: by interception or PROXY protocol.
+    pub restored: bool,
     /// Whoever holds the other end of the socket.
     pub direct: SocketAddr,
     pub listener: Arc<Listener>,
@@ -205,7 +207,9 @@ impl Arrival {
     async fn admit(self, stream: tokio::net::TcpStream, connected: &Connected) -> Option<Ready> {
         let (inspected, prefixed) = inspect(stream, &self.listener.inspect).await.ok()?;
         let (seen, stream) = prefixed.into_parts();
-        let (peer, local) = inspected.proxied.unwrap_or((self.peer, self.local));
+        let redirected = inspected.original.map(|original| (self.peer, original));
+        let restored = inspected.proxied.or(redirected);
+        let (peer, local) = restored.unwrap_or((self.peer, self.local));
         let listener = self.listener.clone();
         let chain = self.chain(&listener, &inspected, (peer, local))?;
         let limited = limits::enter(&self.worker, &chain.limits).await?;
@@ -237,6 +241,7 @@ impl Arrival {
             id: worker.next_connection_id(),
             peer,
             local,
+            restored: restored.is_some(),
             direct: self.peer,
             chain: chain.name.clone(),
             listener: listener.clone(),

@@ -55,9 +55,9 @@ impl Target {
         self.settled.get()
     }
 
-    /// Whether each call says which host it is for.
-    pub fn is_dynamic(&self) -> bool {
-        matches!(self.upstream.config_ref().discovery, Discovery::Dynamic)
+    /// Whether hosts are found for each call ([`super::stand_in`]).
+    pub fn by_call(&self) -> bool {
+        self.upstream.config_ref().discovery.by_call()
     }
 
     /// Waits for that, not longer than connecting may take.
@@ -111,6 +111,6 @@ pub fn endpoints_of(config: &Config, cluster: &Cluster, known: Option<&ClusterHo
         Discovery::Static(set) => Some(set.clone()),
         Discovery::Eds(name, _) => Some(config.endpoints.get(name).cloned().unwrap_or_default()),
         Discovery::StrictDns(_) | Discovery::LogicalDns(_) => known?.resolved.clone(),
-        Discovery::OriginalDst | Discovery::Dynamic => None,
+        _ => None,
     }
 }

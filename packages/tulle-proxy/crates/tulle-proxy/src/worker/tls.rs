@@ -14,6 +14,7 @@ use tokio_rustls::client::TlsStream;
 use tulle_balance::Endpoint;
 use tulle_config::store::Resources;
 use tulle_config::{Config, Discovery, DownstreamTls, Secret, UpstreamTls};
+use tulle_connect::dial::Asked;
 use tulle_connect::{DialError, Dialer, TlsDial};
 use tulle_core::Str;
 use tulle_identity::presented::Presented;
@@ -50,7 +51,7 @@ pub struct Secured {
 }
 
 type Servers = HashMap<usize, Made<DownstreamTls, Serving>>;
-type Clients = HashMap<(usize, Vec<u8>), Made<UpstreamTls, Calling>>;
+type Clients = HashMap<(usize, bool, Vec<u8>), Made<UpstreamTls, Calling>>;
 /// By their bytes.
 type Certificates = HashMap<CertificateDer<'static>, Weak<Presented>>;
 
@@ -150,9 +151,9 @@ impl TlsCache {
         presented
     }
 
-    fn client(&self, settings: &Arc<UpstreamTls>, alpn: &[&[u8]]) -> Result<Calling, MaterialError> {
+    fn client(&self, settings: &Arc<UpstreamTls>, asked: Asked<'_>) -> Result<Calling, MaterialError> {
         self.refresh();
-        let key = (Arc::as_ptr(settings) as usize, alpn.concat());
+        let key = (Arc::as_ptr(settings) as usize, asked.verified, asked.alpn.concat());
         if let Some(made) = self.clients.borrow().get(&key)
             && made.settings.upgrade().is_some_and(|same| Arc::ptr_eq(&same, settings))
         {
@@ -160,7 +161,10 @@ impl TlsCache {
         }
         let own = self.contexts.own(&settings.common, &self.secrets.borrow());
         let own = own.map(|own| self.presented(&own));
-        let config = Calling { config: self.contexts.client(settings, alpn, &self.secrets.borrow())?, own };
+        let by_name = asked.verified && !settings.auto_sni_san_validation;
+        let stricter = by_name.then(|| UpstreamTls { auto_sni_san_validation: true, ..(**settings).clone() });
+        let wanted = stricter.as_ref().unwrap_or(settings);
+        let config = Calling { config: self.contexts.client(wanted, asked.alpn, &self.secrets.borrow())?, own };
         let mut clients = self.clients.borrow_mut();
         clients.retain(|_, made| made.settings.strong_count() > 0);
         clients.insert(key, Made { settings: Arc::downgrade(settings), config: config.clone() });
@@ -169,9 +173,9 @@ impl TlsCache {
 }
 
 impl Dialer for TlsCache {
-    fn tls(&self, settings: &Arc<UpstreamTls>, endpoint: &Endpoint, alpn: &[&[u8]]) -> Result<TlsDial, DialError> {
-        let Calling { config, own } = self.client(settings, alpn).map_err(|e| DialError::NoIdentity(e.to_string()))?;
-        Ok(TlsDial { config, own: own.map(|own| own as Rc<dyn Any>), server_name: server_name(settings, endpoint)? })
+    fn tls(&self, settings: &Arc<UpstreamTls>, endpoint: &Endpoint, asked: Asked<'_>) -> Result<TlsDial, DialError> {
+        let Calling { config, own } = self.client(settings, asked).map_err(|e| DialError::NoIdentity(e.to_string()))?;
+        Ok(TlsDial { config, own: own.map(|own| own as Rc<dyn Any>), server_name: server_name(settings, endpoint, asked)? })
     }
 
     fn secured(&self, own: Option<Rc<dyn Any>>, stream: &TlsStream<TcpStream>) -> Option<Rc<dyn Any>> {
@@ -233,7 +237,19 @@ fn own_servers(config: &Config) -> Vec<SocketAddr> {
 
 /// What goes into SNI. Istio's names (`outbound_.80_._.host`) are DNS names as far as TLS is concerned. Without one
 /// the endpoint's address stands in: addresses are never sent as SNI.
-pub fn server_name(settings: &UpstreamTls, endpoint: &Endpoint) -> Result<ServerName<'static>, DialError> {
+pub fn server_name(
+    settings: &UpstreamTls,
+    endpoint: &Endpoint,
+    asked: Asked<'_>,
+) -> Result<ServerName<'static>, DialError> {
+    if let Some(name) = asked.server_name {
+        // An address is no SNI, but a certificate may have it.
+        let address = name.parse().ok().filter(|_| asked.verified).map(|ip: std::net::IpAddr| Ok(ServerName::IpAddress(ip.into())));
+        let named = DnsName::try_from(name.to_owned()).ok().map(|name| Ok(ServerName::DnsName(name)));
+        if let Some(found) = address.or(named) {
+            return found;
+        }
+    }
     let from_host = endpoint.hostname.as_deref().filter(|_| settings.auto_host_sni);
     match from_host.or(settings.sni.as_deref()).filter(|name| !name.is_empty()) {
         Some(name) => match DnsName::try_from(name.to_owned()) {

@@ -14,6 +14,8 @@ pub(crate) mod common;
 mod connection_limit;
 mod cookies;
 pub(crate) mod cx;
+mod discovery;
+mod dns_cache;
 mod endpoint;
 mod filters;
 mod forward;

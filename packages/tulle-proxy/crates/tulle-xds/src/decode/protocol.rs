@@ -7,9 +7,9 @@ use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3 as http_pb;
 use prost::Name as _;
 use tulle_config::HttpProtocol;
-use tulle_config::cluster::ConnectionLimits;
+use tulle_config::cluster::{ByAuthority, ConnectionLimits};
 
-use super::common::uint;
+use super::common::{optional, uint};
 use super::cx::{Cx, refuse, without_effect};
 use super::http_options::{http1, http2};
 
@@ -23,6 +23,7 @@ const RESPONSE_HEADERS: u32 = 100;
 pub struct Protocol {
     pub protocol: HttpProtocol,
     pub limits: ConnectionLimits,
+    pub by_authority: Option<Box<ByAuthority>>,
 }
 
 /// Reads the typed options, else the deprecated fields of the cluster itself.
@@ -61,8 +62,7 @@ fn typed_options(cx: &mut Cx, message: http_pb::HttpProtocolOptions, legacy_max:
     } = message;
     refuse!(cx; http_filters, header_validation_config, outlier_detection, request_mirror_policies, hash_policy,
         retry_policy);
-    // auto_sni and its kin: the TLS context says what is sent and checked.
-    without_effect!(cx; upstream_http_protocol_options);
+    let by_authority = by_authority(cx, upstream_http_protocol_options);
     let protocol = match cx.required("upstream_protocol_options", upstream_protocol_options)? {
         Kind::ExplicitHttpConfig(explicit) => cx.field("explicit_http_config", |cx| explicit_config(cx, explicit))?,
         Kind::UseDownstreamProtocolConfig(both) => cx.field("use_downstream_protocol_config", |cx| {
@@ -89,7 +89,18 @@ fn typed_options(cx: &mut Cx, message: http_pb::HttpProtocolOptions, legacy_max:
     };
     let common = common_http_protocol_options.unwrap_or_default();
     let limits = cx.field("common_http_protocol_options", |cx| limits(cx, common, legacy_max));
-    Some(Protocol { protocol, limits })
+    Some(Protocol { protocol, limits, by_authority })
+}
+
+/// What the TLS context leaves to the request.
+fn by_authority(cx: &mut Cx, message: Option<core_pb::UpstreamHttpProtocolOptions>) -> Option<Box<ByAuthority>> {
+    let core_pb::UpstreamHttpProtocolOptions { auto_sni, auto_san_validation, override_auto_sni_header } = message?;
+    if auto_san_validation && !auto_sni {
+        cx.error_at("upstream_http_protocol_options.auto_san_validation", "needs auto_sni");
+    }
+    let header = optional(cx, &override_auto_sni_header.to_ascii_lowercase());
+    (auto_sni || auto_san_validation)
+        .then(|| Box::new(ByAuthority { sent: auto_sni, verified: auto_san_validation, header }))
 }
 
 fn explicit_config(cx: &mut Cx, message: http_pb::http_protocol_options::ExplicitHttpConfig) -> Option<HttpProtocol> {
@@ -124,9 +135,10 @@ fn legacy(cx: &mut Cx, cluster: &mut cluster_pb::Cluster, legacy_max: Option<u32
             HttpProtocol::Http1(cx.field("http_protocol_options", |cx| http1(cx, first))?)
         }
     };
+    let by_authority = by_authority(cx, cluster.upstream_http_protocol_options.take());
     let common = cluster.common_http_protocol_options.take().unwrap_or_default();
     let limits = cx.field("common_http_protocol_options", |cx| limits(cx, common, legacy_max));
-    Some(Protocol { protocol, limits })
+    Some(Protocol { protocol, limits, by_authority })
 }
 
 fn limits(cx: &mut Cx, message: core_pb::HttpProtocolOptions, legacy_max: Option<u32>) -> ConnectionLimits {

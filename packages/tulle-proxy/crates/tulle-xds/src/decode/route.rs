@@ -1,11 +1,12 @@
 //! Route configurations, virtual hosts and routes.
 
 use envoy_types::pb::envoy::config::route::v3 as route_pb;
+use envoy_types::pb::google::protobuf::{UInt32Value, UInt64Value};
 use tulle_policy::FilterOverrides;
-use tulle_route::config::{AttemptCount, TlsRequirement};
+use tulle_route::config::{AttemptCount, BodyLimit, TlsRequirement};
 use tulle_route::{ClusterTarget, Mirror, Route, RouteAction, RouteConfig, VirtualHost};
 
-use super::common::optional;
+use super::common::{optional, uint};
 use super::cx::{Cx, refuse, without_effect};
 use super::filters::{CORS, Level, overrides, slot};
 use super::forward::{forward, mirror};
@@ -97,8 +98,7 @@ fn virtual_host(cx: &mut Cx, message: route_pb::VirtualHost) -> Option<VirtualHo
         route_specifiers,
     } = message;
     refuse!(cx; matcher, retry_policy_typed_config, route_specifiers);
-    without_effect!(cx; virtual_clusters, include_is_timeout_retry_header, per_request_buffer_limit_bytes,
-        request_body_buffer_limit, metadata);
+    without_effect!(cx; virtual_clusters, metadata);
     let name = cx.name("name", &name)?;
     if domains.is_empty() {
         cx.error_at("domains", "must not be empty");
@@ -117,6 +117,8 @@ fn virtual_host(cx: &mut Cx, message: route_pb::VirtualHost) -> Option<VirtualHo
     };
     host.hedged = hedge_policy.map(|policy| cx.field("hedge_policy", |cx| hedged(cx, policy)));
     host.retry = retry.and_then(|retry| cx.field("retry_policy", |cx| retry_policy(cx, retry)));
+    host.include_is_timeout = include_is_timeout_retry_header;
+    host.body_limit = body_limit(per_request_buffer_limit_bytes, request_body_buffer_limit);
     host.rate_limits = cx.each("rate_limits", rate_limits, slot).into();
     let mirrors = cx.each("request_mirror_policies", request_mirror_policies, mirror);
     inherit_mirrors(&mut host, &mirrors);
@@ -132,6 +134,10 @@ fn virtual_host(cx: &mut Cx, message: route_pb::VirtualHost) -> Option<VirtualHo
         },
     );
     Some(host)
+}
+
+fn body_limit(most: Option<UInt32Value>, own: Option<UInt64Value>) -> BodyLimit {
+    BodyLimit { own: own.map(|own| own.value), most: uint(most) }
 }
 
 /// Envoy looks at the deprecated field only where no level has settings of the filter itself.
@@ -186,7 +192,7 @@ fn route(cx: &mut Cx, message: route_pb::Route) -> Option<Route> {
     refuse!(cx; route_specifiers);
     // Istio names the VirtualService in `metadata`; nothing here reads it.
     let _ = metadata;
-    without_effect!(cx; tracing, per_request_buffer_limit_bytes, stat_prefix, request_body_buffer_limit);
+    without_effect!(cx; tracing, stat_prefix);
     let matches = cx.required("match", r#match)?;
     let matches = cx.field("match", |cx| route_match(cx, matches))?;
     let mut cors = None;
@@ -222,5 +228,6 @@ fn route(cx: &mut Cx, message: route_pb::Route) -> Option<Route> {
     route.operation = decorator.and_then(|decorator| optional(cx, &decorator.operation));
     route.mutations = mutations;
     route.filters = filters;
+    route.body_limit = body_limit(per_request_buffer_limit_bytes, request_body_buffer_limit);
     Some(route)
 }

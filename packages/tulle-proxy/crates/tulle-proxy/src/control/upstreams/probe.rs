@@ -330,7 +330,7 @@ mod tests {
     struct Plaintext;
 
     impl Dialer for Plaintext {
-        fn tls(&self, _: &Arc<tulle_config::UpstreamTls>, _: &Endpoint, _: &[&[u8]]) -> Result<TlsDial, DialError> {
+        fn tls(&self, _: &Arc<tulle_config::UpstreamTls>, _: &Endpoint, _: tulle_connect::dial::Asked<'_>) -> Result<TlsDial, DialError> {
             Err(DialError::Address)
         }
     }

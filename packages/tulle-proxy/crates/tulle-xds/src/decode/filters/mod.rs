@@ -39,7 +39,7 @@ use tulle_config::HttpFilter;
 use tulle_config::filters::{Named, RouterOptions};
 use tulle_core::Str;
 
-use super::cluster::dns_cache;
+use super::dns_cache::dns_cache;
 use super::common::truth;
 use super::cx::{Cx, refuse, type_name, without_effect};
 
