@@ -4,7 +4,7 @@ use tulle_core::address::split_authority;
 use tulle_core::{RequestView, Str};
 use tulle_telemetry::{LogView, TextFormat};
 
-use crate::action::{Forward, HostRewrite, PathRewrite, Redirect, RedirectPath, RegexRewrite, WeightedCluster};
+use crate::action::{Forward, HostRewrite, PathRewrite, Redirect, RedirectPath, RegexRewrite};
 use crate::config::Route;
 use crate::matching::{PathMatch, path_of};
 
@@ -84,15 +84,12 @@ fn rooted(path: String) -> String {
     if path.starts_with('/') { path } else { format!("/{path}") }
 }
 
-/// The authority to forward, where it does not depend on the endpoint; `None` leaves it as it is.
-pub fn authority<R, V>(action: &Forward, arm: Option<&WeightedCluster>, request: &R, view: &V) -> Option<Str>
+/// The authority to forward by the route, where it does not depend on the endpoint; `None` leaves it as it is.
+pub fn authority<R, V>(action: &Forward, request: &R, view: &V) -> Option<Str>
 where
     R: RequestView + ?Sized,
     V: LogView + ?Sized,
 {
-    if let Some(host) = arm.and_then(|arm| arm.host_rewrite.as_ref()) {
-        return Some(host.clone());
-    }
     match action.host_rewrite.as_ref()? {
         HostRewrite::Literal(host) => Some(host.clone()),
         HostRewrite::Auto => None,

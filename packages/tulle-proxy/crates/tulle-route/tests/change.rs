@@ -55,7 +55,7 @@ fn authorities_come_from_text_header_or_path() {
     let authority = |host_rewrite| {
         let action = Forward { host_rewrite: Some(host_rewrite), ..Forward::to("c".into()) };
         let request = get("h", "/service/foo/x").with("x-host", "from.header");
-        rewrite::authority(&action, None, &request, &request)
+        rewrite::authority(&action, &request, &request)
     };
     assert_eq!(authority(HostRewrite::Literal("new".into())).as_deref(), Some("new"));
     assert_eq!(authority(HostRewrite::Header("x-host".into())).as_deref(), Some("from.header"));

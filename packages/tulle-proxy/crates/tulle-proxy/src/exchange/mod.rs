@@ -34,6 +34,7 @@ use tulle_config::Hcm;
 use tulle_config::hcm::ServerHeader;
 use tulle_core::ResponseFlags;
 use tulle_http::h1::encode::Fate;
+use tulle_policy::overload::ShedPoint;
 use tulle_http::{Broken, Framing, Known, RequestHead, ResponseHead, Side, Tunnel, Version};
 use tulle_route::{RouteAction, RouteConfig, Selected, select, wants_tls};
 use tulle_telemetry::TimePoint;
@@ -138,11 +139,16 @@ pub fn log_malformed(mut x: Exchange<'_>, details: &'static str) {
 fn begin(x: &mut Exchange<'_>) -> Result<(), Reply> {
     x.record.grpc = x.heads.request.is_grpc();
     x.record.request_head_bytes = x.heads.request.headers.byte_size() as u64;
-    if let Some(overload) = &x.worker.overload
-        && overload.refuses_request(|| x.worker.random())
-    {
-        x.worker.metrics.sheet.inc(x.client.http.downstream_rq_overload_close);
-        return Err(Reply::overloaded());
+    if let Some(overload) = &x.worker.overload {
+        let random = || x.worker.random();
+        if overload.refuses_request(random) || overload.sheds(ShedPoint::Head, random) {
+            x.worker.metrics.sheet.inc(x.client.http.downstream_rq_overload_close);
+            return Err(Reply::overloaded());
+        }
+        if x.heads.request.version != Version::Http2 && overload.sheds(ShedPoint::Http1, random) {
+            x.worker.metrics.sheet.inc(x.client.http.downstream_rq_overload_close);
+            return Err(Reply::aborted());
+        }
     }
     prepare::prepare(x.hcm, x.client, &mut x.heads.request, &mut x.worker.rng.borrow_mut())?;
     x.record.remote = remote::told(&x.hcm.forwarding, &x.heads.request);

@@ -69,9 +69,13 @@ pub fn change_head(x: &mut Exchange<'_>, plan: &Plan<'_>) {
 }
 
 fn rewrite(x: &mut Exchange<'_>, plan: &Plan<'_>) {
+    // The weighted cluster's first, as in Envoy: it takes the place of what the client asked for, and is not told of.
+    if let Some(host) = plan.selected.arm.and_then(|arm| arm.host_rewrite.as_ref()) {
+        x.heads.request.set_authority(host.as_bytes());
+    }
     let request = &x.heads.request;
     let view = View { client: x.client, request, response: None, record: &x.record };
-    if let Some(host) = tulle_route::rewrite::authority(plan.action, plan.selected.arm, request, &view) {
+    if let Some(host) = tulle_route::rewrite::authority(plan.action, request, &view) {
         rename(x, plan, host.as_bytes());
     }
     let request = &x.heads.request;
@@ -99,8 +103,7 @@ fn rename(x: &mut Exchange<'_>, plan: &Plan<'_>, host: &[u8]) {
 
 /// `auto_host_rewrite`: the authority is the chosen endpoint's name, where it has one.
 pub fn name_host(x: &mut Exchange<'_>, plan: &Plan<'_>, host: &tulle_balance::Host) {
-    let by_arm = plan.selected.arm.is_some_and(|arm| arm.host_rewrite.is_some());
-    if by_arm || !matches!(plan.action.host_rewrite, Some(HostRewrite::Auto)) {
+    if !matches!(plan.action.host_rewrite, Some(HostRewrite::Auto)) {
         return;
     }
     match &host.endpoint.hostname {

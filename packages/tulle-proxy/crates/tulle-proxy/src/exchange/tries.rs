@@ -84,7 +84,7 @@ pub async fn attempts<'c>(
         }
         return match result {
             Tried::Answered(answered) => Ok(answered),
-            Tried::Reset(reset) => Err(reply_to(x, reset).into()),
+            Tried::Reset(reset) => Err(reply_to(x, plan, reset).into()),
             // Only hedged tries are left running.
             Tried::Late(_) | Tried::Overtaken(_) => Err(Failed::Broken),
         };
@@ -177,8 +177,17 @@ fn pick(
     let picked = plan.target.upstream.pick(&context, &mut x.worker.rng.borrow_mut());
     picked.map_err(|why| {
         x.worker.metrics.sheet.inc(plan.target.metrics.stats.upstream_cx_none_healthy);
-        affinity.map_or_else(Reply::no_healthy_upstream, |affinity| affinity.refused(why))
+        numbered(x, plan, affinity.map_or_else(Reply::no_healthy_upstream, |affinity| affinity.refused(why)))
     })
+}
+
+/// An answer of the router's own tells how many attempts there were, where answers do.
+fn numbered(x: &Exchange<'_>, plan: &Plan<'_>, mut reply: Reply) -> Reply {
+    if plan.selected.host.include_attempt_count.in_response {
+        let count = x.record.attempts.to_string();
+        reply.headers.push((b"x-envoy-attempt-count".to_vec(), count.into_bytes()));
+    }
+    reply
 }
 
 fn count_attempt(x: &mut Exchange<'_>, plan: &Plan<'_>) {
@@ -380,7 +389,7 @@ fn withdraw(x: &Exchange<'_>, plan: &Plan<'_>, host: &tulle_balance::Host) {
     }
 }
 
-pub fn reply_to(x: &mut Exchange<'_>, reset: Reset) -> Reply {
+pub fn reply_to(x: &mut Exchange<'_>, plan: &Plan<'_>, reset: Reset) -> Reply {
     let mut reply = match reset.reason {
         ResetReason::GlobalTimeout => Reply::request_timeout(),
         ResetReason::PerTryTimeout => Reply::per_try_timeout(reset.words),
@@ -391,5 +400,5 @@ pub fn reply_to(x: &mut Exchange<'_>, reset: Reset) -> Reply {
     if x.record.retried {
         reply.headers.push((RETRIED.to_vec(), b"true".to_vec()));
     }
-    reply
+    numbered(x, plan, reply)
 }

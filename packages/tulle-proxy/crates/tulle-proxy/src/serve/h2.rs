@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::time::Instant;
+use tulle_policy::overload::ShedPoint;
 use tulle_config::Hcm;
 use tulle_config::hcm::Underscores;
 use tulle_core::ResponseFlags;
@@ -47,7 +48,9 @@ pub async fn serve(worker: &Rc<Worker>, client: Rc<Client>, hcm: Arc<Hcm>, strea
     while let Some(stream) = std::future::poll_fn(|cx| life.poll(cx, &hall, &link)).await {
         life.served += 1;
         let outdated = hall.client.outdated(worker);
-        let overloaded = worker.overload.as_ref().is_some_and(|overload| overload.ends_connection(|| worker.random()));
+        let overloaded = worker.overload.as_ref().is_some_and(|overload| {
+            overload.ends_connection(|| worker.random()) || overload.sheds(ShedPoint::Http2, || worker.random())
+        });
         if hall.hcm.max_requests_per_connection.is_some_and(|max| life.served >= max) || outdated || overloaded {
             link.shutdown();
         }

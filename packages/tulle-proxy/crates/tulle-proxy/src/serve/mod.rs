@@ -24,6 +24,7 @@ use tulle_core::metadata::Metadata;
 use tulle_http::h1::conn::Connection;
 use tulle_http::{RequestHead, Side, Stream};
 use tulle_listen::{Accepted, ConnectionFacts, Inspected, inspect, select_chain};
+use tulle_policy::overload::ShedPoint;
 use tulle_telemetry::Counter;
 use tulle_telemetry::envoy::{HttpStats, ListenerStats};
 use tulle_telemetry::istio::PeerRef;
@@ -160,7 +161,9 @@ fn admitted(worker: &Worker, listener: &Listener) -> Result<Places, TooMany> {
         worker.metrics.sheet.inc(counter(&worker.metrics.listener(&listener.stat_prefix)));
         TooMany
     };
-    if worker.overload.as_ref().is_some_and(|overload| overload.rejects_connection(|| worker.random())) {
+    if worker.overload.as_ref().is_some_and(|overload| {
+        overload.rejects_connection(|| worker.random()) || overload.sheds(ShedPoint::Accept, || worker.random())
+    }) {
         return Err(refused(|stats| stats.downstream_cx_overload_reject));
     }
     worker.doors.enter(listener).map_err(|full| match full {
@@ -301,6 +304,9 @@ impl Ready {
             NetworkFilter::Http(hcm) => {
                 let mut conn = Connection::with_input(self.stream, &self.seen);
                 match spoken(&hcm, &client, &self.protocols, &mut conn).await {
+                    Some(_) if sheds(&worker, ShedPoint::FirstBytes) => {
+                        h1::close(Side::H1(Box::new(conn))).await;
+                    }
                     Some(Spoken::Http1) => h1::serve(&worker, &client, &hcm, conn).await,
                     Some(Spoken::Http2) => {
                         let (stream, seen) = conn.into_stream();
@@ -311,6 +317,11 @@ impl Ready {
             }
         }
     }
+}
+
+/// Whether the overload manager refuses what passes a point.
+pub fn sheds(worker: &Worker, point: ShedPoint) -> bool {
+    worker.overload.as_ref().is_some_and(|overload| overload.sheds(point, || worker.random()))
 }
 
 /// The HTTP that a client speaks.
