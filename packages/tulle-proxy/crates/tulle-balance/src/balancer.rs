@@ -64,6 +64,7 @@ pub enum NoHost {
 pub struct Balancer {
     config: Arc<LbConfig>,
     overprovisioning: u32,
+    weighted_health: bool,
     local: Option<Arc<LocalCluster>>,
     seed: u64,
     next_id: u64,
@@ -78,11 +79,18 @@ impl Balancer {
     pub fn new(config: Arc<LbConfig>, set: &EndpointSet, now: Nanos, seed: u64) -> Self {
         let mut balancer = Balancer {
             whole: View::new(
-                Setting { config: &config, overprovisioning: set.overprovisioning, seed, local: None },
+                Setting {
+                    config: &config,
+                    overprovisioning: set.overprovisioning,
+                    weighted_health: set.weighted_health,
+                    seed,
+                    local: None,
+                },
                 &[],
             ),
             config,
             overprovisioning: set.overprovisioning,
+            weighted_health: set.weighted_health,
             local: None,
             seed,
             next_id: 0,
@@ -120,6 +128,7 @@ impl Balancer {
         self.groups = groups;
         self.hosts = self.groups.iter().flat_map(|group| &group.hosts).cloned().collect();
         self.overprovisioning = set.overprovisioning;
+        self.weighted_health = set.weighted_health;
         self.rebuild();
         let gone: Vec<Rc<Host>> = earlier.into_values().collect();
         gone.iter().for_each(|host| host.set_removed());
@@ -257,6 +266,7 @@ impl Balancer {
         let setting = Setting {
             config: &self.config,
             overprovisioning: self.overprovisioning,
+            weighted_health: self.weighted_health,
             seed: self.seed,
             local: self.local.as_deref(),
         };

@@ -8,7 +8,7 @@ use crate::config::{LbConfig, LocalityMode, ZoneAware};
 use crate::edf::Edf;
 use crate::endpoints::{Health, Locality};
 use crate::host::Host;
-use crate::load::{self, Census, Load, Tier};
+use crate::load::{self, Census, Load, Tier, Weights};
 use crate::pool::{Draw, Pool};
 use crate::zone::{self, LocalCluster, ZoneRouting, ZoneSize};
 
@@ -73,6 +73,8 @@ struct Zones {
 pub struct Setting<'a> {
     pub config: &'a LbConfig,
     pub overprovisioning: u32,
+    /// The weights of hosts decide how healthy a priority is.
+    pub weighted_health: bool,
     pub seed: u64,
     /// The proxies like this one, for zone-aware routing.
     pub local: Option<&'a LocalCluster>,
@@ -85,7 +87,7 @@ impl View {
         let count = groups.iter().map(|group| group.priority + 1).max().unwrap_or(0);
         let levels: Vec<Vec<&Group>> =
             (0..count).map(|level| groups.iter().filter(|group| group.priority == level).collect()).collect();
-        let census: Vec<Census> = levels.iter().map(|level| take_census(level)).collect();
+        let census: Vec<Census> = levels.iter().map(|level| take_census(level, setting.weighted_health)).collect();
         let loads = load::loads(&census, overprovisioning, config.panic_threshold);
         let build = Build(setting);
         let priorities = levels.iter().zip(&loads).map(|(level, load)| build.priority(level, load.panic)).collect();
@@ -122,7 +124,7 @@ impl View {
     /// The loads without some priorities; `None` when no other has a usable host.
     pub fn loads_without(&self, priorities: &[u32]) -> Option<Vec<Load>> {
         let left = self.census.iter().zip(0u32..).map(|(one, level)| match priorities.contains(&level) {
-            true => Census { healthy: 0, degraded: 0, ..*one },
+            true => one.unused(),
             false => *one,
         });
         let left: Vec<Census> = left.collect();
@@ -143,16 +145,26 @@ impl View {
     }
 }
 
-fn take_census(level: &[&Group]) -> Census {
+fn take_census(level: &[&Group], weighted: bool) -> Census {
     let mut census = Census::default();
+    let mut weights = Weights::default();
     for host in level.iter().flat_map(|group| &group.hosts) {
+        let weight = u64::from(host.endpoint.weight);
         census.total += 1;
+        weights.total += weight;
         match host.health() {
-            Health::Healthy => census.healthy += 1,
-            Health::Degraded => census.degraded += 1,
+            Health::Healthy => {
+                census.healthy += 1;
+                weights.healthy += weight;
+            }
+            Health::Degraded => {
+                census.degraded += 1;
+                weights.degraded += weight;
+            }
             Health::Unhealthy | Health::Draining => {}
         }
     }
+    census.weights = weighted.then_some(weights);
     census
 }
 

@@ -5,10 +5,11 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tulle_balance::{EndpointMetadata, EndpointSet, Labels, LbConfig, Locality, OutlierConfig};
+use tulle_balance::{EndpointMetadata, EndpointSet, Health, Labels, LbConfig, Locality, OutlierConfig};
 use tulle_core::metadata::Metadata;
 use tulle_core::{Address, Str};
-use tulle_policy::CircuitBreakers;
+use tulle_policy::{CircuitBreakers, RetryPolicy};
+use tulle_route::{HashPolicy, Mirror};
 
 use crate::egress::EgressGuard;
 use crate::hcm::{Http1Options, Http2Options};
@@ -30,6 +31,8 @@ pub struct Cluster {
     pub metadata: Arc<Metadata>,
     /// Of clusters with hosts outside the mesh: which addresses these must not have.
     pub egress: Option<Arc<EgressGuard>>,
+    /// Instead of those of the route, where there are any.
+    pub policies: Option<Arc<RequestPolicies>>,
     /// Shared by clusters that have the same, as most of a mesh have.
     pub settings: Arc<ClusterSettings>,
 }
@@ -40,6 +43,16 @@ impl Deref for Cluster {
     fn deref(&self) -> &ClusterSettings {
         &self.settings
     }
+}
+
+/// What a cluster says of the requests to it, in place of what their routes say.
+#[derive(Clone, Debug)]
+pub struct RequestPolicies {
+    pub retry: Option<RetryPolicy>,
+    /// Empty: the route's.
+    pub hash: Box<[HashPolicy]>,
+    /// Empty: the route's.
+    pub mirrors: Box<[Mirror]>,
 }
 
 /// How a cluster's endpoints are chosen, protected and spoken to.
@@ -131,6 +144,8 @@ pub struct OriginalDst {
 #[derive(Clone, Debug)]
 pub struct DnsDiscovery {
     pub endpoints: Vec<DnsEndpoint>,
+    /// What beside endpoints is said of them; it has none itself.
+    pub policy: EndpointSet,
     pub family: DnsFamily,
     /// Between lookups, unless `respect_ttl` has a shorter one. Envoy's default is 5 s.
     pub refresh: Duration,
@@ -144,6 +159,7 @@ pub struct DnsEndpoint {
     /// For the Host of health checks and auto_host_rewrite; the name when not given.
     pub hostname: Str,
     pub weight: u32,
+    pub health: Health,
     pub priority: u32,
     pub locality: Locality,
     pub locality_weight: Option<u32>,

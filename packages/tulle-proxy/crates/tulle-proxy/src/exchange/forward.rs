@@ -12,7 +12,7 @@ use tulle_core::{Address, Str, xxh64};
 use tulle_http::{Side, Tunnel};
 use tulle_policy::{RetryState, Timeouts};
 use tulle_route::hashing::Hashed;
-use tulle_route::{Forward, Selected};
+use tulle_route::{Forward, HashPolicy, Selected};
 
 use super::guarded::{Due, Entry, Keeping};
 use super::hedge::Waiting;
@@ -134,6 +134,8 @@ pub async fn forward(
         }
     };
     x.record.cluster = Some(target.upstream.config_ref().name.clone());
+    let policies = target.upstream.config_ref().policies.clone();
+    let policies = policies.as_deref();
     let mut group = None;
     if target.by_call() {
         (target, group) = Box::pin(stand_in(x, target)).await?;
@@ -145,10 +147,12 @@ pub async fn forward(
     if !target.is_settled() {
         Box::pin(target.settled()).await;
     }
-    let retry = action.retry.as_ref().or(selected.host.retry.as_ref());
+    let retry = policies.and_then(|own| own.retry.as_ref());
+    let retry = retry.or(action.retry.as_ref()).or(selected.host.retry.as_ref());
     let timeouts = Timeouts::resolve(&action.timeouts, retry, &x.heads.request.headers);
     let due_by = guarded::due(x, &target, &timeouts)?;
-    let (hash, cookies) = hash(x, action, &target);
+    let own_hash = policies.map_or(&[][..], |own| &own.hash);
+    let (hash, cookies) = hash(x, if own_hash.is_empty() { &action.hash } else { own_hash }, &target);
     let mut plan = Plan {
         keeping: guarded::keeping(x, passed.as_ref()),
         target,
@@ -179,7 +183,7 @@ pub async fn forward(
     let mut upload = begin_upload(x, down, (possible || action.internal_redirects.is_some()).then_some(selected))?;
     outgoing::change_head(x, &plan);
     plan.server_name = outgoing::server_name(&plan.target.upstream.config_ref(), &x.heads.request);
-    if let Some(mirrored) = mirror::begin(x, &plan) {
+    if let Some(mirrored) = mirror::begin(x, &plan, policies.map_or(&[][..], |own| &own.mirrors)) {
         upload.mirror(mirrored);
     }
     let answered = tries::attempts(x, down, &mut plan, &mut retrying, &mut upload).await;
@@ -247,13 +251,13 @@ async fn named_host(x: &mut Exchange<'_>, target: &Target) -> Result<Rc<Target>,
 }
 
 /// The hash of the request where its cluster goes by one, and the cookies that were made for it.
-fn hash(x: &Exchange<'_>, action: &Forward, target: &Target) -> (Option<u64>, Vec<String>) {
+fn hash(x: &Exchange<'_>, policies: &[HashPolicy], target: &Target) -> (Option<u64>, Vec<String>) {
     let mut cookies = Vec::new();
-    if action.hash.is_empty() || !target.upstream.config_ref().lb.policy.is_hashed() {
+    if policies.is_empty() || !target.upstream.config_ref().lb.policy.is_hashed() {
         return (None, cookies);
     }
     let hashed = Hashed { request: &x.heads.request, source: Some(filters::client_ip(x)) };
-    let hash = tulle_route::hash_of(action, &hashed, &mut |cookie| {
+    let hash = tulle_route::hash_of(policies, &hashed, &mut |cookie| {
         // One value for each connection, so that requests of one client at a time get the same.
         let ends = format!("{}{}", x.client.peer, x.client.local);
         let value = format!("{:016x}", xxh64(ends.as_bytes(), 0));

@@ -43,12 +43,13 @@ struct Copied {
     head: Option<Box<RequestHead>>,
 }
 
-/// The copies to be made of this request; `None` when there are none, which is nearly always.
-pub fn begin(x: &Exchange<'_>, plan: &Plan<'_>) -> Option<Box<Mirrored>> {
-    if plan.action.mirrors.is_empty() || x.heads.request.tunnel != Tunnel::No {
+/// The copies to be made of this request, by its cluster's policies where there are any; `None` when there are none, which is nearly always.
+pub fn begin(x: &Exchange<'_>, plan: &Plan<'_>, of_cluster: &[Mirror]) -> Option<Box<Mirrored>> {
+    let mirrors = if of_cluster.is_empty() { &*plan.action.mirrors } else { of_cluster };
+    if mirrors.is_empty() || x.heads.request.tunnel != Tunnel::No {
         return None;
     }
-    let copies: Vec<Copied> = plan.action.mirrors.iter().filter_map(|mirror| copy(x, mirror)).collect();
+    let copies: Vec<Copied> = mirrors.iter().filter_map(|mirror| copy(x, mirror)).collect();
     if copies.is_empty() {
         return None;
     }

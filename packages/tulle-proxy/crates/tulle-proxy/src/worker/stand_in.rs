@@ -123,7 +123,7 @@ fn loads(group: &Target, levels: &[Level], without: &[u32]) -> Option<Vec<Load>>
     let overprovisioning = first.target.upstream.balancer.borrow().overprovisioning();
     let census: Vec<Census> = levels.iter().map(|level| level.census).collect();
     let left = |(census, at): (&Census, u32)| match without.contains(&at) {
-        true => Census { healthy: 0, degraded: 0, ..*census },
+        true => census.unused(),
         false => *census,
     };
     let others: Vec<Census> = census.iter().zip(0..).map(left).collect();

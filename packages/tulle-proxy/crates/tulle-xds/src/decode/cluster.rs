@@ -36,7 +36,7 @@ thread_local! {
 pub fn cluster(cx: &mut Cx, message: cluster_pb::Cluster) -> Option<Cluster> {
     let mut message = supported(cx, message);
     let name = cx.name("name", &message.name)?;
-    let Protocol { protocol, limits, by_authority } = protocol(cx, &mut message)?;
+    let Protocol { protocol, limits, by_authority, policies } = protocol(cx, &mut message)?;
     let discovery = discovery(cx, &mut message);
     let transport = match message.transport_socket.take() {
         Some(socket) => cx.field("transport_socket", |cx| transport(cx, socket)),
@@ -92,6 +92,7 @@ pub fn cluster(cx: &mut Cx, message: cluster_pb::Cluster) -> Option<Cluster> {
         transport: transport?,
         transport_matches: transport_matches.into(),
         egress: egress(cx, &metadata),
+        policies,
         metadata,
         settings: SETTINGS.with(|recent| recent.share(settings)),
     })

@@ -302,7 +302,9 @@ fn logical(cx: &mut Cx, lookups: Lookups, endpoints: Option<ClusterLoadAssignmen
 fn dns(cx: &mut Cx, lookups: Lookups, endpoints: Option<ClusterLoadAssignment>) -> Option<DnsDiscovery> {
     let set = static_endpoints(cx, endpoints, Names::Resolved)?;
     let Lookups { family, refresh, failure_refresh, respect_ttl } = lookups;
-    Some(DnsDiscovery { endpoints: dns_endpoints(cx, &set), family, refresh, failure_refresh, respect_ttl })
+    let endpoints = dns_endpoints(cx, &set);
+    let policy = EndpointSet { localities: Box::default(), ..set };
+    Some(DnsDiscovery { endpoints, policy, family, refresh, failure_refresh, respect_ttl })
 }
 
 fn dns_endpoints(cx: &mut Cx, set: &EndpointSet) -> Vec<DnsEndpoint> {
@@ -318,6 +320,7 @@ fn dns_endpoints(cx: &mut Cx, set: &EndpointSet) -> Vec<DnsEndpoint> {
                 (None, other) => cx.intern(&other.to_string()),
             },
             weight: endpoint.weight,
+            health: endpoint.health,
             priority: group.priority,
             locality: group.locality.clone(),
             locality_weight: group.weight,

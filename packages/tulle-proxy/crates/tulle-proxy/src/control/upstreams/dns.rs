@@ -57,16 +57,28 @@ impl Answers {
     }
 
     pub fn endpoints(&self) -> EndpointSet {
-        let locality = |(entry, found): (&DnsEndpoint, &Vec<SocketAddr>)| LocalityEndpoints {
+        // Names of one locality are one group, whose weight counts once.
+        let mut groups: Vec<(&DnsEndpoint, Vec<Endpoint>)> = Vec::new();
+        for (entry, found) in self.names.endpoints.iter().zip(&self.found) {
+            let same = |known: &&DnsEndpoint| known.priority == entry.priority && known.locality == entry.locality;
+            let at = groups.iter().position(|(known, _)| same(known)).unwrap_or_else(|| {
+                groups.push((entry, Vec::new()));
+                groups.len() - 1
+            });
+            match &entry.address {
+                Address::Name { .. } => {
+                    groups[at].1.extend(found.iter().map(|address| endpoint(entry, Address::Ip(*address))));
+                }
+                fixed => groups[at].1.push(endpoint(entry, fixed.clone())),
+            }
+        }
+        let localities = groups.into_iter().map(|(entry, endpoints)| LocalityEndpoints {
             locality: entry.locality.clone(),
             priority: entry.priority,
             weight: entry.locality_weight,
-            endpoints: match &entry.address {
-                Address::Name { .. } => found.iter().map(|at| endpoint(entry, Address::Ip(*at))).collect(),
-                fixed => [endpoint(entry, fixed.clone())].into(),
-            },
-        };
-        EndpointSet::new(self.names.endpoints.iter().zip(&self.found).map(locality).collect())
+            endpoints: endpoints.into(),
+        });
+        EndpointSet { localities: localities.collect(), ..self.names.policy.clone() }
     }
 }
 
@@ -74,6 +86,7 @@ fn endpoint(entry: &DnsEndpoint, address: Address) -> Endpoint {
     Endpoint {
         hostname: Some(entry.hostname.clone()),
         weight: entry.weight,
+        health: entry.health,
         metadata: entry.metadata.clone(),
         ..Endpoint::new(address)
     }
