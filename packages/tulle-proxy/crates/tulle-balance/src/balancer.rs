@@ -8,7 +8,7 @@ use std::time::Duration;
 use tulle_core::{Address, Nanos, Rng, Str};
 
 use crate::config::{LbConfig, LbPolicy};
-use crate::endpoints::{Endpoint, EndpointSet};
+use crate::endpoints::{Endpoint, EndpointSet, Health};
 use crate::host::{Host, HostId};
 use crate::load::{Census, Tier};
 use crate::pool::Draw;
@@ -174,7 +174,11 @@ impl Balancer {
         }
         let mut last = None;
         for attempt in 0..=context.attempts {
-            let choice = Choice { draw: Draw { hash: context.hash, attempt, now }, without: context.without, only: context.only };
+            let choice = Choice {
+                draw: Draw { hash: context.hash, attempt, now },
+                without: context.without,
+                only: context.only,
+            };
             let picked = match &mut self.subsets {
                 None => self.whole.pick(&choice, rng),
                 Some(subsets) => {
@@ -228,11 +232,17 @@ impl Balancer {
         &self.hosts
     }
 
-    /// Tells the results of all hosts' active health checks. Returns the hosts that changed.
-    pub fn set_checks(&mut self, fails: impl Fn(&Host) -> bool, now: Nanos) -> Vec<Rc<Host>> {
+    /// Tells the results of all hosts' active health checks: healthy, degraded or unhealthy. Returns the hosts that begin
+    /// or cease to fail.
+    pub fn set_checks(&mut self, found: impl Fn(&Host) -> Health, now: Nanos) -> Vec<Rc<Host>> {
+        let fails = |host: &Host| found(host) == Health::Unhealthy;
+        let mut degraded = false;
+        for host in &self.hosts {
+            degraded |= host.set_degraded(found(host) == Health::Degraded);
+        }
         let changed = |host: &&Rc<Host>| host.check_failed() != fails(host);
         let changed: Vec<Rc<Host>> = self.hosts.iter().filter(changed).cloned().collect();
-        if !changed.is_empty() {
+        if degraded || !changed.is_empty() {
             self.whole.retire();
             for host in &changed {
                 host.set_check_failed(!host.check_failed());

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tulle_balance::{EndpointMetadata, EndpointSet, Health, Labels, LbConfig, Locality, OutlierConfig};
 use tulle_core::metadata::Metadata;
 use tulle_core::{Address, Str};
-use tulle_policy::{CircuitBreakers, RetryPolicy};
+
+use tulle_policy::{CircuitBreakers, RetryPolicy, StringMatcher};
 use tulle_route::{HashPolicy, Mirror};
 
 use crate::egress::EgressGuard;
@@ -305,6 +306,10 @@ pub struct HealthCheck {
     pub unhealthy_threshold: u32,
     pub healthy_threshold: u32,
     pub reuse_connection: bool,
+    /// What picks the transport for checks, instead of the endpoint's own labels.
+    pub transport_labels: Option<Labels>,
+    /// What checks over TLS offer by ALPN; empty: by their protocol.
+    pub alpn: Vec<Arc<[u8]>>,
     pub checker: HealthChecker,
 }
 
@@ -321,14 +326,22 @@ pub enum HealthChecker {
         retriable_statuses: Vec<(u16, u16)>,
         /// Names in lower case.
         request_headers: Vec<(Str, Str)>,
+        /// Left out; names in lower case.
+        without_headers: Vec<Str>,
+        /// The request's body.
+        send: Option<Arc<[u8]>>,
+        /// The beginning of the response's body, of so many bytes (`None`: of all), must hold each of these in order.
+        receive: Vec<Arc<[u8]>>,
+        receive_within: Option<usize>,
+        /// What the host must say its cluster is (`x-envoy-upstream-healthchecked-cluster`).
+        service: Option<StringMatcher>,
     },
     /// Connect; send `send` if any; succeed when the received bytes hold each of `receive` in order.
-    Tcp {
-        send: Option<Arc<[u8]>>,
-        receive: Vec<Arc<[u8]>>,
-    },
+    Tcp { send: Option<Arc<[u8]>>, receive: Vec<Arc<[u8]>> },
     Grpc {
         service: Str,
         authority: Option<Str>,
+        /// Names in lower case.
+        metadata: Vec<(Str, Str)>,
     },
 }

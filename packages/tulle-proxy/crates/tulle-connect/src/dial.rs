@@ -117,7 +117,11 @@ pub async fn dial_for(
     };
     let more = &endpoint.metadata.more_addresses;
     let connecting = async {
-        if more.is_empty() { connect(cluster, address).await } else { connect_any(dialer, cluster, address, more).await }
+        if more.is_empty() {
+            connect(cluster, address).await
+        } else {
+            connect_any(dialer, cluster, address, more).await
+        }
     };
     let mut tcp = connecting.await.map_err(DialError::Connect)?;
     if let Some(form) = transport.proxied() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tulle_balance::outlier::HostResult;
 use tulle_balance::{
-    Balancer, EndpointSet, Host, HostId, LocalCluster, NoHost, OutlierDetector, OutlierEvent, PickContext,
+    Balancer, EndpointSet, Health, Host, HostId, LocalCluster, NoHost, OutlierDetector, OutlierEvent, PickContext,
 };
 use tulle_config::hcm::{HeaderCase, Http2Options};
 use tulle_config::{Cluster, HttpProtocol};
@@ -164,10 +164,10 @@ impl Upstream {
         self.hosts_changed();
     }
 
-    /// Tells which hosts fail their active health checks.
-    pub fn set_checks(&self, fails: impl Fn(&Address) -> bool) {
+    /// Tells what active health checks say of each host.
+    pub fn set_checks(&self, found: impl Fn(&Address) -> Health) {
         let now = (self.shared.clock)();
-        let changed = self.balancer.borrow_mut().set_checks(|host| fails(&host.endpoint.address), now);
+        let changed = self.balancer.borrow_mut().set_checks(|host| found(&host.endpoint.address), now);
         let (failing, passing): (Vec<Rc<Host>>, Vec<Rc<Host>>) =
             changed.into_iter().partition(|host| host.check_failed());
         for host in passing {
@@ -280,7 +280,8 @@ impl Upstream {
             return Some(Lease::H2(self.stream_on(conn)));
         }
         if matches!(wanted, Wanted::Http1 | Wanted::Alpn) {
-            let Idle { conn, mut life, since } = pool.take((client, server_name), |since, made| self.keeps(now, Some(since), made))?;
+            let Idle { conn, mut life, since } =
+                pool.take((client, server_name), |since, made| self.keeps(now, Some(since), made))?;
             life.used += 1;
             let idle_for = now - since;
             let max_requests = self.config.borrow().limits.max_requests_per_connection;

@@ -85,8 +85,10 @@ mod tests {
             assert!((scaled.state(pressure) - by_scale).abs() < 1e-9, "{pressure}");
             assert_eq!(Trigger::Threshold(0.9).state(pressure), by_threshold, "{pressure}");
         }
-        let action =
-            Action { kind: ActionKind::StopAcceptingRequests, triggers: [(0, scaled), (1, Trigger::Threshold(0.82))].into() };
+        let action = Action {
+            kind: ActionKind::StopAcceptingRequests,
+            triggers: [(0, scaled), (1, Trigger::Threshold(0.82))].into(),
+        };
         assert_eq!((action.state(&[0.81, 0.81]), action.state(&[0.81, 0.82])), (scaled.state(0.81), 1.0));
     }
 }

@@ -34,8 +34,8 @@ use tulle_config::Hcm;
 use tulle_config::hcm::ServerHeader;
 use tulle_core::ResponseFlags;
 use tulle_http::h1::encode::Fate;
-use tulle_policy::overload::ShedPoint;
 use tulle_http::{Broken, Framing, Known, RequestHead, ResponseHead, Side, Tunnel, Version};
+use tulle_policy::overload::ShedPoint;
 use tulle_route::{RouteAction, RouteConfig, Selected, select, wants_tls};
 use tulle_telemetry::TimePoint;
 

@@ -1,11 +1,11 @@
 //! A request's head on its way out: route mutations, rewritten path and authority, and what the router tells upstreams.
 
-use tulle_config::{Cluster, HttpFilter};
 use tulle_config::filters::RouterOptions;
+use tulle_config::{Cluster, HttpFilter};
 use tulle_core::Str;
 use tulle_core::address::split_authority;
-use tulle_http::{Known, RequestHead};
 use tulle_http::h1::encode::Digits;
+use tulle_http::{Known, RequestHead};
 use tulle_route::HostRewrite;
 
 use super::Exchange;

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::time::Instant;
-use tulle_policy::overload::ShedPoint;
 use tulle_config::Hcm;
 use tulle_config::hcm::Underscores;
 use tulle_core::ResponseFlags;
@@ -16,6 +15,7 @@ use tulle_http::h1::Refused;
 use tulle_http::h2::stream::Request;
 use tulle_http::h2::{Config, H2Stream, Link, Malformed, Pulse, Reason, Rhythm, head as h2_head};
 use tulle_http::{Headers, Side, Stream};
+use tulle_policy::overload::ShedPoint;
 
 use super::{Client, Manager};
 use crate::exchange::record::Record;

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use tulle_balance::PickContext;
 use tulle_balance::load::Tier;
 use tulle_balance::outlier::HostResult;
-use tulle_config::{Discovery, TcpProxy};
 use tulle_config::access_log::LogFormat;
 use tulle_config::listener::TrafficDirection;
+use tulle_config::{Discovery, TcpProxy};
 use tulle_connect::{Lease, Terms, Wanted};
 use tulle_core::ResponseFlags;
 use tulle_http::h1::conn::Connection;
@@ -91,7 +91,8 @@ async fn connect(worker: &Rc<Worker>, client: &Client, proxy: &TcpProxy, record:
         record.attempts += 1;
         record.host = Some(host.clone());
         let active = host.begin();
-        let terms = Terms { wanted: Wanted::Tcp, priority: Priority::Default, client: client_ends.as_ref(), server_name: None };
+        let terms =
+            Terms { wanted: Wanted::Tcp, priority: Priority::Default, client: client_ends.as_ref(), server_name: None };
         let leased = Box::pin(target.upstream.lease(&host, terms)).await;
         let mut rng = worker.rng.borrow_mut();
         match leased {

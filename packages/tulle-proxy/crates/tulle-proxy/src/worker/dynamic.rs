@@ -108,7 +108,12 @@ impl Dynamic {
     ///
     /// # Errors
     /// When there is none, and why.
-    pub fn at(&self, worker: &Rc<Worker>, cluster: &Arc<Cluster>, address: SocketAddr) -> Result<Rc<Target>, Unreachable> {
+    pub fn at(
+        &self,
+        worker: &Rc<Worker>,
+        cluster: &Arc<Cluster>,
+        address: SocketAddr,
+    ) -> Result<Rc<Target>, Unreachable> {
         let key = (cluster.name.clone(), Named { host: address.ip().to_string(), port: address.port() });
         let known = self.hosts.borrow().get(&key).filter(|known| Arc::ptr_eq(&known.cluster, cluster)).cloned();
         if let Some(known) = known {

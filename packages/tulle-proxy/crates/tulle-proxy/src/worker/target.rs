@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
-use tulle_balance::EndpointSet;
+use tulle_balance::{EndpointSet, Health};
 use tulle_config::{Cluster, Config, Discovery};
 use tulle_connect::Upstream;
 use tulle_core::{Address, Nanos};
@@ -95,7 +95,12 @@ impl Target {
     fn judge(&self, known: Option<Arc<ClusterHosts>>) {
         let checked = !self.upstream.config_ref().health_checks.is_empty();
         let check = |address: &Address| known.as_ref().map(|hosts| hosts.check(address)).unwrap_or_default();
-        self.upstream.set_checks(|address| checked && check(address) != Check::Passing);
+        self.upstream.set_checks(|address| match check(address) {
+            _ if !checked => Health::Healthy,
+            Check::Passing => Health::Healthy,
+            Check::Degraded => Health::Degraded,
+            Check::Pending | Check::Failing | Check::TimedOut => Health::Unhealthy,
+        });
         let needed = needs_watching(&self.upstream.config_ref());
         self.settled.set(!needed || known.as_ref().is_some_and(|hosts| hosts.settled));
         if self.settled.get() {

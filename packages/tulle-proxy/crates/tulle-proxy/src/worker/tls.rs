@@ -175,7 +175,11 @@ impl TlsCache {
 impl Dialer for TlsCache {
     fn tls(&self, settings: &Arc<UpstreamTls>, endpoint: &Endpoint, asked: Asked<'_>) -> Result<TlsDial, DialError> {
         let Calling { config, own } = self.client(settings, asked).map_err(|e| DialError::NoIdentity(e.to_string()))?;
-        Ok(TlsDial { config, own: own.map(|own| own as Rc<dyn Any>), server_name: server_name(settings, endpoint, asked)? })
+        Ok(TlsDial {
+            config,
+            own: own.map(|own| own as Rc<dyn Any>),
+            server_name: server_name(settings, endpoint, asked)?,
+        })
     }
 
     fn secured(&self, own: Option<Rc<dyn Any>>, stream: &TlsStream<TcpStream>) -> Option<Rc<dyn Any>> {
@@ -244,7 +248,11 @@ pub fn server_name(
 ) -> Result<ServerName<'static>, DialError> {
     if let Some(name) = asked.server_name {
         // An address is no SNI, but a certificate may have it.
-        let address = name.parse().ok().filter(|_| asked.verified).map(|ip: std::net::IpAddr| Ok(ServerName::IpAddress(ip.into())));
+        let address = name
+            .parse()
+            .ok()
+            .filter(|_| asked.verified)
+            .map(|ip: std::net::IpAddr| Ok(ServerName::IpAddress(ip.into())));
         let named = DnsName::try_from(name.to_owned()).ok().map(|name| Ok(ServerName::DnsName(name)));
         if let Some(found) = address.or(named) {
             return found;

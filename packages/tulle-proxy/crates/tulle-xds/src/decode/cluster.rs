@@ -7,12 +7,12 @@ use cluster_pb::cluster as inner_pb;
 use envoy_types::pb::envoy::config::cluster::v3 as cluster_pb;
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use tulle_balance::Labels;
+use tulle_config::Cluster;
 use tulle_config::cluster::{Bind, ClusterSettings, TcpKeepAlive, TransportMatch, UpstreamTransport};
 use tulle_config::egress::EgressGuard;
-use tulle_config::Cluster;
+use tulle_core::Cidr;
 use tulle_core::metadata::{Metadata, Value};
 use tulle_core::recent::Recent;
-use tulle_core::Cidr;
 
 use super::address::source;
 use super::common::{labels, metadata, struct_to_map, uint};

@@ -131,11 +131,7 @@ fn original_dst_settings(cx: &mut Cx, message: &mut cluster_pb::Cluster) -> Opti
     })
 }
 
-fn original_dst(
-    cx: &mut Cx,
-    (by_header, name): (bool, String),
-    port: Option<UInt32Value>,
-) -> Option<Box<OriginalDst>> {
+fn original_dst(cx: &mut Cx, (by_header, name): (bool, String), port: Option<UInt32Value>) -> Option<Box<OriginalDst>> {
     let name = if name.is_empty() { ORIGINAL_DST_HEADER } else { &name.to_ascii_lowercase() };
     let header = by_header.then(|| cx.intern(name));
     let port = match port.map(|port| u16::try_from(port.value)) {
@@ -150,8 +146,11 @@ fn original_dst(
 }
 
 fn dynamic(cx: &mut Cx, any: &Any) -> Option<Discovery> {
-    let DynamicCluster { allow_insecure_cluster_options, allow_coalesced_connections, cluster_implementation_specifier } =
-        cx.unpack::<DynamicCluster>(any)?;
+    let DynamicCluster {
+        allow_insecure_cluster_options,
+        allow_coalesced_connections,
+        cluster_implementation_specifier,
+    } = cx.unpack::<DynamicCluster>(any)?;
     without_effect!(cx; allow_insecure_cluster_options);
     refuse!(cx; allow_coalesced_connections);
     match cluster_implementation_specifier {
@@ -328,4 +327,3 @@ fn dns_endpoints(cx: &mut Cx, set: &EndpointSet) -> Vec<DnsEndpoint> {
         })
         .collect()
 }
-
