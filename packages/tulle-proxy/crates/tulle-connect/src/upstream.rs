@@ -217,12 +217,20 @@ impl Upstream {
     /// Counts a request against the breaker until the guard is dropped.
     pub fn admit_request(&self, priority: Priority) -> Result<Admission, Overflow> {
         let config = self.config.borrow();
-        self.breaker.admit(Resource::Request, priority, config.circuit_breakers.limits(priority))
+        let limits = config.circuit_breakers.limits(priority);
+        if let Some(interval) = limits.budget_interval() {
+            self.breaker.note_request(priority, (self.shared.clock)(), interval);
+        }
+        self.breaker.admit(Resource::Request, priority, limits)
     }
 
     pub fn admit_retry(&self, priority: Priority) -> Result<Admission, Overflow> {
         let config = self.config.borrow();
-        self.breaker.admit(Resource::Retry, priority, config.circuit_breakers.limits(priority))
+        let limits = config.circuit_breakers.limits(priority);
+        match limits.budget_interval() {
+            Some(interval) => self.breaker.admit_retry(priority, limits, ((self.shared.clock)(), interval)),
+            None => self.breaker.admit(Resource::Retry, priority, limits),
+        }
     }
 
     fn pool(&self, host: &Host) -> Rc<HostPool> {
