@@ -141,13 +141,13 @@ fn begin(x: &mut Exchange<'_>) -> Result<(), Reply> {
     x.record.request_head_bytes = x.heads.request.headers.byte_size() as u64;
     if let Some(overload) = &x.worker.overload {
         let random = || x.worker.random();
-        if overload.refuses_request(random) || overload.sheds(ShedPoint::Head, random) {
-            x.worker.metrics.sheet.inc(x.client.http.downstream_rq_overload_close);
-            return Err(Reply::overloaded());
-        }
         if x.heads.request.version != Version::Http2 && overload.sheds(ShedPoint::Http1, random) {
             x.worker.metrics.sheet.inc(x.client.http.downstream_rq_overload_close);
             return Err(Reply::aborted());
+        }
+        if overload.refuses_request(random) || overload.sheds(ShedPoint::Head, random) {
+            x.worker.metrics.sheet.inc(x.client.http.downstream_rq_overload_close);
+            return Err(Reply::overloaded());
         }
     }
     prepare::prepare(x.hcm, x.client, &mut x.heads.request, &mut x.worker.rng.borrow_mut())?;
@@ -385,7 +385,9 @@ pub fn response_fate(x: &Exchange<'_>) -> Fate {
 
 /// Whether the connection ends because there is too much to do.
 fn overload_ends(x: &Exchange<'_>) -> bool {
-    let ends = x.worker.overload.as_ref().is_some_and(|overload| overload.ends_connection(|| x.worker.random()));
+    let ends = x.worker.overload.as_ref().is_some_and(|overload| {
+        overload.ends_connection(|| x.worker.random()) || overload.sheds(ShedPoint::Http2, || x.worker.random())
+    });
     if ends {
         x.worker.metrics.sheet.inc(x.client.http.downstream_cx_overload_disable_keepalive);
     }

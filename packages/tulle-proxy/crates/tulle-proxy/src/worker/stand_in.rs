@@ -8,12 +8,8 @@ use std::rc::Rc;
 
 use tulle_balance::load::{self, Census, Load, Tier};
 use tulle_config::Discovery;
-use tulle_core::Str;
 
 use super::{Target, Worker};
-
-/// Aggregates may hold aggregates; deeper than this they hold themselves.
-const DEEPEST: usize = 8;
 
 /// Where an attempt goes.
 pub struct Seat {
@@ -43,8 +39,8 @@ pub struct Ask<'a> {
 pub fn seat(worker: &Rc<Worker>, group: &Target, ask: Ask<'_>) -> Option<Seat> {
     let config = group.upstream.config();
     match &config.discovery {
-        Discovery::Aggregate(names) => {
-            let levels = levels(&leaves(worker, names, 0));
+        Discovery::Aggregate(_) => {
+            let levels = levels(worker, group);
             let loads = loads(group, &levels, ask.without)?;
             let (at, tier) = load::choose(&loads, worker.random())?;
             let Level { target, priority, .. } = &levels[at];
@@ -54,10 +50,10 @@ pub fn seat(worker: &Rc<Worker>, group: &Target, ask: Ask<'_>) -> Option<Seat> {
             let own = usize::try_from(ask.attempt.checked_sub(1)?).ok()?;
             names.iter().skip(own).find_map(|name| {
                 let target = worker.target(name)?;
-                if target.by_call() {
+                if matches!(target.upstream.config_ref().discovery, Discovery::Aggregate(_)) {
                     return seat(worker, &target, Ask { attempt: 1, without: &[] });
                 }
-                has_hosts(&target).then(|| Seat::whole(target))
+                (!target.by_call() && has_hosts(&target)).then(|| Seat::whole(target))
             })
         }
         _ => None,
@@ -66,20 +62,21 @@ pub fn seat(worker: &Rc<Worker>, group: &Target, ask: Ask<'_>) -> Option<Seat> {
 
 /// Waits until the hosts of all its clusters are known, as for a cluster of its own.
 pub async fn settled(worker: &Rc<Worker>, group: &Target) {
-    let config = group.upstream.config();
-    let (Discovery::Aggregate(names) | Discovery::Composite(names)) = &config.discovery else { return };
-    for target in leaves(worker, names, 0) {
-        if !target.is_settled() {
-            target.settled().await;
+    for target in members(worker, group) {
+        for leaf in if target.by_call() { members(worker, &target) } else { vec![target] } {
+            if !leaf.is_settled() {
+                leaf.settled().await;
+            }
         }
     }
 }
 
 /// Whether an aggregate has a usable host in other priorities than these.
 pub fn has_others(worker: &Rc<Worker>, group: &Target, without: &[u32]) -> bool {
-    let config = group.upstream.config();
-    let Discovery::Aggregate(names) = &config.discovery else { return false };
-    let levels = levels(&leaves(worker, names, 0));
+    if !matches!(group.upstream.config_ref().discovery, Discovery::Aggregate(_)) {
+        return false;
+    }
+    let levels = levels(worker, group);
     levels.iter().zip(0..).any(|(level, at)| !without.contains(&at) && usable(&level.census) > 0)
 }
 
@@ -90,26 +87,18 @@ struct Level {
     census: Census,
 }
 
-/// The clusters that have hosts, in order.
-fn leaves(worker: &Rc<Worker>, names: &[Str], depth: usize) -> Vec<Rc<Target>> {
-    let mut found = Vec::with_capacity(names.len());
-    for target in names.iter().filter_map(|name| worker.target(name)) {
-        let config = target.upstream.config();
-        match &config.discovery {
-            Discovery::Aggregate(inner) | Discovery::Composite(inner) if depth < DEEPEST => {
-                found.extend(leaves(worker, inner, depth + 1));
-            }
-            discovery if !discovery.by_call() => found.push(target),
-            _ => {}
-        }
-    }
-    found
+fn members(worker: &Rc<Worker>, group: &Target) -> Vec<Rc<Target>> {
+    let config = group.upstream.config();
+    let (Discovery::Aggregate(names) | Discovery::Composite(names)) = &config.discovery else { return Vec::new() };
+    names.iter().filter_map(|name| worker.target(name)).collect()
 }
 
-fn levels(leaves: &[Rc<Target>]) -> Vec<Level> {
-    let each = leaves.iter().flat_map(|target| {
+/// Aggregates inside of aggregates have no hosts of their own, and so none here, as in Envoy.
+fn levels(worker: &Rc<Worker>, aggregate: &Target) -> Vec<Level> {
+    let leaves = members(worker, aggregate).into_iter().filter(|target| !target.by_call());
+    let each = leaves.flat_map(|target| {
         let census = target.upstream.balancer.borrow().census().to_vec();
-        census.into_iter().zip(0..).map(|(census, priority)| Level { target: target.clone(), priority, census })
+        census.into_iter().zip(0..).map(move |(census, priority)| Level { target: target.clone(), priority, census })
     });
     each.collect()
 }
