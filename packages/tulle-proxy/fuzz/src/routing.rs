@@ -143,13 +143,13 @@ pub fn route(data: &[u8]) {
         RouteAction::Forward(action) => {
             let source = IpAddr::V4(Ipv4Addr::LOCALHOST);
             let hashed = Hashed { request: &request, source: Some(source) };
-            let hash = || hash_of(action, &hashed, &mut |cookie| Some(cookie.name.to_string()));
+            let hash = || hash_of(&action.hash, &hashed, &mut |cookie| Some(cookie.name.to_string()));
             assert_eq!(hash(), hash());
             if let Some(path) = rewrite::path(action, selected.route, &request, &Hostile) {
                 breaks_no_line(&path);
                 assert!(path.starts_with('/'), "{path:?}");
             }
-            if let Some(host) = rewrite::authority(action, selected.arm, &request, &Hostile) {
+            if let Some(host) = rewrite::authority(action, &request, &Hostile) {
                 breaks_no_line(&host);
             }
         }

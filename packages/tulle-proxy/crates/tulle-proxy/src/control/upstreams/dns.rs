@@ -153,7 +153,7 @@ fn pause(names: &DnsDiscovery, failures: u32, rng: &mut Rng) -> Duration {
 mod tests {
     use super::*;
     use std::cell::RefCell;
-    use tulle_balance::Locality;
+    use tulle_balance::{Health, Locality};
 
     fn names(hosts: &[&str], family: DnsFamily) -> Arc<DnsDiscovery> {
         let entry = |host: &&str| DnsEndpoint {
@@ -163,6 +163,7 @@ mod tests {
             },
             hostname: (*host).into(),
             weight: 1,
+            health: Health::Healthy,
             priority: 0,
             locality: Locality::default(),
             locality_weight: None,
@@ -170,6 +171,7 @@ mod tests {
         };
         Arc::new(DnsDiscovery {
             endpoints: hosts.iter().map(entry).collect(),
+            policy: EndpointSet { overprovisioning: 200, ..EndpointSet::default() },
             family,
             refresh: Duration::from_secs(5),
             failure_refresh: None,
@@ -197,6 +199,8 @@ mod tests {
         answers.note(1, vec![at("10.0.1.1:80")]);
         answers.note(0, vec![]);
         assert_eq!(shown(&answers), ["10.0.0.1:80", "10.0.0.2:80", "10.0.1.1:80", "10.0.0.9:80"]);
+        let set = answers.endpoints();
+        assert_eq!((set.localities.len(), set.overprovisioning), (1, 200), "one place is one group");
     }
 
     #[test]
