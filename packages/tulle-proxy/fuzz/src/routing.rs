@@ -143,7 +143,7 @@ pub fn route(data: &[u8]) {
         RouteAction::Forward(action) => {
             let source = IpAddr::V4(Ipv4Addr::LOCALHOST);
             let hashed = Hashed { request: &request, source: Some(source) };
-            let hash = || hash_of(action, &hashed, &mut |cookie| Some(cookie.name.to_string()));
+            let hash = || hash_of(&action.hash, &hashed, &mut |cookie| Some(cookie.name.to_string()));
             assert_eq!(hash(), hash());
             if let Some(path) = rewrite::path(action, selected.route, &request, &Hostile) {
                 breaks_no_line(&path);

@@ -8,8 +8,9 @@ use std::time::Duration;
 use tulle_core::{Address, Nanos, Rng, Str};
 
 use crate::config::{LbConfig, LbPolicy};
-use crate::endpoints::{Endpoint, EndpointSet};
+use crate::endpoints::{Endpoint, EndpointSet, Health};
 use crate::host::{Host, HostId};
+use crate::load::{Census, Tier};
 use crate::pool::Draw;
 use crate::subset::Subsets;
 use crate::view::{Choice, Group, Setting, View};
@@ -30,6 +31,8 @@ pub struct PickContext<'a> {
     pub attempts: u32,
     /// Priorities that are left out while another one has a host.
     pub without: &'a [u32],
+    /// This priority, and which of its hosts, whatever the loads say.
+    pub only: Option<(u32, Tier)>,
     /// The host that the request names, where it may; taken while its health is one of those that `LbConfig` lets.
     pub named: Option<&'a Address>,
     /// No host but the named one will do.
@@ -61,6 +64,7 @@ pub enum NoHost {
 pub struct Balancer {
     config: Arc<LbConfig>,
     overprovisioning: u32,
+    weighted_health: bool,
     local: Option<Arc<LocalCluster>>,
     seed: u64,
     next_id: u64,
@@ -75,11 +79,18 @@ impl Balancer {
     pub fn new(config: Arc<LbConfig>, set: &EndpointSet, now: Nanos, seed: u64) -> Self {
         let mut balancer = Balancer {
             whole: View::new(
-                Setting { config: &config, overprovisioning: set.overprovisioning, seed, local: None },
+                Setting {
+                    config: &config,
+                    overprovisioning: set.overprovisioning,
+                    weighted_health: set.weighted_health,
+                    seed,
+                    local: None,
+                },
                 &[],
             ),
             config,
             overprovisioning: set.overprovisioning,
+            weighted_health: set.weighted_health,
             local: None,
             seed,
             next_id: 0,
@@ -117,6 +128,7 @@ impl Balancer {
         self.groups = groups;
         self.hosts = self.groups.iter().flat_map(|group| &group.hosts).cloned().collect();
         self.overprovisioning = set.overprovisioning;
+        self.weighted_health = set.weighted_health;
         self.rebuild();
         let gone: Vec<Rc<Host>> = earlier.into_values().collect();
         gone.iter().for_each(|host| host.set_removed());
@@ -162,7 +174,11 @@ impl Balancer {
         }
         let mut last = None;
         for attempt in 0..=context.attempts {
-            let choice = Choice { draw: Draw { hash: context.hash, attempt, now }, without: context.without };
+            let choice = Choice {
+                draw: Draw { hash: context.hash, attempt, now },
+                without: context.without,
+                only: context.only,
+            };
             let picked = match &mut self.subsets {
                 None => self.whole.pick(&choice, rng),
                 Some(subsets) => {
@@ -190,6 +206,15 @@ impl Balancer {
         Some(group.priority)
     }
 
+    /// What each priority has.
+    pub fn census(&self) -> &[Census] {
+        self.whole.census()
+    }
+
+    pub fn overprovisioning(&self) -> u32 {
+        self.overprovisioning
+    }
+
     /// Whether a usable host is left without these priorities.
     pub fn has_others(&self, priorities: &[u32]) -> bool {
         self.whole.loads_without(priorities).is_some()
@@ -207,11 +232,17 @@ impl Balancer {
         &self.hosts
     }
 
-    /// Tells the results of all hosts' active health checks. Returns the hosts that changed.
-    pub fn set_checks(&mut self, fails: impl Fn(&Host) -> bool, now: Nanos) -> Vec<Rc<Host>> {
+    /// Tells the results of all hosts' active health checks: healthy, degraded or unhealthy. Returns the hosts that begin
+    /// or cease to fail.
+    pub fn set_checks(&mut self, found: impl Fn(&Host) -> Health, now: Nanos) -> Vec<Rc<Host>> {
+        let fails = |host: &Host| found(host) == Health::Unhealthy;
+        let mut degraded = false;
+        for host in &self.hosts {
+            degraded |= host.set_degraded(found(host) == Health::Degraded);
+        }
         let changed = |host: &&Rc<Host>| host.check_failed() != fails(host);
         let changed: Vec<Rc<Host>> = self.hosts.iter().filter(changed).cloned().collect();
-        if !changed.is_empty() {
+        if degraded || !changed.is_empty() {
             self.whole.retire();
             for host in &changed {
                 host.set_check_failed(!host.check_failed());
@@ -245,6 +276,7 @@ impl Balancer {
         let setting = Setting {
             config: &self.config,
             overprovisioning: self.overprovisioning,
+            weighted_health: self.weighted_health,
             seed: self.seed,
             local: self.local.as_deref(),
         };

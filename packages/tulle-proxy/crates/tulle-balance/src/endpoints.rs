@@ -48,6 +48,8 @@ pub struct EndpointMetadata {
     pub workload: Option<Str>,
     /// How its health is checked otherwise than its cluster says.
     pub check: Option<Box<CheckAt>>,
+    /// Where else it is, for when a connection to its address does not come about.
+    pub more_addresses: Box<[Address]>,
 }
 
 /// `envoy.config.endpoint.v3.Endpoint.HealthCheckConfig`.
@@ -123,6 +125,8 @@ pub struct EndpointSet {
     pub localities: Box<[LocalityEndpoints]>,
     /// How much health counts above its share, in percent; Envoy's default is 140.
     pub overprovisioning: u32,
+    /// The weights of hosts, not their number, decide how healthy a priority is.
+    pub weighted_health: bool,
     /// Share of the requests that are refused before a host is chosen (`drop_overloads`).
     pub drop: FractionalPercent,
 }
@@ -134,6 +138,7 @@ impl EndpointSet {
         EndpointSet {
             localities: localities.into(),
             overprovisioning: Self::DEFAULT_OVERPROVISIONING,
+            weighted_health: false,
             drop: FractionalPercent::NEVER,
         }
     }

@@ -28,6 +28,7 @@ struct State {
     active: Cell<u32>,
     ejected: Cell<bool>,
     check_failed: Cell<bool>,
+    degraded: Cell<bool>,
     removed: Cell<bool>,
     /// Place in a weighted schedule, between two pools.
     schedule: Cell<Option<f64>>,
@@ -127,6 +128,11 @@ impl Host {
         self.state.check_failed.set(failed);
     }
 
+    /// Whether that is news.
+    pub(crate) fn set_degraded(&self, degraded: bool) -> bool {
+        self.state.degraded.replace(degraded) != degraded
+    }
+
     /// Whether an update took it out of the cluster; its connections may be drained.
     pub fn removed(&self) -> bool {
         self.state.removed.get()
@@ -138,7 +144,11 @@ impl Host {
 
     /// What balancing should think of it: configured health, checks and ejection together.
     pub fn health(&self) -> Health {
-        if self.state.ejected.get() || self.state.check_failed.get() { Health::Unhealthy } else { self.endpoint.health }
+        match self.endpoint.health {
+            _ if self.state.ejected.get() || self.state.check_failed.get() => Health::Unhealthy,
+            Health::Healthy if self.state.degraded.get() => Health::Degraded,
+            said => said,
+        }
     }
 }
 

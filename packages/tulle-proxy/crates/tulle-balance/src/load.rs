@@ -6,6 +6,30 @@ pub struct Census {
     pub total: u32,
     pub healthy: u32,
     pub degraded: u32,
+    /// The same by the weights of the hosts, where those decide how healthy the priority is
+    /// (`weighted_priority_health`). Panic goes by numbers of hosts all the same, as in Envoy.
+    pub weights: Option<Weights>,
+}
+
+/// Sums of the weights of a priority's hosts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Weights {
+    pub total: u64,
+    pub healthy: u64,
+    pub degraded: u64,
+}
+
+impl Census {
+    fn weighed(&self) -> Weights {
+        let Census { total, healthy, degraded, weights } = *self;
+        weights.unwrap_or(Weights { total: total.into(), healthy: healthy.into(), degraded: degraded.into() })
+    }
+
+    /// Without the hosts that requests could go to.
+    pub fn unused(self) -> Census {
+        let weights = self.weights.map(|weights| Weights { healthy: 0, degraded: 0, ..weights });
+        Census { healthy: 0, degraded: 0, weights, ..self }
+    }
 }
 
 /// What a priority gets.
@@ -27,18 +51,19 @@ pub enum Tier {
 
 /// Loads of all priorities; the percentages sum to 100 when there is any priority.
 pub fn loads(census: &[Census], overprovisioning: u32, panic_threshold: f64) -> Vec<Load> {
-    let share = |part: u32, census: &Census| {
-        let percent = u64::from(part) * u64::from(overprovisioning) / u64::from(census.total.max(1));
+    let share = |part: u64, weights: &Weights| {
+        let percent = part * u64::from(overprovisioning) / weights.total.max(1);
         percent.min(100) as u32
     };
-    let available: u32 = census.iter().map(|one| share(one.healthy, one) + share(one.degraded, one)).sum();
+    let weighed: Vec<Weights> = census.iter().map(Census::weighed).collect();
+    let available: u32 = weighed.iter().map(|one| share(one.healthy, one) + share(one.degraded, one)).sum();
     let available = available.min(100);
     let mut loads = vec![Load::default(); census.len()];
     let Some(first) = loads.first_mut() else { return loads };
     if available == 0 {
         first.healthy = 100;
     } else {
-        distribute(census, &mut loads, available, share);
+        distribute(&weighed, &mut loads, available, share);
     }
     if available < 100 && !(panic_threshold <= 0.0 && available == 0) {
         set_panic(census, &mut loads, panic_threshold);
@@ -46,9 +71,9 @@ pub fn loads(census: &[Census], overprovisioning: u32, panic_threshold: f64) -> 
     loads
 }
 
-fn distribute(census: &[Census], loads: &mut [Load], available: u32, share: impl Fn(u32, &Census) -> u32) {
+fn distribute(census: &[Weights], loads: &mut [Load], available: u32, share: impl Fn(u64, &Weights) -> u32) {
     let mut left = 100;
-    let mut give = |part: u32, one: &Census| {
+    let mut give = |part: u64, one: &Weights| {
         let load = left.min(share(part, one) * 100 / available);
         left -= load;
         load
@@ -107,7 +132,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn healthy(parts: &[(u32, u32)]) -> Vec<Census> {
-        parts.iter().map(|&(healthy, total)| Census { total, healthy, degraded: 0 }).collect()
+        parts.iter().map(|&(healthy, total)| Census { total, healthy, ..Census::default() }).collect()
     }
 
     fn shares(parts: &[(u32, u32)]) -> Vec<u32> {
@@ -140,10 +165,21 @@ mod tests {
 
     #[test]
     fn degraded_hosts_take_what_healthy_ones_cannot() {
-        let census = [Census { total: 10, healthy: 5, degraded: 5 }];
+        let census = [Census { total: 10, healthy: 5, degraded: 5, weights: None }];
         assert_eq!(loads(&census, 140, 50.0)[0], Load { healthy: 70, degraded: 30, panic: false });
         assert_eq!(choose(&loads(&census, 140, 50.0), 69), Some((0, Tier::Healthy)));
         assert_eq!(choose(&loads(&census, 140, 50.0), 70), Some((0, Tier::Degraded)));
+    }
+
+    #[test]
+    fn weights_may_decide_instead_of_numbers() {
+        let weights = Some(Weights { total: 10, healthy: 1, degraded: 0 });
+        let census = [Census { total: 2, healthy: 1, degraded: 0, weights }, Census { weights: None, ..census_of(1) }];
+        assert_eq!(loads(&census, 140, 0.0).iter().map(|load| load.healthy).collect::<Vec<_>>(), [14, 86]);
+    }
+
+    fn census_of(hosts: u32) -> Census {
+        Census { total: hosts, healthy: hosts, ..Census::default() }
     }
 
     proptest! {
@@ -151,7 +187,7 @@ mod tests {
         fn loads_always_sum_to_all(parts in prop::collection::vec((0u32..50, 0u32..50, 0u32..50), 1..6)) {
             let census: Vec<Census> = parts
                 .iter()
-                .map(|&(healthy, degraded, bad)| Census { total: healthy + degraded + bad, healthy, degraded })
+                .map(|&(healthy, degraded, bad)| Census { total: healthy + degraded + bad, healthy, degraded, weights: None })
                 .collect();
             for threshold in [0.0, 50.0, 100.0] {
                 let loads = loads(&census, 140, threshold);

@@ -8,7 +8,7 @@ use crate::config::{LbConfig, LocalityMode, ZoneAware};
 use crate::edf::Edf;
 use crate::endpoints::{Health, Locality};
 use crate::host::Host;
-use crate::load::{self, Census, Load, Tier};
+use crate::load::{self, Census, Load, Tier, Weights};
 use crate::pool::{Draw, Pool};
 use crate::zone::{self, LocalCluster, ZoneRouting, ZoneSize};
 
@@ -38,6 +38,8 @@ pub struct Choice<'a> {
     pub draw: Draw,
     /// Priorities that are left out while another one has a host.
     pub without: &'a [u32],
+    /// This priority and tier, whatever the loads say.
+    pub only: Option<(u32, Tier)>,
 }
 
 #[derive(Debug)]
@@ -71,6 +73,8 @@ struct Zones {
 pub struct Setting<'a> {
     pub config: &'a LbConfig,
     pub overprovisioning: u32,
+    /// The weights of hosts decide how healthy a priority is.
+    pub weighted_health: bool,
     pub seed: u64,
     /// The proxies like this one, for zone-aware routing.
     pub local: Option<&'a LocalCluster>,
@@ -83,7 +87,7 @@ impl View {
         let count = groups.iter().map(|group| group.priority + 1).max().unwrap_or(0);
         let levels: Vec<Vec<&Group>> =
             (0..count).map(|level| groups.iter().filter(|group| group.priority == level).collect()).collect();
-        let census: Vec<Census> = levels.iter().map(|level| take_census(level)).collect();
+        let census: Vec<Census> = levels.iter().map(|level| take_census(level, setting.weighted_health)).collect();
         let loads = load::loads(&census, overprovisioning, config.panic_threshold);
         let build = Build(setting);
         let priorities = levels.iter().zip(&loads).map(|(level, load)| build.priority(level, load.panic)).collect();
@@ -95,11 +99,12 @@ impl View {
         let draw = choice.draw;
         let other = (!choice.without.is_empty()).then(|| self.loads_without(choice.without)).flatten();
         let loads = other.as_ref().unwrap_or(&self.loads);
-        let (level, tier) = match loads.first()?.healthy {
-            100 => (0, Tier::Healthy),
+        let (level, tier) = match (choice.only, loads.first()?.healthy) {
+            (Some((level, tier)), _) => (level as usize, tier),
+            (None, 100) => (0, Tier::Healthy),
             _ => load::choose(loads, draw.hash.unwrap_or_else(|| rng.next_u64()))?,
         };
-        let panic = self.loads[level].panic;
+        let panic = self.loads.get(level)?.panic;
         if panic && self.fail_on_panic {
             return None;
         }
@@ -112,10 +117,14 @@ impl View {
         spread.pick(draw, rng)
     }
 
+    pub fn census(&self) -> &[Census] {
+        &self.census
+    }
+
     /// The loads without some priorities; `None` when no other has a usable host.
     pub fn loads_without(&self, priorities: &[u32]) -> Option<Vec<Load>> {
         let left = self.census.iter().zip(0u32..).map(|(one, level)| match priorities.contains(&level) {
-            true => Census { healthy: 0, degraded: 0, ..*one },
+            true => one.unused(),
             false => *one,
         });
         let left: Vec<Census> = left.collect();
@@ -136,16 +145,26 @@ impl View {
     }
 }
 
-fn take_census(level: &[&Group]) -> Census {
+fn take_census(level: &[&Group], weighted: bool) -> Census {
     let mut census = Census::default();
+    let mut weights = Weights::default();
     for host in level.iter().flat_map(|group| &group.hosts) {
+        let weight = u64::from(host.endpoint.weight);
         census.total += 1;
+        weights.total += weight;
         match host.health() {
-            Health::Healthy => census.healthy += 1,
-            Health::Degraded => census.degraded += 1,
+            Health::Healthy => {
+                census.healthy += 1;
+                weights.healthy += weight;
+            }
+            Health::Degraded => {
+                census.degraded += 1;
+                weights.degraded += weight;
+            }
             Health::Unhealthy | Health::Draining => {}
         }
     }
+    census.weights = weighted.then_some(weights);
     census
 }
 

@@ -130,7 +130,7 @@ fn localities_share_by_weight_and_health() {
     let mut balancer = Balancer::new(Arc::new(config), &set, Nanos::ZERO, 0);
     assert_eq!(counts(&mut balancer, 400)[&1], 100);
     let third = balancer.hosts()[2].id;
-    balancer.set_checks(|host| host.id == third, Nanos::ZERO);
+    balancer.set_checks(|host| if host.id == third { Health::Unhealthy } else { Health::Healthy }, Nanos::ZERO);
     // The second zone keeps 1/2 × 1.4 of its weight: 2.1 against 1.
     let share = f64::from(counts(&mut balancer, 3_100)[&1]) / 3_100.0;
     assert!((share - 1.0 / 3.1).abs() < 0.01, "{share}");
@@ -140,12 +140,17 @@ fn localities_share_by_weight_and_health() {
 fn hosts_that_fail_their_checks_get_nothing_until_they_pass() {
     let mut balancer =
         balancer(LbPolicy::RoundRobin, &EndpointSet::flat((1..=3).map(|port| endpoint(port, 1)).collect()));
-    let on = |port: u16| move |host: &tulle_balance::Host| host.endpoint.address.port() == Some(port);
+    let on = |port: u16| {
+        move |host: &tulle_balance::Host| match host.endpoint.address.port() == Some(port) {
+            true => Health::Unhealthy,
+            false => Health::Healthy,
+        }
+    };
     let failing = balancer.set_checks(on(3), Nanos::ZERO);
     assert_eq!(failing.iter().map(|host| host.endpoint.address.port()).collect::<Vec<_>>(), [Some(3)]);
     assert!(!counts(&mut balancer, 300).contains_key(&3));
     assert!(balancer.set_checks(on(3), Nanos::ZERO).is_empty(), "only what is new is told");
-    assert_eq!(balancer.set_checks(|_| false, Nanos::ZERO).len(), 1);
+    assert_eq!(balancer.set_checks(|_| Health::Healthy, Nanos::ZERO).len(), 1);
     assert_eq!(counts(&mut balancer, 300)[&3], 100);
 }
 

@@ -5,10 +5,12 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tulle_balance::{EndpointMetadata, EndpointSet, Labels, LbConfig, Locality, OutlierConfig};
+use tulle_balance::{EndpointMetadata, EndpointSet, Health, Labels, LbConfig, Locality, OutlierConfig};
 use tulle_core::metadata::Metadata;
 use tulle_core::{Address, Str};
-use tulle_policy::CircuitBreakers;
+
+use tulle_policy::{CircuitBreakers, RetryPolicy, StringMatcher};
+use tulle_route::{HashPolicy, Mirror};
 
 use crate::egress::EgressGuard;
 use crate::hcm::{Http1Options, Http2Options};
@@ -30,6 +32,8 @@ pub struct Cluster {
     pub metadata: Arc<Metadata>,
     /// Of clusters with hosts outside the mesh: which addresses these must not have.
     pub egress: Option<Arc<EgressGuard>>,
+    /// Instead of those of the route, where there are any.
+    pub policies: Option<Arc<RequestPolicies>>,
     /// Shared by clusters that have the same, as most of a mesh have.
     pub settings: Arc<ClusterSettings>,
 }
@@ -40,6 +44,16 @@ impl Deref for Cluster {
     fn deref(&self) -> &ClusterSettings {
         &self.settings
     }
+}
+
+/// What a cluster says of the requests to it, in place of what their routes say.
+#[derive(Clone, Debug)]
+pub struct RequestPolicies {
+    pub retry: Option<RetryPolicy>,
+    /// Empty: the route's.
+    pub hash: Box<[HashPolicy]>,
+    /// Empty: the route's.
+    pub mirrors: Box<[Mirror]>,
 }
 
 /// How a cluster's endpoints are chosen, protected and spoken to.
@@ -63,6 +77,8 @@ pub struct ClusterSettings {
     pub close_connections_on_host_health_failure: bool,
     /// A removed endpoint is kept until health checks fail it (Envoy); true drops it at once.
     pub ignore_health_on_host_removal: bool,
+    /// A connection carries the requests of one client's connection only.
+    pub pool_per_client: bool,
     /// What Tulle adds to Envoy; `None` where nothing is.
     pub own: Option<Box<Own>>,
 }
@@ -86,15 +102,40 @@ pub enum Discovery {
     StrictDns(Arc<DnsDiscovery>),
     /// One endpoint; the address is whatever the name resolves to when a connection is made.
     LogicalDns(Arc<DnsDiscovery>),
-    /// The connection's own original destination.
-    OriginalDst,
+    /// The connection's own original destination, or what the request says.
+    OriginalDst(Box<OriginalDst>),
     /// Whichever host a request's authority or a connection's server name says.
     Dynamic,
+    /// The hosts of these clusters: the priorities of the first, then those of the next.
+    Aggregate(Box<[Str]>),
+    /// The first attempt is the first cluster's, the next the next's.
+    Composite(Box<[Str]>),
+}
+
+impl Discovery {
+    /// Whether hosts are found for each call, so that the cluster has none of its own.
+    pub fn by_call(&self) -> bool {
+        match self {
+            Discovery::Static(_) | Discovery::Eds(..) | Discovery::StrictDns(_) | Discovery::LogicalDns(_) => false,
+            Discovery::OriginalDst(_) | Discovery::Dynamic | Discovery::Aggregate(_) | Discovery::Composite(_) => true,
+        }
+    }
+}
+
+/// What may take the place of a connection's original destination.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OriginalDst {
+    /// The header that says another address; `None` when none may.
+    pub header: Option<Str>,
+    /// The port, whatever the destination's was.
+    pub port: Option<u16>,
 }
 
 #[derive(Clone, Debug)]
 pub struct DnsDiscovery {
     pub endpoints: Vec<DnsEndpoint>,
+    /// What beside endpoints is said of them; it has none itself.
+    pub policy: EndpointSet,
     pub family: DnsFamily,
     /// Between lookups, unless `respect_ttl` has a shorter one. Envoy's default is 5 s.
     pub refresh: Duration,
@@ -108,6 +149,7 @@ pub struct DnsEndpoint {
     /// For the Host of health checks and auto_host_rewrite; the name when not given.
     pub hostname: Str,
     pub weight: u32,
+    pub health: Health,
     pub priority: u32,
     pub locality: Locality,
     pub locality_weight: Option<u32>,
@@ -211,7 +253,9 @@ pub struct NameByRequest {
 impl Cluster {
     /// Whether an endpoint may be told whose connection it gets: connections are then each client's own.
     pub fn tells_client(&self) -> bool {
-        self.transport.proxied().is_some() || self.transport_matches.iter().any(|m| m.transport.proxied().is_some())
+        self.pool_per_client
+            || self.transport.proxied().is_some()
+            || self.transport_matches.iter().any(|m| m.transport.proxied().is_some())
     }
 
     /// How HTTP/1 is spoken to the endpoints, where it is.
@@ -262,6 +306,10 @@ pub struct HealthCheck {
     pub unhealthy_threshold: u32,
     pub healthy_threshold: u32,
     pub reuse_connection: bool,
+    /// What picks the transport for checks, instead of the endpoint's own labels.
+    pub transport_labels: Option<Labels>,
+    /// What checks over TLS offer by ALPN; empty: by their protocol.
+    pub alpn: Vec<Arc<[u8]>>,
     pub checker: HealthChecker,
 }
 
@@ -278,14 +326,22 @@ pub enum HealthChecker {
         retriable_statuses: Vec<(u16, u16)>,
         /// Names in lower case.
         request_headers: Vec<(Str, Str)>,
+        /// Left out; names in lower case.
+        without_headers: Vec<Str>,
+        /// The request's body.
+        send: Option<Arc<[u8]>>,
+        /// The beginning of the response's body, of so many bytes (`None`: of all), must hold each of these in order.
+        receive: Vec<Arc<[u8]>>,
+        receive_within: Option<usize>,
+        /// What the host must say its cluster is (`x-envoy-upstream-healthchecked-cluster`).
+        service: Option<StringMatcher>,
     },
     /// Connect; send `send` if any; succeed when the received bytes hold each of `receive` in order.
-    Tcp {
-        send: Option<Arc<[u8]>>,
-        receive: Vec<Arc<[u8]>>,
-    },
+    Tcp { send: Option<Arc<[u8]>>, receive: Vec<Arc<[u8]>> },
     Grpc {
         service: Str,
         authority: Option<Str>,
+        /// Names in lower case.
+        metadata: Vec<(Str, Str)>,
     },
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tulle_core::Str;
-use tulle_route::HeaderValue;
+use tulle_route::HeaderMutation;
 use tulle_telemetry::TextFormat;
 
 use crate::access_log::AccessLog;
@@ -36,7 +36,7 @@ pub struct TcpProxy {
 pub struct Tunneling {
     /// Where to, with its port.
     pub target: TextFormat,
-    pub headers: Box<[HeaderValue]>,
+    pub headers: Box<[HeaderMutation]>,
 }
 
 #[derive(Clone, Debug)]

@@ -7,10 +7,13 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
-use tulle_core::Str;
+use tulle_core::{Nanos, Str};
 use tulle_policy::{BreakerLimits, CircuitBreakers, Priority};
+
+use crate::recent::Recent;
 
 /// A limit was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,16 +51,25 @@ fn most(resource: Resource, limits: &BreakerLimits, in_flight: impl FnOnce() -> 
 
 /// What all workers together have of one cluster.
 #[derive(Debug, Default)]
-pub struct Common(PerResource<AtomicU32>);
+pub struct Common {
+    counts: PerResource<AtomicU32>,
+    /// Of each priority, where a retry budget looks at them.
+    recent: [Mutex<Recent>; 2],
+}
 
 impl Common {
     fn cell(&self, resource: Resource, priority: Priority) -> &AtomicU32 {
-        place(&self.0, resource, priority)
+        place(&self.counts, resource, priority)
     }
 
     /// How many there are now.
     pub fn count(&self, resource: Resource, priority: Priority) -> u32 {
         self.cell(resource, priority).load(Ordering::Relaxed)
+    }
+
+    fn recent(&self, priority: Priority) -> MutexGuard<'_, Recent> {
+        let at = usize::from(priority == Priority::High);
+        self.recent[at].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many more fit.
@@ -143,6 +155,26 @@ impl Breaker {
         self.total(resource, priority) < self.most(resource, priority, limits)
     }
 
+    /// A request begins, of which a retry budget takes notice for so long.
+    pub fn note_request(&self, priority: Priority, now: Nanos, interval: Duration) {
+        if let Some(common) = &self.common {
+            common.recent(priority).note(now, interval);
+        }
+    }
+
+    /// The same as `admit` for a retry where requests count for their budget's interval.
+    pub fn admit_retry(
+        self: &Rc<Self>,
+        priority: Priority,
+        limits: &BreakerLimits,
+        (now, interval): (Nanos, Duration),
+    ) -> Result<Admission, Overflow> {
+        let active = self.total(Resource::Request, priority) + self.total(Resource::Pending, priority);
+        let recent = self.common.as_ref().map_or(0, |common| common.recent(priority).count(now, interval));
+        let most = most(Resource::Retry, limits, || active.max(recent));
+        self.admit_within(Resource::Retry, priority, most)
+    }
+
     /// Counts one more until the guard is dropped; fails when the limit is reached.
     pub fn admit(
         self: &Rc<Self>,
@@ -150,7 +182,10 @@ impl Breaker {
         priority: Priority,
         limits: &BreakerLimits,
     ) -> Result<Admission, Overflow> {
-        let most = self.most(resource, priority, limits);
+        self.admit_within(resource, priority, self.most(resource, priority, limits))
+    }
+
+    fn admit_within(self: &Rc<Self>, resource: Resource, priority: Priority, most: u32) -> Result<Admission, Overflow> {
         match &self.common {
             None if self.count(resource, priority) >= most => return Err(Overflow),
             None => {}
@@ -253,7 +288,7 @@ mod tests {
     #[test]
     fn a_retry_budget_is_a_share_of_all_workers_requests() {
         let (_breakers, one, other) = two();
-        let budget = tulle_policy::RetryBudgetConfig { percent: 50.0, min_concurrency: 0 };
+        let budget = tulle_policy::RetryBudgetConfig { percent: 50.0, min_concurrency: 0, interval: Duration::ZERO };
         let limits = BreakerLimits { retry_budget: Some(budget), ..BreakerLimits::default() };
         let _requests = [(); 2].map(|()| other.count_in(Resource::Request, Priority::Default));
         let _retry = one.admit(Resource::Retry, Priority::Default, &limits).unwrap();

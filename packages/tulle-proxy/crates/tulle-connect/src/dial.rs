@@ -2,17 +2,22 @@
 
 use std::any::Any;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::Sleep;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tulle_balance::{Endpoint, Labels};
 use tulle_config::cluster::{Bind, Proxied, TransportMatch, UpstreamTransport};
 use tulle_config::{Cluster, UpstreamTls};
+use tulle_core::Address;
 use tulle_http::{Dialed, Stream};
 
 use crate::error::DialError;
@@ -109,7 +114,15 @@ pub async fn dial_for(
         None => None,
         Some(settings) => Some(dialer.tls(settings, endpoint, alpn, whose.and_then(|whose| whose.name.as_ref()))?),
     };
-    let mut tcp = connect(cluster, address).await.map_err(DialError::Connect)?;
+    let more = &endpoint.metadata.more_addresses;
+    let connecting = async {
+        if more.is_empty() {
+            connect(cluster, address).await
+        } else {
+            connect_any(dialer, cluster, address, more).await
+        }
+    };
+    let mut tcp = connecting.await.map_err(DialError::Connect)?;
     if let Some(form) = transport.proxied() {
         tell(&mut tcp, form, whose.and_then(|whose| whose.ends.as_ref())).await.map_err(DialError::Connect)?;
     }
@@ -124,6 +137,63 @@ pub async fn dial_for(
             Ok((Stream::Dialed(Box::new(Dialed::new(stream, kept))), way))
         }
     }
+}
+
+/// How long an address is tried alone (RFC 8305 §5 recommends 250 ms; Envoy waits so long).
+const HEAD_START: Duration = Duration::from_millis(300);
+
+type Connecting<'c> = Pin<Box<dyn Future<Output = std::io::Result<TcpStream>> + 'c>>;
+
+/// Connects to the first of an endpoint's addresses that answers: the next is tried beside those before it when they
+/// have failed or taken long.
+async fn connect_any(
+    dialer: &Rc<dyn Dialer>,
+    cluster: &Cluster,
+    first: SocketAddr,
+    more: &[Address],
+) -> std::io::Result<TcpStream> {
+    let allowed = |address: &SocketAddr| {
+        cluster.egress.as_ref().is_none_or(|guard| !guard.refuses(*address, dialer.own_servers()))
+    };
+    let mut left = std::iter::once(first).chain(more.iter().filter_map(Address::socket).filter(allowed));
+    let mut tried: Vec<Connecting<'_>> = Vec::new();
+    let mut failure = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
+    let mut alone: Option<Pin<Box<Sleep>>> = None;
+    // Whether it is the next one's turn, and whether there is none any more.
+    let (mut due, mut ended) = (true, false);
+    std::future::poll_fn(|cx| {
+        loop {
+            if std::mem::take(&mut due) {
+                let next = left.next();
+                ended = next.is_none();
+                alone = next.map(|_| Box::pin(tokio::time::sleep(HEAD_START)));
+                tried.extend(next.map(|address| Box::pin(connect(cluster, address)) as Connecting<'_>));
+            }
+            let mut at = 0;
+            while let Some(one) = tried.get_mut(at) {
+                match one.as_mut().poll(cx) {
+                    Poll::Ready(Ok(stream)) => return Poll::Ready(Ok(stream)),
+                    Poll::Ready(Err(error)) => {
+                        failure = error;
+                        due = true;
+                        drop(tried.remove(at));
+                    }
+                    Poll::Pending => at += 1,
+                }
+            }
+            if tried.is_empty() && ended {
+                return Poll::Ready(Err(std::mem::replace(&mut failure, std::io::ErrorKind::Other.into())));
+            }
+            if alone.as_mut().is_some_and(|wait| wait.as_mut().poll(cx).is_ready()) {
+                alone = None;
+                due = true;
+            }
+            if !due {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await
 }
 
 async fn tell(tcp: &mut TcpStream, form: &Proxied, client: Option<&Ends>) -> std::io::Result<()> {

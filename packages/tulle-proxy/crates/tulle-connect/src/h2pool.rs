@@ -26,6 +26,10 @@ pub(crate) struct H2Conn {
 }
 
 impl H2Conn {
+    fn is_for(&self, client: Option<&Whose>) -> bool {
+        self.client.as_deref() == client
+    }
+
     /// Whether another stream may be opened at once.
     pub fn has_room(&self) -> bool {
         !self.closed.get() && self.link.has_room()
@@ -58,7 +62,7 @@ impl H2Pool {
         let mut conns = self.conns.borrow_mut();
         conns.retain(|c| !c.closed.get() && c.link.is_open());
         let idle_since = |c: &H2Conn| (c.active.get() == 0).then(|| c.idle_since.get());
-        let fits = |c: &&Rc<H2Conn>| c.client.as_deref() == client && c.has_room() && keep(idle_since(c), c.made);
+        let fits = |c: &&Rc<H2Conn>| c.is_for(client) && c.has_room() && keep(idle_since(c), c.made);
         conns.iter().filter(fits).min_by_key(|c| c.active.get()).cloned()
     }
 

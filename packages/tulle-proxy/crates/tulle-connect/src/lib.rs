@@ -11,6 +11,7 @@ pub mod h2pool;
 pub mod lease;
 pub mod pool;
 pub mod proxy_header;
+mod recent;
 pub mod upstream;
 mod whose;
 

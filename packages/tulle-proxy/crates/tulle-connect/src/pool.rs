@@ -73,6 +73,12 @@ pub(crate) struct Life {
     pub way: Rc<Way>,
 }
 
+impl Life {
+    fn is_for(&self, client: Option<&Whose>) -> bool {
+        self.client.as_deref() == client
+    }
+}
+
 /// One host's pool.
 #[derive(Default)]
 pub struct HostPool {
@@ -90,7 +96,7 @@ impl HostPool {
     pub(crate) fn take(&self, client: Option<&Whose>, keep: impl Fn(Nanos, Nanos) -> bool) -> Option<Idle> {
         loop {
             let mut idle = self.idle.borrow_mut();
-            let at = idle.iter().rposition(|each| each.life.client.as_deref() == client)?;
+            let at = idle.iter().rposition(|each| each.life.is_for(client))?;
             let mut found = idle.remove(at);
             drop(idle);
             if keep(found.since, found.life.made) && found.conn.is_fresh() {

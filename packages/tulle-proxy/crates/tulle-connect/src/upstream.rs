@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tulle_balance::outlier::HostResult;
 use tulle_balance::{
-    Balancer, EndpointSet, Host, HostId, LocalCluster, NoHost, OutlierDetector, OutlierEvent, PickContext,
+    Balancer, EndpointSet, Health, Host, HostId, LocalCluster, NoHost, OutlierDetector, OutlierEvent, PickContext,
 };
 use tulle_config::hcm::{HeaderCase, Http2Options};
 use tulle_config::{Cluster, HttpProtocol};
@@ -162,10 +162,10 @@ impl Upstream {
         self.hosts_changed();
     }
 
-    /// Tells which hosts fail their active health checks.
-    pub fn set_checks(&self, fails: impl Fn(&Address) -> bool) {
+    /// Tells what active health checks say of each host.
+    pub fn set_checks(&self, found: impl Fn(&Address) -> Health) {
         let now = (self.shared.clock)();
-        let changed = self.balancer.borrow_mut().set_checks(|host| fails(&host.endpoint.address), now);
+        let changed = self.balancer.borrow_mut().set_checks(|host| found(&host.endpoint.address), now);
         let (failing, passing): (Vec<Rc<Host>>, Vec<Rc<Host>>) =
             changed.into_iter().partition(|host| host.check_failed());
         for host in passing {
@@ -215,7 +215,11 @@ impl Upstream {
     /// Counts a request against the breaker until the guard is dropped.
     pub fn admit_request(&self, priority: Priority) -> Result<Admission, Overflow> {
         let config = self.config.borrow();
-        self.breaker.admit(Resource::Request, priority, config.circuit_breakers.limits(priority))
+        let limits = config.circuit_breakers.limits(priority);
+        if let Some(interval) = limits.budget_interval() {
+            self.breaker.note_request(priority, (self.shared.clock)(), interval);
+        }
+        self.breaker.admit(Resource::Request, priority, limits)
     }
 
     /// Whether the breaker lets another connection be made.
@@ -226,7 +230,11 @@ impl Upstream {
 
     pub fn admit_retry(&self, priority: Priority) -> Result<Admission, Overflow> {
         let config = self.config.borrow();
-        self.breaker.admit(Resource::Retry, priority, config.circuit_breakers.limits(priority))
+        let limits = config.circuit_breakers.limits(priority);
+        match limits.budget_interval() {
+            Some(interval) => self.breaker.admit_retry(priority, limits, ((self.shared.clock)(), interval)),
+            None => self.breaker.admit(Resource::Retry, priority, limits),
+        }
     }
 
     fn pool(&self, host: &Host) -> Rc<HostPool> {
@@ -386,6 +394,8 @@ fn same_connections(old: &Cluster, new: &Cluster) -> bool {
         && old.protocol == new.protocol
         && old.egress == new.egress
         && old.bind == new.bind
+        && old.tls_name == new.tls_name
+        && old.pool_per_client == new.pool_per_client
         && matches(old) == matches(new)
 }
 

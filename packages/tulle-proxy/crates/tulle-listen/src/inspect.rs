@@ -21,6 +21,8 @@ pub struct Inspected {
     pub server_name: Option<String>,
     /// ALPN of the ClientHello, or the one protocol that HTTP inspection found.
     pub application_protocols: Vec<Vec<u8>>,
+    /// Where the client was going before it was redirected here.
+    pub original: Option<SocketAddr>,
     /// Source and destination by PROXY protocol.
     pub proxied: Option<(SocketAddr, SocketAddr)>,
     /// Fields of the PROXY header that pass on, as they stand there.
@@ -48,8 +50,9 @@ pub async fn inspect(
     mut stream: TcpStream,
     filters: &ListenerFilters,
 ) -> Result<(Inspected, Prefixed<TcpStream>), InspectError> {
+    let original = if filters.original_dst { original(&stream) } else { None };
     if !filters.reads_first() {
-        return Ok((Inspected::default(), Prefixed::new(Vec::new(), stream)));
+        return Ok((Inspected { original, ..Inspected::default() }, Prefixed::new(Vec::new(), stream)));
     }
     let mut seen = Vec::new();
     let reading = read_until_decided(&mut stream, filters, &mut seen);
@@ -67,7 +70,15 @@ pub async fn inspect(
         None => return Err(InspectError::Timeout),
     };
     seen.drain(..found.consumed);
-    Ok((found.inspected, Prefixed::new(seen, stream)))
+    Ok((Inspected { original, ..found.inspected }, Prefixed::new(seen, stream)))
+}
+
+/// The destination before the kernel's redirection; `None` for connections that came straight here.
+fn original(stream: &TcpStream) -> Option<SocketAddr> {
+    let local = stream.local_addr().ok()?;
+    let socket = socket2::SockRef::from(stream);
+    let found = if local.is_ipv4() { socket.original_dst_v4() } else { socket.original_dst_v6() };
+    found.ok()?.as_socket().filter(|original| *original != local)
 }
 
 async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {

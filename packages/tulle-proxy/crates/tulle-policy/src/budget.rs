@@ -1,5 +1,7 @@
 //! Retry budgets: retries in flight as a share of requests in flight.
 
+use std::time::Duration;
+
 /// `RetryBudget` of a circuit breaker.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RetryBudgetConfig {
@@ -7,12 +9,14 @@ pub struct RetryBudgetConfig {
     pub percent: f64,
     /// Always allowed, whatever the percentage.
     pub min_concurrency: u32,
+    /// Requests count for so long from their beginning, whether they have ended or not; zero: while they are active.
+    pub interval: Duration,
 }
 
 impl Default for RetryBudgetConfig {
     /// Envoy's defaults.
     fn default() -> Self {
-        RetryBudgetConfig { percent: 20.0, min_concurrency: 3 }
+        RetryBudgetConfig { percent: 20.0, min_concurrency: 3, interval: Duration::ZERO }
     }
 }
 

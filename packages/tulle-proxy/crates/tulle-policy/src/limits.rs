@@ -1,5 +1,7 @@
 //! Circuit-breaker limits of a cluster.
 
+use std::time::Duration;
+
 use crate::budget::RetryBudgetConfig;
 
 /// Envoy's routing priority.
@@ -48,10 +50,18 @@ pub struct CircuitBreakers {
     pub per_host_max_connections: Option<u32>,
 }
 
+impl BreakerLimits {
+    /// How long requests count for the retry budget, where not only active ones do.
+    pub fn budget_interval(&self) -> Option<Duration> {
+        self.retry_budget.map(|budget| budget.interval).filter(|interval| !interval.is_zero())
+    }
+}
+
 impl CircuitBreakers {
-    /// Whether anything is to be shown of what is left.
+    /// Whether anything is to be shown of what is left, or remembered of what was.
     pub fn tracked(&self) -> bool {
-        self.default.track_remaining || self.high.track_remaining
+        let tracked = |limits: &BreakerLimits| limits.track_remaining || limits.budget_interval().is_some();
+        tracked(&self.default) || tracked(&self.high)
     }
 
     pub fn limits(&self, priority: Priority) -> &BreakerLimits {

@@ -32,19 +32,44 @@ pub enum ActionKind {
     RejectIncomingConnections,
     /// Freed memory is given back to the system.
     ShrinkHeap,
+    /// Load-shed points: each refuses a share of what passes it.
+    Shed(ShedPoint),
 }
 
-/// An action and the triggers that begin it, all of them about memory.
+/// Where load is shed (`envoy.load_shed_points`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShedPoint {
+    /// A connection is accepted.
+    Accept,
+    /// The first bytes of a connection have come.
+    FirstBytes,
+    /// A request of HTTP/1 is read: the connection ends with an error.
+    Http1,
+    /// A request of HTTP/2 is read: the connection takes no further one.
+    Http2,
+    /// The head of a request has come.
+    Head,
+    /// A connection to an endpoint is needed.
+    Dial,
+}
+
+impl ShedPoint {
+    /// How many there are.
+    pub const COUNT: usize = 6;
+}
+
+/// An action and the triggers that begin it, each with the place of its resource among those that are watched.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Action {
     pub kind: ActionKind,
-    pub triggers: Box<[Trigger]>,
+    pub triggers: Box<[(usize, Trigger)]>,
 }
 
 impl Action {
-    /// As far as the trigger that goes furthest.
-    pub fn state(&self, pressure: f64) -> f64 {
-        self.triggers.iter().map(|trigger| trigger.state(pressure)).fold(0.0, f64::max)
+    /// As far as the trigger that goes furthest; `pressures` are those of all resources.
+    pub fn state(&self, pressures: &[f64]) -> f64 {
+        let each = self.triggers.iter().filter_map(|(at, trigger)| Some(trigger.state(*pressures.get(*at)?)));
+        each.fold(0.0, f64::max)
     }
 }
 
@@ -60,8 +85,10 @@ mod tests {
             assert!((scaled.state(pressure) - by_scale).abs() < 1e-9, "{pressure}");
             assert_eq!(Trigger::Threshold(0.9).state(pressure), by_threshold, "{pressure}");
         }
-        let action =
-            Action { kind: ActionKind::StopAcceptingRequests, triggers: [scaled, Trigger::Threshold(0.82)].into() };
-        assert_eq!((action.state(0.81), action.state(0.82)), (scaled.state(0.81), 1.0));
+        let action = Action {
+            kind: ActionKind::StopAcceptingRequests,
+            triggers: [(0, scaled), (1, Trigger::Threshold(0.82))].into(),
+        };
+        assert_eq!((action.state(&[0.81, 0.81]), action.state(&[0.81, 0.82])), (scaled.state(0.81), 1.0));
     }
 }

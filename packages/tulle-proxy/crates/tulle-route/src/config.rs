@@ -42,6 +42,8 @@ pub struct VirtualHost {
     pub filters: FilterOverrides,
     pub include_attempt_count: AttemptCount,
     pub rate_limits: Box<[RateLimitSlot]>,
+    /// A retry tells in `x-envoy-is-timeout-retry` whether the try before took too long.
+    pub include_is_timeout: bool,
     /// For routes that do not say it.
     pub kept_body: Option<KeptBody>,
 }
@@ -125,6 +127,7 @@ impl VirtualHost {
             filters: FilterOverrides::default(),
             include_attempt_count: AttemptCount::default(),
             rate_limits: Box::default(),
+            include_is_timeout: false,
             kept_body: None,
         }
     }

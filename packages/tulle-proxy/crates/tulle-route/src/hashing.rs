@@ -7,7 +7,7 @@ use tulle_core::cookie::{SetCookie, cookie};
 use tulle_core::{RequestView, xxh64};
 use tulle_policy::query::{parameter, query_of};
 
-use crate::action::{Forward, HashSource, RegexRewrite, WhenMissing};
+use crate::action::{HashPolicy, HashSource, RegexRewrite, WhenMissing};
 
 /// What hash policies look at.
 pub struct Hashed<'a, R: ?Sized> {
@@ -16,15 +16,15 @@ pub struct Hashed<'a, R: ?Sized> {
     pub source: Option<IpAddr>,
 }
 
-/// The hash that the route's policies give; `None` when none of them finds anything. `generate` gives a client that
+/// The hash that policies give; `None` when none of them finds anything. `generate` gives a client that
 /// lacks a cookie one and says its value, where there can be one.
 pub fn hash_of<R: RequestView + ?Sized>(
-    action: &Forward,
+    policies: &[HashPolicy],
     hashed: &Hashed<'_, R>,
     generate: &mut dyn FnMut(&SetCookie) -> Option<String>,
 ) -> Option<u64> {
     let mut hash: Option<u64> = None;
-    for policy in &action.hash {
+    for policy in policies {
         if let Some(found) = policy.source.hash(hashed, generate) {
             // Rotated, so that two equal policies do not cancel each other out.
             hash = Some(hash.unwrap_or(0).rotate_left(1) ^ found);

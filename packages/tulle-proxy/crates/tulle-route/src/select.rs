@@ -60,7 +60,7 @@ fn draw<R: RequestView + ?Sized>(forward: &Forward, request: &R, random: u64) ->
         Some(DrawBy::Header(name)) => only_number(request, name),
         Some(DrawBy::Hash) => {
             // Nobody could be told of a cookie made here, as in Envoy.
-            hash_of(forward, &Hashed { request, source: request.source() }, &mut |_| None)
+            hash_of(&forward.hash, &Hashed { request, source: request.source() }, &mut |_| None)
         }
     };
     // Other bits than the runtime fraction's: with the same ones, a fraction would also decide the arm.

@@ -183,7 +183,7 @@ impl Worker {
         let timeouts = Timeouts::resolve(&forward.timeouts, Some(retry), request);
         assert_eq!(timeouts.request, Some(Duration::from_secs(15)));
         let hashed = Hashed { request, source: Some([127, 0, 0, 1].into()) };
-        let hash = hash_of(forward, &hashed, &mut |_| unreachable!("no policy makes cookies"));
+        let hash = hash_of(&forward.hash, &hashed, &mut |_| unreachable!("no policy makes cookies"));
         let mut state = RetryState::for_request(retry, request);
         for balancer in &mut self.balancers {
             let context = PickContext { hash, ..PickContext::default() };

@@ -172,7 +172,7 @@ fn hashes_are_envoys() {
     let made = std::cell::Cell::new(0);
     let hash = |policies: Vec<HashPolicy>, request: &common::Request| {
         let action = Forward { hash: policies.into(), ..Forward::to("c".into()) };
-        hash_of(&action, &Hashed { request, source: Some(source) }, &mut |cookie| {
+        hash_of(&action.hash, &Hashed { request, source: Some(source) }, &mut |cookie| {
             made.set(made.get() + 1);
             Some(format!("made for {}", cookie.name))
         })

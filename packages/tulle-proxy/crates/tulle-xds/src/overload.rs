@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::overload::v3 as overload_pb;
+use envoy_types::pb::envoy::extensions::resource_monitors::cgroup_memory::v3::CgroupMemoryConfig;
 use envoy_types::pb::envoy::extensions::resource_monitors::downstream_connections::v3::DownstreamConnectionsConfig;
 use envoy_types::pb::envoy::extensions::resource_monitors::fixed_heap::v3::FixedHeapConfig;
 use envoy_types::pb::google::protobuf::Any;
 use prost::Name as _;
 use tulle_config::OverloadManager;
-use tulle_policy::overload::{Action, ActionKind, Trigger};
+use tulle_config::overload::Monitor;
+use tulle_policy::overload::{Action, ActionKind, ShedPoint, Trigger};
 
 use crate::decode::Cx;
 use crate::decode::statics::{refuse, type_name};
@@ -25,37 +27,40 @@ pub fn overload_manager(cx: &mut Cx, message: overload_pb::OverloadManager) -> O
         loadshed_points,
         buffer_factory_config,
     } = message;
-    refuse!(cx; loadshed_points, buffer_factory_config);
+    refuse!(cx; buffer_factory_config);
     let mut manager = OverloadManager {
         refresh: cx.duration("refresh_interval", refresh_interval).unwrap_or(REFRESH),
-        max_heap: None,
+        monitors: Box::default(),
         max_connections: None,
         actions: Box::default(),
     };
     if manager.refresh.is_zero() {
         cx.error_at("refresh_interval", "must be more than zero");
     }
-    let mut heap = None;
+    let (mut names, mut monitors) = (Vec::new(), Vec::new());
     for (name, monitor) in cx.each("resource_monitors", resource_monitors, monitor) {
         match monitor {
-            Monitor::Heap(most) => {
-                manager.max_heap = Some(most);
-                heap = Some(name);
+            Watched::Resource(monitor) => {
+                names.push(name);
+                monitors.push(monitor);
             }
-            Monitor::Connections(most) => manager.max_connections = Some(most),
+            Watched::Connections(most) => manager.max_connections = Some(most),
         }
     }
-    manager.actions = cx.each("actions", actions, |cx, one| action(cx, one, heap.as_deref())).into();
+    manager.monitors = monitors.into();
+    let mut actions = cx.each("actions", actions, |cx, one| action(cx, one, &names));
+    actions.extend(cx.each("loadshed_points", loadshed_points, |cx, one| shed_point(cx, one, &names)));
+    manager.actions = actions.into();
     Some(manager)
 }
 
-enum Monitor {
-    /// The most bytes.
-    Heap(u64),
+enum Watched {
+    Resource(Monitor),
+    /// The most of them; they are counted where they come.
     Connections(u64),
 }
 
-fn monitor(cx: &mut Cx, message: overload_pb::ResourceMonitor) -> Option<(String, Monitor)> {
+fn monitor(cx: &mut Cx, message: overload_pb::ResourceMonitor) -> Option<(String, Watched)> {
     use overload_pb::resource_monitor::ConfigType;
     let overload_pb::ResourceMonitor { name, config_type } = message;
     let ConfigType::TypedConfig(any) = cx.required("typed_config", config_type)?;
@@ -64,7 +69,7 @@ fn monitor(cx: &mut Cx, message: overload_pb::ResourceMonitor) -> Option<(String
     Some((name, monitor))
 }
 
-fn monitor_of(cx: &mut Cx, any: &Any) -> Option<Monitor> {
+fn monitor_of(cx: &mut Cx, any: &Any) -> Option<Watched> {
     let typed = type_name(&any.type_url);
     if typed == FixedHeapConfig::full_name() {
         let FixedHeapConfig { max_heap_size_bytes, max_heap_size_bytes_runtime } = cx.unpack(any)?;
@@ -74,11 +79,14 @@ fn monitor_of(cx: &mut Cx, any: &Any) -> Option<Monitor> {
         if max_heap_size_bytes == 0 {
             cx.error_at("max_heap_size_bytes", "must be more than zero");
         }
-        Some(Monitor::Heap(max_heap_size_bytes))
+        Some(Watched::Resource(Monitor::Heap(max_heap_size_bytes)))
+    } else if typed == CgroupMemoryConfig::full_name() {
+        let CgroupMemoryConfig { max_memory_bytes } = cx.unpack(any)?;
+        Some(Watched::Resource(Monitor::Cgroup((max_memory_bytes > 0).then_some(max_memory_bytes))))
     } else if typed == DownstreamConnectionsConfig::full_name() {
         let DownstreamConnectionsConfig { max_active_downstream_connections: most } = cx.unpack(any)?;
         match u64::try_from(most).ok().filter(|most| *most > 0) {
-            Some(most) => Some(Monitor::Connections(most)),
+            Some(most) => Some(Watched::Connections(most)),
             None => {
                 cx.error_at("max_active_downstream_connections", "must be more than zero");
                 None
@@ -90,7 +98,7 @@ fn monitor_of(cx: &mut Cx, any: &Any) -> Option<Monitor> {
     }
 }
 
-fn action(cx: &mut Cx, message: overload_pb::OverloadAction, heap: Option<&str>) -> Option<Action> {
+fn action(cx: &mut Cx, message: overload_pb::OverloadAction, resources: &[String]) -> Option<Action> {
     let overload_pb::OverloadAction { name, triggers, typed_config } = message;
     if typed_config.is_some() {
         cx.refuse("typed_config");
@@ -106,34 +114,58 @@ fn action(cx: &mut Cx, message: overload_pb::OverloadAction, heap: Option<&str>)
             return None;
         }
     };
-    if triggers.is_empty() {
-        cx.error_at("triggers", "must not be empty");
-    }
-    let triggers = cx.each("triggers", triggers, |cx, one| trigger(cx, one, heap));
-    Some(Action { kind, triggers: triggers.into() })
+    Some(Action { kind, triggers: triggers_of(cx, triggers, resources) })
 }
 
-fn trigger(cx: &mut Cx, message: overload_pb::Trigger, heap: Option<&str>) -> Option<Trigger> {
+fn shed_point(cx: &mut Cx, message: overload_pb::LoadShedPoint, resources: &[String]) -> Option<Action> {
+    let overload_pb::LoadShedPoint { name, triggers } = message;
+    let point = match &*name {
+        "envoy.load_shed_points.tcp_listener_accept" => ShedPoint::Accept,
+        "envoy.load_shed_points.hcm_ondata_creating_codec"
+        | "envoy.load_shed_points.http2_server_go_away_and_close_on_dispatch" => ShedPoint::FirstBytes,
+        "envoy.load_shed_points.http1_server_abort_dispatch" => ShedPoint::Http1,
+        "envoy.load_shed_points.http2_server_go_away_on_dispatch" => ShedPoint::Http2,
+        "envoy.load_shed_points.http_connection_manager_decode_headers"
+        | "envoy.load_shed_points.http_downstream_filter_check" => ShedPoint::Head,
+        "envoy.load_shed_points.connection_pool_new_connection" => ShedPoint::Dial,
+        _ => {
+            cx.error_at("name", format!("the load-shed point {name:?} is not supported"));
+            return None;
+        }
+    };
+    Some(Action { kind: ActionKind::Shed(point), triggers: triggers_of(cx, triggers, resources) })
+}
+
+fn triggers_of(cx: &mut Cx, messages: Vec<overload_pb::Trigger>, resources: &[String]) -> Box<[(usize, Trigger)]> {
+    if messages.is_empty() {
+        cx.error_at("triggers", "must not be empty");
+    }
+    cx.each("triggers", messages, |cx, one| trigger(cx, one, resources)).into()
+}
+
+fn trigger(cx: &mut Cx, message: overload_pb::Trigger, resources: &[String]) -> Option<(usize, Trigger)> {
     use overload_pb::trigger::TriggerOneof;
     let overload_pb::Trigger { name, trigger_oneof } = message;
-    if Some(&*name) != heap {
+    let at = resources.iter().position(|known| *known == name);
+    if at.is_none() {
         let why =
             if name == CONNECTIONS { "has no pressure: it closes connections by itself" } else { "is not watched" };
         cx.error_at("name", format!("{name:?} {why}"));
     }
     let share = |value: f64| (0.0..=1.0).contains(&value);
-    match cx.required("trigger_oneof", trigger_oneof)? {
+    let trigger = match cx.required("trigger_oneof", trigger_oneof)? {
         TriggerOneof::Threshold(overload_pb::ThresholdTrigger { value }) => {
             if !share(value) {
                 cx.error_at("threshold.value", format!("{value} is not between 0 and 1"));
             }
-            Some(Trigger::Threshold(value))
+            Trigger::Threshold(value)
         }
         TriggerOneof::Scaled(overload_pb::ScaledTrigger { scaling_threshold: from, saturation_threshold: full }) => {
             if !share(from) || !share(full) || from >= full {
                 cx.error_at("scaled", "scaling_threshold must be less than saturation_threshold, both from 0 to 1");
             }
-            Some(Trigger::Scaled { from, full })
+            Trigger::Scaled { from, full }
         }
-    }
+    };
+    Some((at?, trigger))
 }

@@ -209,17 +209,23 @@ fn all_errors_are_reported_at_once() {
 
 #[test]
 fn the_overload_manager_is_read_whole_or_refused() {
-    use tulle_policy::overload::{ActionKind, Trigger};
+    use tulle_config::overload::Monitor;
+    use tulle_policy::overload::{ActionKind, ShedPoint, Trigger};
     let heap = "{name: heap, typed_config: {'@type': type.googleapis.com/envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig, max_heap_size_bytes: 1000}}";
     let connections = "{name: envoy.resource_monitors.global_downstream_max_connections, typed_config: {'@type': type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig, max_active_downstream_connections: 9}}";
+    let group = "{name: group, typed_config: {'@type': type.googleapis.com/envoy.extensions.resource_monitors.cgroup_memory.v3.CgroupMemoryConfig}}";
     let good = format!(
-        "overload_manager: {{refresh_interval: 0.25s, resource_monitors: [{heap}, {connections}], actions: \
-         [{{name: envoy.overload_actions.shrink_heap, triggers: [{{name: heap, scaled: {{scaling_threshold: 0.8, saturation_threshold: 0.9}}}}]}}]}}"
+        "overload_manager: {{refresh_interval: 0.25s, resource_monitors: [{heap}, {connections}, {group}], actions: \
+         [{{name: envoy.overload_actions.shrink_heap, triggers: [{{name: heap, scaled: {{scaling_threshold: 0.8, saturation_threshold: 0.9}}}}]}}], loadshed_points: \
+         [{{name: envoy.load_shed_points.tcp_listener_accept, triggers: [{{name: group, threshold: {{value: 1}}}}]}}]}}"
     );
     let manager = load(&good).unwrap().bootstrap.overload.unwrap();
-    assert_eq!((manager.max_heap, manager.max_connections, manager.refresh.as_millis()), (Some(1000), Some(9), 250));
+    assert_eq!((manager.max_connections, manager.refresh.as_millis()), (Some(9), 250));
+    assert_eq!(*manager.monitors, [Monitor::Heap(1000), Monitor::Cgroup(None)]);
     assert_eq!(manager.actions[0].kind, ActionKind::ShrinkHeap);
-    assert_eq!(*manager.actions[0].triggers, [Trigger::Scaled { from: 0.8, full: 0.9 }]);
+    assert_eq!(*manager.actions[0].triggers, [(0, Trigger::Scaled { from: 0.8, full: 0.9 })]);
+    assert_eq!(manager.actions[1].kind, ActionKind::Shed(ShedPoint::Accept));
+    assert_eq!(*manager.actions[1].triggers, [(1, Trigger::Threshold(1.0))]);
     let wrong = format!(
         "overload_manager: {{refresh_interval: 0s, resource_monitors: [{heap}], loadshed_points: [{{name: a}}], actions: \
          [{{name: envoy.overload_actions.reduce_timeouts, triggers: [{{name: heap, threshold: {{value: 1}}}}]}}, \
@@ -230,11 +236,11 @@ fn the_overload_manager_is_read_whole_or_refused() {
     assert_eq!(
         lines,
         [
-            "overload_manager.loadshed_points: is not supported",
             "overload_manager.refresh_interval: must be more than zero",
             "overload_manager.actions[0].name: the action \"envoy.overload_actions.reduce_timeouts\" is not supported",
             "overload_manager.actions[1].triggers[0].name: \"cpu\" is not watched",
             "overload_manager.actions[1].triggers[0].threshold.value: 1.5 is not between 0 and 1",
+            "overload_manager.loadshed_points[0].name: the load-shed point \"a\" is not supported",
         ]
     );
 }

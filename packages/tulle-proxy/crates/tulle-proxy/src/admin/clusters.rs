@@ -102,6 +102,7 @@ fn health_flags(health: Health, check: Option<Check>) -> String {
     };
     let (failed, pending) = match check {
         None | Some(Check::Passing) => ("", ""),
+        Some(Check::Degraded) => ("/degraded_active_hc", ""),
         Some(Check::Pending) => ("/failed_active_hc", "/pending_active_hc"),
         Some(Check::Failing) => ("/failed_active_hc", ""),
         Some(Check::TimedOut) => ("/failed_active_hc", "/active_hc_timeout"),
@@ -149,10 +150,14 @@ fn thresholds(priority: &str, limits: &BreakerLimits) -> Value {
 
 fn host(group: &LocalityEndpoints, endpoint: &Endpoint, check: Option<Check>) -> Value {
     let mut health = json!({ "eds_health_status": health_name(endpoint.health) });
-    if check.is_some_and(|check| check != Check::Passing) {
+    if check.is_some_and(|check| !matches!(check, Check::Passing | Check::Degraded)) {
         health["failed_active_health_check"] = true.into();
     }
-    for (flag, state) in [("pending_active_hc", Check::Pending), ("active_hc_timeout", Check::TimedOut)] {
+    for (flag, state) in [
+        ("pending_active_hc", Check::Pending),
+        ("active_hc_timeout", Check::TimedOut),
+        ("failed_active_degraded_check", Check::Degraded),
+    ] {
         if check == Some(state) {
             health[flag] = true.into();
         }

@@ -102,7 +102,7 @@ fn endpoint(cluster: &Cluster, attempt: usize) -> Option<Target> {
             .iter()
             .map(|named| Target { hostname: Some(named.hostname.clone()), ..Target::new(named.address.clone()) })
             .collect(),
-        Discovery::Eds(..) | Discovery::OriginalDst | Discovery::Dynamic => Vec::new(),
+        _ => Vec::new(),
     };
     all.get(attempt.checked_rem(all.len())?).cloned()
 }

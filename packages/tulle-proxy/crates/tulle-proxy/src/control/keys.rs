@@ -197,7 +197,7 @@ fn may_be_asked(cluster: &Cluster, endpoint: &Endpoint) -> bool {
             })
         }
         Discovery::Dynamic => true,
-        Discovery::Static(_) | Discovery::Eds(..) | Discovery::OriginalDst => false,
+        _ => false,
     };
     !(is_link_local(ip) || by_name && is_private(ip))
 }

@@ -16,6 +16,7 @@ use tulle_http::h2::{Link, Reason};
 use tulle_http::side::open_h2;
 use tulle_http::{Broken, Expect, Interim, Known, PumpError, Side, To, Tunnel, Version};
 use tulle_policy::ResetReason;
+use tulle_policy::overload::ShedPoint;
 use tulle_telemetry::TimePoint;
 
 use super::deliver::strip_hop_by_hop;
@@ -24,6 +25,7 @@ use super::reply::Reply;
 use super::upload::Upload;
 use super::{Exchange, Failed, hedge, tries};
 use crate::serve::h1::reading;
+use crate::serve::sheds;
 use crate::worker::alarm::earlier;
 
 /// An upstream that has answered with a head; its body is still to be read.
@@ -203,6 +205,9 @@ async fn new_connection(
     plan: &mut Plan<'_>,
     (host, terms, per_try): (&Rc<Host>, Terms<'_>, Option<Instant>),
 ) -> Result<Result<Lease, NoLease>, Failed> {
+    if sheds(x.worker, ShedPoint::Dial) {
+        return Ok(Err(NoLease::Reset(Reset::unsent(ResetReason::Overflow))));
+    }
     let target = plan.target.clone();
     let stats = &target.metrics.stats;
     x.worker.metrics.sheet.inc(stats.upstream_cx_total);

@@ -1,14 +1,18 @@
 //! Forwarding: the head is changed for the upstream, hosts are tried until one answers, and its answer is delivered.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tulle_balance::load::Tier;
+use tulle_config::Discovery;
+use tulle_config::cluster::OriginalDst;
 use tulle_core::{Address, Str, xxh64};
 use tulle_http::{Side, Tunnel};
 use tulle_policy::{RetryState, Timeouts};
 use tulle_route::hashing::Hashed;
-use tulle_route::{Forward, Selected};
+use tulle_route::{Forward, HashPolicy, Selected};
 
 use super::guarded::{Due, Entry, Keeping};
 use super::hedge::Waiting;
@@ -21,6 +25,7 @@ use super::{
 use crate::worker::Target;
 use crate::worker::alarm::earlier;
 use crate::worker::dynamic::Named;
+use crate::worker::stand_in::{self as seat, Ask};
 
 /// What is fixed for all attempts of a request.
 pub struct Plan<'c> {
@@ -33,6 +38,8 @@ pub struct Plan<'c> {
     /// Cookies made for the hash, as the client is told of them.
     pub cookies: Vec<String>,
     pub subset: Box<[(Str, Str)]>,
+    /// The cluster of clusters that `target` stands in for.
+    pub group: Option<Box<Group>>,
     /// When the whole response must have been received; set once the request has been.
     pub deadline: Option<Instant>,
     /// When the stream must have ended, whatever is still missing.
@@ -51,6 +58,15 @@ pub struct Plan<'c> {
     pub hedged: bool,
     /// Such tries.
     pub waiting: Vec<Waiting<'c>>,
+}
+
+/// A cluster whose hosts are those of others.
+pub struct Group {
+    pub target: Rc<Target>,
+    /// What it has chosen for this attempt.
+    pub only: Option<(u32, Tier)>,
+    /// The same among all its priorities.
+    pub level: u32,
 }
 
 /// What of a request reaches the endpoint.
@@ -116,8 +132,11 @@ pub async fn forward(
         }
     };
     x.record.cluster = Some(target.upstream.config_ref().name.clone());
-    if target.is_dynamic() {
-        target = Box::pin(named_host(x, &target)).await?;
+    let policies = target.upstream.config_ref().policies.clone();
+    let policies = policies.as_deref();
+    let mut group = None;
+    if target.by_call() {
+        (target, group) = Box::pin(stand_in(x, target)).await?;
     }
     x.record.target = Some(target.clone());
     if let Some(share) = target.upstream.drops(|| x.worker.random()) {
@@ -126,10 +145,12 @@ pub async fn forward(
     if !target.is_settled() {
         Box::pin(target.settled()).await;
     }
-    let retry = action.retry.as_ref().or(selected.host.retry.as_ref());
+    let retry = policies.and_then(|own| own.retry.as_ref());
+    let retry = retry.or(action.retry.as_ref()).or(selected.host.retry.as_ref());
     let timeouts = Timeouts::resolve(&action.timeouts, retry, &x.heads.request.headers);
     let due_by = guarded::due(x, &target, &timeouts)?;
-    let (hash, cookies) = hash(x, action, &target);
+    let own_hash = policies.map_or(&[][..], |own| &own.hash);
+    let (hash, cookies) = hash(x, if own_hash.is_empty() { &action.hash } else { own_hash }, &target);
     let mut plan = Plan {
         keeping: guarded::keeping(x, passed.as_ref()),
         target,
@@ -140,6 +161,7 @@ pub async fn forward(
         hash,
         cookies,
         subset: subset(selected, action),
+        group,
         deadline: None,
         ends: earlier(stream_end(x, action), due_by.and_then(Due::end)),
         try_ends: None,
@@ -160,7 +182,7 @@ pub async fn forward(
         if repeatable { Keep::UpTo(selected.kept_body(x.client.listener.buffer_limit as usize)) } else { Keep::No };
     let mut upload = begin_upload(x, down, kept)?;
     outgoing::change_head(x, &plan);
-    if let Some(mirrored) = mirror::begin(x, &plan) {
+    if let Some(mirrored) = mirror::begin(x, &plan, policies.map_or(&[][..], |own| &own.mirrors)) {
         upload.mirror(mirrored);
     }
     let answered = tries::attempts(x, down, &mut plan, &mut retrying, &mut upload).await;
@@ -184,6 +206,40 @@ pub async fn forward(
     deliver::deliver(x, down, &mut plan, answered, upload).await
 }
 
+/// The target that has the hosts for this request, where its cluster has none of its own.
+async fn stand_in(x: &mut Exchange<'_>, target: Rc<Target>) -> Result<(Rc<Target>, Option<Box<Group>>), Failed> {
+    let cluster = target.upstream.config();
+    match &cluster.discovery {
+        Discovery::OriginalDst(settings) => match original(x, settings) {
+            Some(address) => {
+                let found = x.worker.dynamic.at(x.worker, &cluster, address);
+                Ok((found.map_err(|why| Failed::from(Reply::unreachable(why)))?, None))
+            }
+            // It has no host, and so answers.
+            None => Ok((target, None)),
+        },
+        Discovery::Aggregate(_) | Discovery::Composite(_) => {
+            seat::settled(x.worker, &target).await;
+            let found = seat::seat(x.worker, &target, Ask { attempt: 1, without: &[] });
+            let (only, level) = found.as_ref().map_or((None, 0), |seat| (seat.only, seat.level));
+            let chosen = found.map_or_else(|| target.clone(), |seat| seat.target);
+            Ok((chosen, Some(Box::new(Group { target, only, level }))))
+        }
+        _ => Ok((named_host(x, &target).await?, None)),
+    }
+}
+
+/// Where the request says that it was going, else where its connection was.
+fn original(x: &Exchange<'_>, settings: &OriginalDst) -> Option<SocketAddr> {
+    let told = settings.header.as_ref().and_then(|name| x.heads.request.headers.get(name.as_bytes()));
+    let told = told.and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+    let mut address: SocketAddr = told.or_else(|| x.client.restored.then_some(x.client.local))?;
+    if let Some(port) = settings.port {
+        address.set_port(port);
+    }
+    Some(address)
+}
+
 /// The target for the host that the request names.
 async fn named_host(x: &mut Exchange<'_>, target: &Target) -> Result<Rc<Target>, Failed> {
     let cluster = target.upstream.config();
@@ -194,13 +250,13 @@ async fn named_host(x: &mut Exchange<'_>, target: &Target) -> Result<Rc<Target>,
 }
 
 /// The hash of the request where its cluster goes by one, and the cookies that were made for it.
-fn hash(x: &Exchange<'_>, action: &Forward, target: &Target) -> (Option<u64>, Vec<String>) {
+fn hash(x: &Exchange<'_>, policies: &[HashPolicy], target: &Target) -> (Option<u64>, Vec<String>) {
     let mut cookies = Vec::new();
-    if action.hash.is_empty() || !target.upstream.config_ref().lb.policy.is_hashed() {
+    if policies.is_empty() || !target.upstream.config_ref().lb.policy.is_hashed() {
         return (None, cookies);
     }
     let hashed = Hashed { request: &x.heads.request, source: Some(filters::client_ip(x)) };
-    let hash = tulle_route::hash_of(action, &hashed, &mut |cookie| {
+    let hash = tulle_route::hash_of(policies, &hashed, &mut |cookie| {
         // One value for each connection, so that requests of one client at a time get the same.
         let ends = format!("{}{}", x.client.peer, x.client.local);
         let value = format!("{:016x}", xxh64(ends.as_bytes(), 0));

@@ -110,14 +110,14 @@ pub async fn last<'c>(
         retrying.as_ref().is_some_and(|(policy, state)| state.retriable(policy, &outcome(x, &result, (policy, state))));
     match result {
         Tried::Answered(answered) if !bad || plan.waiting.is_empty() => return Ok(answered),
-        Tried::Reset(reset) if plan.waiting.is_empty() => return Err(reply_to(x, reset).into()),
+        Tried::Reset(reset) if plan.waiting.is_empty() => return Err(reply_to(x, plan, reset).into()),
         Tried::Answered(answered) => deliver::discard(x, answered, upload),
         Tried::Late(late) => leave(plan, (host, late), retrying),
         Tried::Reset(_) | Tried::Overtaken(_) => {}
     }
     match wait(x, plan, down).await? {
         Ok(at) => Ok(take(x, plan, at)),
-        Err(reason) => Err(reply_to(x, Reset::after_sending(reason)).into()),
+        Err(reason) => Err(reply_to(x, plan, Reset::after_sending(reason)).into()),
     }
 }
 

@@ -21,6 +21,7 @@ use super::Exchange;
 use super::attempt::{Hold, response_limits, wanted};
 use super::forward::Plan;
 use super::record::View;
+use crate::worker::stand_in::{self, Ask};
 use crate::worker::{Target, Worker};
 
 /// A request on its way to being mirrored.
@@ -41,12 +42,13 @@ struct Copied {
     head: Option<Box<RequestHead>>,
 }
 
-/// The copies to be made of this request; `None` when there are none, which is nearly always.
-pub fn begin(x: &Exchange<'_>, plan: &Plan<'_>) -> Option<Box<Mirrored>> {
-    if plan.action.mirrors.is_empty() || x.heads.request.tunnel != Tunnel::No {
+/// The copies to be made of this request, by its cluster's policies where there are any; `None` when there are none, which is nearly always.
+pub fn begin(x: &Exchange<'_>, plan: &Plan<'_>, of_cluster: &[Mirror]) -> Option<Box<Mirrored>> {
+    let mirrors = if of_cluster.is_empty() { &*plan.action.mirrors } else { of_cluster };
+    if mirrors.is_empty() || x.heads.request.tunnel != Tunnel::No {
         return None;
     }
-    let copies: Vec<Copied> = plan.action.mirrors.iter().filter_map(|mirror| copy(x, plan, mirror)).collect();
+    let copies: Vec<Copied> = mirrors.iter().filter_map(|mirror| copy(x, plan, mirror)).collect();
     if copies.is_empty() {
         return None;
     }
@@ -190,6 +192,8 @@ pub async fn ask(
     body: Vec<Piece>,
     keep: usize,
 ) -> Option<Answered> {
+    let chosen = target.by_call().then(|| stand_in::seat(worker, target, Ask { attempt: 1, without: &[] })).flatten();
+    let target = chosen.as_ref().map_or(target, |seat| &seat.target);
     let upstream = &target.upstream;
     target.settled().await;
     worker.metrics.sheet.inc(target.metrics.stats.upstream_rq_total);

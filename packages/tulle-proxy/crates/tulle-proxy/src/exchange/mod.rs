@@ -37,6 +37,7 @@ use tulle_config::hcm::ServerHeader;
 use tulle_core::ResponseFlags;
 use tulle_http::h1::encode::Fate;
 use tulle_http::{Broken, Framing, Known, RequestHead, ResponseHead, Side, Tunnel, Version};
+use tulle_policy::overload::ShedPoint;
 use tulle_route::{RouteAction, RouteConfig, Selected, select, wants_tls};
 use tulle_telemetry::TimePoint;
 
@@ -140,11 +141,16 @@ pub fn log_malformed(mut x: Exchange<'_>, details: &'static str) {
 fn begin(x: &mut Exchange<'_>) -> Result<(), Reply> {
     x.record.grpc = x.heads.request.is_grpc();
     x.record.request_head_bytes = x.heads.request.headers.byte_size() as u64;
-    if let Some(overload) = &x.worker.overload
-        && overload.refuses_request(|| x.worker.random())
-    {
-        x.worker.metrics.sheet.inc(x.client.http.downstream_rq_overload_close);
-        return Err(Reply::overloaded());
+    if let Some(overload) = &x.worker.overload {
+        let random = || x.worker.random();
+        if x.heads.request.version != Version::Http2 && overload.sheds(ShedPoint::Http1, random) {
+            x.worker.metrics.sheet.inc(x.client.http.downstream_rq_overload_close);
+            return Err(Reply::aborted());
+        }
+        if overload.refuses_request(random) || overload.sheds(ShedPoint::Head, random) {
+            x.worker.metrics.sheet.inc(x.client.http.downstream_rq_overload_close);
+            return Err(Reply::overloaded());
+        }
     }
     if !x.hcm.early.is_empty() {
         change_early(x);
@@ -401,7 +407,9 @@ pub fn response_fate(x: &Exchange<'_>) -> Fate {
 
 /// Whether the connection ends because there is too much to do.
 fn overload_ends(x: &Exchange<'_>) -> bool {
-    let ends = x.worker.overload.as_ref().is_some_and(|overload| overload.ends_connection(|| x.worker.random()));
+    let ends = x.worker.overload.as_ref().is_some_and(|overload| {
+        overload.ends_connection(|| x.worker.random()) || overload.sheds(ShedPoint::Http2, || x.worker.random())
+    });
     if ends {
         x.worker.metrics.sheet.inc(x.client.http.downstream_cx_overload_disable_keepalive);
     }

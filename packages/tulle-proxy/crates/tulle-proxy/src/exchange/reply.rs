@@ -146,6 +146,12 @@ impl Reply {
         Reply::new(503, "envoy overloaded", "overload", ResponseFlags::NONE)
     }
 
+    /// The process has too much to do to read the connection on.
+    pub fn aborted() -> Reply {
+        let flags = ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR;
+        Reply::new(500, "Internal Server Error", "overload_error", flags).closing()
+    }
+
     /// The client took too long to send its whole request.
     pub fn request_overdue() -> Reply {
         Reply::new(408, "request timeout", "request_overall_timeout", ResponseFlags::NONE).closing()

@@ -17,6 +17,7 @@ use super::reply::Reply;
 use super::session::{self, Affinity};
 use super::upload::Upload;
 use super::{Exchange, Failed, deliver, guarded, hedge, outgoing};
+use crate::worker::stand_in::{self, Ask};
 
 /// Tells a caller that retries are used up on the way to the failure.
 pub const RETRIED: &[u8] = b"x-tulle-retried";
@@ -37,6 +38,9 @@ pub async fn attempts<'c>(
     let mut counted: Option<Admission> = None;
     loop {
         x.record.attempts += 1;
+        if plan.group.is_some() && x.record.attempts > 1 {
+            reseat(x, plan, &mut tried);
+        }
         let host = pick(x, plan, &mut tried, retrying)?;
         outgoing::name_host(x, plan, &host);
         guarded::tell(x, plan)?;
@@ -59,12 +63,13 @@ pub async fn attempts<'c>(
         let decision;
         (decision, counted) = decide(x, plan, retrying, &result, upload);
         if let Decision::RetryAt(at) = decision {
+            tell_timeout(x, plan, &result);
             match result {
                 Tried::Answered(answered) => deliver::discard(x, answered, upload),
                 Tried::Late(late) => hedge::leave(plan, (&host, late), retrying),
                 Tried::Reset(_) | Tried::Overtaken(_) => {}
             }
-            tried.note(plan, &host, retrying);
+            tried.note(x, plan, &host, retrying);
             if let Some(at) = pause(x, plan, down, at).await? {
                 return Ok(hedge::take(x, plan, at));
             }
@@ -79,7 +84,7 @@ pub async fn attempts<'c>(
         }
         return match result {
             Tried::Answered(answered) => Ok(answered),
-            Tried::Reset(reset) => Err(reply_to(x, reset).into()),
+            Tried::Reset(reset) => Err(reply_to(x, plan, reset).into()),
             // Only hedged tries are left running.
             Tried::Late(_) | Tried::Overtaken(_) => Err(Failed::Broken),
         };
@@ -111,20 +116,39 @@ struct Avoided {
 
 impl Avoided {
     /// An attempt on `host` has failed.
-    fn note(&mut self, plan: &Plan<'_>, host: &tulle_balance::Host, retrying: &Retrying<'_>) {
+    fn note(&mut self, x: &Exchange<'_>, plan: &Plan<'_>, host: &tulle_balance::Host, retrying: &Retrying<'_>) {
         self.hosts.push(host.id);
         let Some(every) = retrying.as_ref().and_then(|(policy, _)| policy.leave_priorities_after) else { return };
-        let balancer = plan.target.upstream.balancer.borrow();
-        self.attempted.extend(balancer.priority_of(host.id));
+        let of_cluster = || plan.target.upstream.balancer.borrow().priority_of(host.id);
+        self.attempted.extend(plan.group.as_ref().map_or_else(of_cluster, |group| Some(group.level)));
         if !self.attempted.len().is_multiple_of(every as usize) {
             return;
         }
         self.priorities.extend_from_slice(&self.attempted);
-        if !balancer.has_others(&self.priorities) {
+        let others = match &plan.group {
+            Some(group) => stand_in::has_others(x.worker, &group.target, &self.priorities),
+            None => plan.target.upstream.balancer.borrow().has_others(&self.priorities),
+        };
+        if !others {
             // All have been tried: begin again with the first.
             self.attempted.clear();
             self.priorities.clear();
         }
+    }
+}
+
+/// Where the next attempt of a cluster of clusters goes.
+fn reseat(x: &mut Exchange<'_>, plan: &mut Plan<'_>, tried: &mut Avoided) {
+    let Some(group) = &mut plan.group else { return };
+    let ask = Ask { attempt: x.record.attempts, without: &tried.priorities };
+    let found = stand_in::seat(x.worker, &group.target, ask);
+    (group.only, group.level) = found.as_ref().map_or((None, 0), |seat| (seat.only, seat.level));
+    let target = found.map_or_else(|| group.target.clone(), |seat| seat.target);
+    if !Rc::ptr_eq(&target, &plan.target) {
+        // Hosts are known by numbers of their own cluster's.
+        tried.hosts.clear();
+        plan.target = target;
+        x.record.target = Some(plan.target.clone());
     }
 }
 
@@ -145,15 +169,25 @@ fn pick(
         tried: if avoid.is_some_and(|policy| policy.avoid_previous_hosts) { &tried.hosts } else { &[] },
         unwanted: avoid.map_or(&[], |policy| &policy.avoid_labels),
         attempts: avoid.map_or(0, |policy| policy.host_selection_attempts),
-        without: &tried.priorities,
+        without: if plan.group.is_some() { &[] } else { &tried.priorities },
+        only: plan.group.as_ref().and_then(|group| group.only),
         named: named.filter(|_| again.is_none()),
         strict: affinity.is_some_and(Affinity::is_strict),
     };
     let picked = plan.target.upstream.pick(&context, &mut x.worker.rng.borrow_mut());
     picked.map_err(|why| {
         x.worker.metrics.sheet.inc(plan.target.metrics.stats.upstream_cx_none_healthy);
-        affinity.map_or_else(Reply::no_healthy_upstream, |affinity| affinity.refused(why))
+        numbered(x, plan, affinity.map_or_else(Reply::no_healthy_upstream, |affinity| affinity.refused(why)))
     })
+}
+
+/// An answer of the router's own tells how many attempts there were, where answers do.
+fn numbered(x: &Exchange<'_>, plan: &Plan<'_>, mut reply: Reply) -> Reply {
+    if plan.selected.host.include_attempt_count.in_response {
+        let count = x.record.attempts.to_string();
+        reply.headers.push((b"x-envoy-attempt-count".to_vec(), count.into_bytes()));
+    }
+    reply
 }
 
 fn count_attempt(x: &mut Exchange<'_>, plan: &Plan<'_>) {
@@ -165,6 +199,19 @@ fn count_attempt(x: &mut Exchange<'_>, plan: &Plan<'_>) {
     if plan.selected.host.include_attempt_count.in_request {
         let text = x.record.attempts.to_string();
         x.heads.request.headers.set(b"x-envoy-attempt-count", text.as_bytes());
+    }
+}
+
+/// A retry tells whether the try before it took too long, where that is asked for.
+fn tell_timeout(x: &mut Exchange<'_>, plan: &Plan<'_>, result: &Tried) {
+    if plan.selected.host.include_is_timeout {
+        let late = match result {
+            Tried::Late(_) => true,
+            Tried::Reset(reset) => matches!(reset.reason, ResetReason::PerTryTimeout),
+            Tried::Answered(_) | Tried::Overtaken(_) => false,
+        };
+        let value: &[u8] = if late { b"true" } else { b"false" };
+        x.heads.request.headers.set(b"x-envoy-is-timeout-retry", value);
     }
 }
 
@@ -342,7 +389,7 @@ fn withdraw(x: &Exchange<'_>, plan: &Plan<'_>, host: &tulle_balance::Host) {
     }
 }
 
-pub fn reply_to(x: &mut Exchange<'_>, reset: Reset) -> Reply {
+pub fn reply_to(x: &mut Exchange<'_>, plan: &Plan<'_>, reset: Reset) -> Reply {
     let mut reply = match reset.reason {
         ResetReason::GlobalTimeout => Reply::request_timeout(),
         ResetReason::PerTryTimeout => Reply::per_try_timeout(reset.words),
@@ -353,5 +400,5 @@ pub fn reply_to(x: &mut Exchange<'_>, reset: Reset) -> Reply {
     if x.record.retried {
         reply.headers.push((RETRIED.to_vec(), b"true".to_vec()));
     }
-    reply
+    numbered(x, plan, reply)
 }

@@ -15,6 +15,7 @@ use tulle_http::h1::Refused;
 use tulle_http::h2::stream::Request;
 use tulle_http::h2::{Config, H2Stream, Link, Malformed, Pulse, Reason, Rhythm, head as h2_head};
 use tulle_http::{Headers, Side, Stream};
+use tulle_policy::overload::ShedPoint;
 
 use super::{Client, Manager};
 use crate::exchange::record::Record;
@@ -47,7 +48,9 @@ pub async fn serve(worker: &Rc<Worker>, client: Rc<Client>, hcm: Arc<Hcm>, strea
     while let Some(stream) = std::future::poll_fn(|cx| life.poll(cx, &hall, &link)).await {
         life.served += 1;
         let outdated = hall.client.outdated(worker);
-        let overloaded = worker.overload.as_ref().is_some_and(|overload| overload.ends_connection(|| worker.random()));
+        let overloaded = worker.overload.as_ref().is_some_and(|overload| {
+            overload.ends_connection(|| worker.random()) || overload.sheds(ShedPoint::Http2, || worker.random())
+        });
         if hall.hcm.max_requests_per_connection.is_some_and(|max| life.served >= max) || outdated || overloaded {
             link.shutdown();
         }

@@ -26,6 +26,7 @@ use tulle_core::metadata::Metadata;
 use tulle_http::h1::conn::Connection;
 use tulle_http::{RequestHead, Side, Stream};
 use tulle_listen::{Accepted, ConnectionFacts, Inspected, inspect, select_chain};
+use tulle_policy::overload::ShedPoint;
 use tulle_telemetry::Counter;
 use tulle_telemetry::envoy::{HttpStats, ListenerStats};
 use tulle_telemetry::istio::PeerRef;
@@ -45,6 +46,8 @@ pub struct Client {
     /// The client: by PROXY protocol where that is spoken.
     pub peer: SocketAddr,
     pub local: SocketAddr,
+    /// `local` is where the client was going, and not the socket's own address: by interception or PROXY protocol.
+    pub restored: bool,
     /// Whoever holds the other end of the socket.
     pub direct: SocketAddr,
     pub listener: Arc<Listener>,
@@ -161,7 +164,9 @@ fn admitted(worker: &Worker, listener: &Listener) -> Result<Places, TooMany> {
         worker.metrics.sheet.inc(counter(&worker.metrics.listener(&listener.stat_prefix)));
         TooMany
     };
-    if worker.overload.as_ref().is_some_and(|overload| overload.rejects_connection(|| worker.random())) {
+    if worker.overload.as_ref().is_some_and(|overload| {
+        overload.rejects_connection(|| worker.random()) || overload.sheds(ShedPoint::Accept, || worker.random())
+    }) {
         return Err(refused(|stats| stats.downstream_cx_overload_reject));
     }
     worker.doors.enter(listener).map_err(|full| match full {
@@ -208,7 +213,9 @@ impl Arrival {
     async fn admit(self, stream: tokio::net::TcpStream, connected: &Connected) -> Option<Ready> {
         let (inspected, prefixed) = inspect(stream, &self.listener.inspect.at(self.local.port())).await.ok()?;
         let (seen, stream) = prefixed.into_parts();
-        let (peer, local) = inspected.proxied.unwrap_or((self.peer, self.local));
+        let redirected = inspected.original.map(|original| (self.peer, original));
+        let restored = inspected.proxied.or(redirected);
+        let (peer, local) = restored.unwrap_or((self.peer, self.local));
         let listener = self.listener.clone();
         let Some(chain) = self.chain(&listener, &inspected, (peer, local)) else {
             let worker = self.worker.clone();
@@ -265,6 +272,7 @@ impl Arrival {
             id: worker.next_connection_id(),
             peer,
             local,
+            restored: inspected.proxied.is_some() || inspected.original.is_some(),
             direct: self.peer,
             chain: chain.map(|chain| chain.name.clone()).unwrap_or_default(),
             listener: self.listener,
@@ -318,6 +326,9 @@ impl Ready {
                 let client = Rc::new(client);
                 let mut conn = Connection::with_input(self.stream, &self.seen);
                 match spoken(&hcm, &client, &self.protocols, &mut conn).await {
+                    Some(_) if sheds(&worker, ShedPoint::FirstBytes) => {
+                        h1::close(Side::H1(Box::new(conn))).await;
+                    }
                     Some(Spoken::Http1) => h1::serve(&worker, &client, &hcm, conn).await,
                     Some(Spoken::Http2) => {
                         let (stream, seen) = conn.into_stream();
@@ -331,6 +342,11 @@ impl Ready {
             }
         }
     }
+}
+
+/// Whether the overload manager refuses what passes a point.
+pub fn sheds(worker: &Worker, point: ShedPoint) -> bool {
+    worker.overload.as_ref().is_some_and(|overload| overload.sheds(point, || worker.random()))
 }
 
 /// The HTTP that a client speaks.

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tulle_balance::PickContext;
+use tulle_balance::load::Tier;
 use tulle_balance::outlier::HostResult;
-use tulle_config::TcpProxy;
 use tulle_config::listener::TrafficDirection;
+use tulle_config::{Discovery, TcpProxy};
 use tulle_connect::{Lease, Terms, Wanted, Whose};
 use tulle_core::ResponseFlags;
 use tulle_http::h1::conn::Connection;
@@ -24,6 +25,7 @@ use crate::exchange::attempt::{Hold, Quiet, wanted};
 use crate::exchange::record::{Record, View};
 use crate::worker::alarm::{Alarm, earlier};
 use crate::worker::dynamic::{Named, Unreachable};
+use crate::worker::stand_in::{self as seat, Ask};
 use crate::worker::{Target, Worker};
 
 pub async fn serve(worker: &Rc<Worker>, client: &Client, proxy: &TcpProxy, mut conn: Connection) {
@@ -70,9 +72,9 @@ async fn connect(worker: &Rc<Worker>, client: &Client, proxy: &TcpProxy, record:
         return None;
     };
     record.cluster = Some(name.clone());
-    let target = match proxy.sni_port {
-        Some(port) if target.is_dynamic() => named_host(worker, client, &target, port).await.ok()?,
-        _ => target,
+    let (target, only) = match target.by_call() {
+        true => stand_in(worker, client, proxy, target).await?,
+        false => (target, None),
     };
     record.target = Some(target.clone());
     if !target.is_settled() {
@@ -86,7 +88,7 @@ async fn connect(worker: &Rc<Worker>, client: &Client, proxy: &TcpProxy, record:
             record.flags.insert(ResponseFlags::UPSTREAM_OVERFLOW);
             return None;
         }
-        let context = PickContext { hash, subset: &chosen.subset, ..PickContext::default() };
+        let context = PickContext { hash, subset: &chosen.subset, only, ..PickContext::default() };
         let picked = target.upstream.pick(&context, &mut worker.rng.borrow_mut());
         let Ok(host) = picked else {
             record.flags.insert(ResponseFlags::NO_HEALTHY_UPSTREAM);
@@ -138,6 +140,29 @@ async fn connect(worker: &Rc<Worker>, client: &Client, proxy: &TcpProxy, record:
     }
     record.flags.insert(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
     None
+}
+
+/// The target that has the hosts for this connection, where its cluster has none of its own.
+async fn stand_in(
+    worker: &Rc<Worker>,
+    client: &Client,
+    proxy: &TcpProxy,
+    target: Rc<Target>,
+) -> Option<(Rc<Target>, Option<(u32, Tier)>)> {
+    let cluster = target.upstream.config();
+    match (&cluster.discovery, proxy.sni_port) {
+        (Discovery::Dynamic, Some(port)) => Some((named_host(worker, client, &target, port).await.ok()?, None)),
+        (Discovery::OriginalDst(settings), _) if client.restored => {
+            let mut address = client.local;
+            address.set_port(settings.port.unwrap_or(address.port()));
+            Some((worker.dynamic.at(worker, &cluster, address).ok()?, None))
+        }
+        _ => {
+            seat::settled(worker, &target).await;
+            let found = seat::seat(worker, &target, Ask { attempt: 1, without: &[] });
+            Some(found.map_or((target, None), |seat| (seat.target, seat.only)))
+        }
+    }
 }
 
 /// The target for the host that the client's server name says.

@@ -100,7 +100,30 @@ impl Dynamic {
             known.looked_up.set(now);
             return Ok(known.target.clone());
         }
-        self.insert(worker, cluster, key, answer[0])
+        let hostname = Some(key.1.host.as_str().into());
+        self.insert(worker, cluster, key, (answer[0], hostname))
+    }
+
+    /// The target for an address of `cluster` that needs no look-up.
+    ///
+    /// # Errors
+    /// When there is none, and why.
+    pub fn at(
+        &self,
+        worker: &Rc<Worker>,
+        cluster: &Arc<Cluster>,
+        address: SocketAddr,
+    ) -> Result<Rc<Target>, Unreachable> {
+        let key = (cluster.name.clone(), Named { host: address.ip().to_string(), port: address.port() });
+        let known = self.hosts.borrow().get(&key).filter(|known| Arc::ptr_eq(&known.cluster, cluster)).cloned();
+        if let Some(known) = known {
+            known.used.set(worker.now());
+            return Ok(known.target.clone());
+        }
+        if cluster.egress.as_ref().is_some_and(|guard| guard.refuses(address, worker.own_servers())) {
+            return Err(Unreachable::Forbidden);
+        }
+        self.insert(worker, cluster, key, (address, None))
     }
 
     /// At least one address, none of them forbidden.
@@ -122,7 +145,7 @@ impl Dynamic {
         worker: &Rc<Worker>,
         cluster: &Arc<Cluster>,
         key: (Str, Named),
-        address: SocketAddr,
+        (address, hostname): (SocketAddr, Option<Str>),
     ) -> Result<Rc<Target>, Unreachable> {
         let now = worker.now();
         let mut hosts = self.hosts.borrow_mut();
@@ -134,7 +157,7 @@ impl Dynamic {
                 return Err(Unreachable::TooMany);
             }
         }
-        let endpoint = Endpoint { hostname: Some(key.1.host.as_str().into()), ..Endpoint::new(Address::Ip(address)) };
+        let endpoint = Endpoint { hostname, ..Endpoint::new(Address::Ip(address)) };
         let locality = LocalityEndpoints {
             locality: tulle_balance::Locality::default(),
             priority: 0,

@@ -20,6 +20,8 @@ pub enum Check {
     #[default]
     Pending,
     Passing,
+    /// Passing, and the host says that others are to be preferred (`x-envoy-degraded`).
+    Degraded,
     Failing,
     /// Failing, and the last check got no answer in time.
     TimedOut,

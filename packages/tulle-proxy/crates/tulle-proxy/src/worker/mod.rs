@@ -14,6 +14,7 @@ pub mod logs;
 pub mod metrics;
 pub mod overload;
 pub mod peers;
+pub mod stand_in;
 pub mod target;
 pub mod threads;
 pub mod tls;

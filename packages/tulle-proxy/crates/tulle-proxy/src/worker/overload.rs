@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::sync::watch;
 use tulle_config::OverloadManager;
-use tulle_policy::overload::ActionKind;
+use tulle_policy::overload::{ActionKind, ShedPoint};
 
 /// A share of what comes, in millionths.
 #[derive(Debug, Default)]
@@ -33,6 +33,7 @@ pub struct Overload {
     requests: Share,
     keep_alive: Share,
     connections: Share,
+    shed: [Share; ShedPoint::COUNT],
     /// Whether listeners rest.
     resting: watch::Sender<bool>,
 }
@@ -44,6 +45,7 @@ impl Overload {
             requests: Share::default(),
             keep_alive: Share::default(),
             connections: Share::default(),
+            shed: Default::default(),
             resting: watch::channel(false).0,
         }
     }
@@ -58,6 +60,7 @@ impl Overload {
                 let resting = state >= 1.0;
                 self.resting.send_if_modified(|known| std::mem::replace(known, resting) != resting);
             }
+            ActionKind::Shed(point) => self.shed[point as usize].set(state),
             ActionKind::ShrinkHeap => {}
         }
     }
@@ -66,6 +69,12 @@ impl Overload {
     #[inline]
     pub fn refuses_request(&self, random: impl FnOnce() -> u64) -> bool {
         self.requests.hits(random)
+    }
+
+    /// Whether what passes a load-shed point is refused.
+    #[inline]
+    pub fn sheds(&self, point: ShedPoint, random: impl FnOnce() -> u64) -> bool {
+        self.shed[point as usize].hits(random)
     }
 
     /// Whether a response ends its connection.
@@ -95,7 +104,7 @@ mod tests {
     fn actions_go_as_far_as_they_are_let() {
         let manager = OverloadManager {
             refresh: Duration::from_secs(1),
-            max_heap: None,
+            monitors: Box::default(),
             max_connections: None,
             actions: Box::default(),
         };

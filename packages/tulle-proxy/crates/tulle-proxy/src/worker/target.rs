@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
-use tulle_balance::EndpointSet;
+use tulle_balance::{EndpointSet, Health};
 use tulle_config::{Cluster, Config, Discovery};
 use tulle_connect::Upstream;
 use tulle_core::{Address, Nanos};
@@ -55,9 +55,9 @@ impl Target {
         self.settled.get()
     }
 
-    /// Whether each call says which host it is for.
-    pub fn is_dynamic(&self) -> bool {
-        matches!(self.upstream.config_ref().discovery, Discovery::Dynamic)
+    /// Whether hosts are found for each call ([`super::stand_in`]).
+    pub fn by_call(&self) -> bool {
+        self.upstream.config_ref().discovery.by_call()
     }
 
     /// Waits for that, not longer than connecting may take.
@@ -95,7 +95,12 @@ impl Target {
     fn judge(&self, known: Option<Arc<ClusterHosts>>) {
         let checked = !self.upstream.config_ref().health_checks.is_empty();
         let check = |address: &Address| known.as_ref().map(|hosts| hosts.check(address)).unwrap_or_default();
-        self.upstream.set_checks(|address| checked && check(address) != Check::Passing);
+        self.upstream.set_checks(|address| match check(address) {
+            _ if !checked => Health::Healthy,
+            Check::Passing => Health::Healthy,
+            Check::Degraded => Health::Degraded,
+            Check::Pending | Check::Failing | Check::TimedOut => Health::Unhealthy,
+        });
         let needed = needs_watching(&self.upstream.config_ref());
         self.settled.set(!needed || known.as_ref().is_some_and(|hosts| hosts.settled));
         if self.settled.get() {
@@ -111,6 +116,6 @@ pub fn endpoints_of(config: &Config, cluster: &Cluster, known: Option<&ClusterHo
         Discovery::Static(set) => Some(set.clone()),
         Discovery::Eds(name, _) => Some(config.endpoints.get(name).cloned().unwrap_or_default()),
         Discovery::StrictDns(_) | Discovery::LogicalDns(_) => known?.resolved.clone(),
-        Discovery::OriginalDst | Discovery::Dynamic => None,
+        _ => None,
     }
 }

@@ -21,10 +21,10 @@ use tulle_config::{ConnectionCheck, DownstreamTls, FilterChain, NetworkFilter};
 use tulle_policy::gate::ConnectionLimit;
 
 use super::address::{cidr, lower_case};
-use super::cluster::dns_cache;
 use super::common::{metadata, truth, uint};
 use super::connection_limit::connection_limit;
 use super::cx::{Cx, refuse, type_name};
+use super::dns_cache::dns_cache;
 use super::filters::{connection_authorizer, network_rbac};
 use super::hcm::hcm;
 use super::tcp_proxy::tcp_proxy;

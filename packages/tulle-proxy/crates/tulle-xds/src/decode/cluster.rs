@@ -6,37 +6,28 @@ use std::time::Duration;
 use cluster_pb::cluster as inner_pb;
 use envoy_types::pb::envoy::config::cluster::v3 as cluster_pb;
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
-use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
-use envoy_types::pb::envoy::extensions::clusters::dynamic_forward_proxy::v3::ClusterConfig as DynamicCluster;
-use envoy_types::pb::envoy::extensions::clusters::dynamic_forward_proxy::v3::cluster_config::ClusterImplementationSpecifier as Specifier;
-use envoy_types::pb::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCacheConfig;
-use prost::Name as _;
-use tulle_balance::{EndpointSet, Labels};
-use tulle_config::cluster::{
-    Bind, ClusterSettings, DnsDiscovery, DnsEndpoint, DnsFamily, TcpKeepAlive, TransportMatch, UpstreamTransport,
-};
+use tulle_balance::Labels;
+use tulle_config::Cluster;
+use tulle_config::cluster::{Bind, ClusterSettings, TcpKeepAlive, TransportMatch, UpstreamTransport};
 use tulle_config::egress::EgressGuard;
-use tulle_config::{Cluster, Discovery};
+use tulle_core::Cidr;
 use tulle_core::metadata::{Metadata, Value};
 use tulle_core::recent::Recent;
-use tulle_core::{Address, Cidr};
 
-use super::address::{Names, source};
+use super::address::source;
 use super::common::{labels, metadata, struct_to_map, uint};
-use super::cx::{Cx, refuse, type_name, without_effect};
-use super::endpoint::assignment;
+use super::cx::{Cx, refuse, without_effect};
+use super::discovery::discovery;
 use super::health::health_check;
 use super::lb::{Parts, lb_config};
 use super::outlier::{circuit_breakers, outlier_detection};
 use super::own::own;
 use super::protocol::{Protocol, protocol};
-use super::source::require_ads;
 use super::transport::transport;
 
 /// Envoy's defaults.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const BUFFER_LIMIT: u32 = 1 << 20;
-const DNS_REFRESH: Duration = Duration::from_secs(5);
 
 thread_local! {
     static SETTINGS: Recent<ClusterSettings> = const { Recent::new() };
@@ -45,7 +36,7 @@ thread_local! {
 pub fn cluster(cx: &mut Cx, message: cluster_pb::Cluster) -> Option<Cluster> {
     let mut message = supported(cx, message);
     let name = cx.name("name", &message.name)?;
-    let Protocol { protocol, limits, tls_name } = protocol(cx, &mut message)?;
+    let Protocol { protocol, limits, tls_name, policies } = protocol(cx, &mut message)?;
     let discovery = discovery(cx, &mut message);
     let transport = match message.transport_socket.take() {
         Some(socket) => cx.field("transport_socket", |cx| transport(cx, socket)),
@@ -91,6 +82,7 @@ pub fn cluster(cx: &mut Cx, message: cluster_pb::Cluster) -> Option<Cluster> {
         buffer_limit: uint(message.per_connection_buffer_limit_bytes).unwrap_or(BUFFER_LIMIT),
         close_connections_on_host_health_failure: message.close_connections_on_host_health_failure,
         ignore_health_on_host_removal: message.ignore_health_on_host_removal,
+        pool_per_client: message.connection_pool_per_downstream_connection,
         own: (!own.is_empty()).then(|| Box::new(own)),
     };
     Some(Cluster {
@@ -100,6 +92,7 @@ pub fn cluster(cx: &mut Cx, message: cluster_pb::Cluster) -> Option<Cluster> {
         transport: transport?,
         transport_matches: transport_matches.into(),
         egress: egress(cx, &metadata),
+        policies,
         metadata,
         settings: SETTINGS.with(|recent| recent.share(settings)),
     })
@@ -119,20 +112,19 @@ fn supported(cx: &mut Cx, message: cluster_pb::Cluster) -> cluster_pb::Cluster {
         outlier_detection: _, upstream_bind_config: _, lb_subset_config: _, common_lb_config: _,
         transport_socket: _, metadata: _, protocol_selection: _, upstream_connection_options: _,
         close_connections_on_host_health_failure: _, ignore_health_on_host_removal: _, load_balancing_policy: _,
-        cluster_discovery_type: _, lb_config: _,
+        cluster_discovery_type: _, lb_config: _, typed_dns_resolver_config: _,
+        connection_pool_per_downstream_connection: _,
         // Reported below.
         transport_socket_matcher, stats_matcher, per_connection_buffer_high_watermark_timeout,
-        dns_jitter, dns_resolvers, use_tcp_for_dns_lookups, dns_resolution_config,
-        typed_dns_resolver_config, wait_for_warm_on_init, cleanup_interval, filters, lrs_server,
-        lrs_report_endpoint_metrics, track_timeout_budgets, upstream_config, track_cluster_stats, preconnect_policy,
-        connection_pool_per_downstream_connection, queuing_policies,
+        dns_jitter, dns_resolvers, use_tcp_for_dns_lookups, dns_resolution_config, wait_for_warm_on_init,
+        cleanup_interval, filters, lrs_server, lrs_report_endpoint_metrics, track_timeout_budgets, upstream_config,
+        track_cluster_stats, preconnect_policy, queuing_policies,
     } = &message;
-    refuse!(cx; transport_socket_matcher, dns_resolvers, use_tcp_for_dns_lookups,
-        dns_resolution_config, typed_dns_resolver_config, filters, upstream_config,
-        connection_pool_per_downstream_connection, queuing_policies);
-    without_effect!(cx; stats_matcher, per_connection_buffer_high_watermark_timeout, dns_jitter, wait_for_warm_on_init,
-        cleanup_interval, lrs_server, lrs_report_endpoint_metrics, track_timeout_budgets, track_cluster_stats,
-        preconnect_policy);
+    refuse!(cx; transport_socket_matcher, dns_resolvers, dns_resolution_config, filters, upstream_config,
+        queuing_policies);
+    without_effect!(cx; stats_matcher, per_connection_buffer_high_watermark_timeout, dns_jitter,
+        use_tcp_for_dns_lookups, wait_for_warm_on_init, cleanup_interval, lrs_server, lrs_report_endpoint_metrics,
+        track_timeout_budgets, track_cluster_stats, preconnect_policy);
     message
 }
 
@@ -147,97 +139,6 @@ fn connect_timeout(cx: &mut Cx, message: &cluster_pb::Cluster) -> Option<Duratio
             Some(timeout)
         }
     }
-}
-
-fn discovery(cx: &mut Cx, message: &mut cluster_pb::Cluster) -> Option<Discovery> {
-    use inner_pb::{ClusterDiscoveryType, DiscoveryType};
-    let kind = match message.cluster_discovery_type.take() {
-        None => DiscoveryType::Static,
-        Some(ClusterDiscoveryType::Type(kind)) => cx.enumeration::<DiscoveryType>("type", kind)?,
-        Some(ClusterDiscoveryType::ClusterType(custom)) => {
-            if message.load_assignment.is_some() {
-                cx.error_at("load_assignment", "has no place in a cluster of this type");
-            }
-            return cx.field("cluster_type", |cx| custom_type(cx, custom));
-        }
-    };
-    let endpoints = message.load_assignment.take();
-    if endpoints.is_some() && matches!(kind, DiscoveryType::Eds | DiscoveryType::OriginalDst) {
-        cx.error_at("load_assignment", "has no place in a cluster of this type");
-    }
-    match kind {
-        DiscoveryType::Static => {
-            let set = static_endpoints(cx, endpoints, Names::Refused)?;
-            Some(Discovery::Static(Arc::new(set)))
-        }
-        DiscoveryType::StrictDns => dns(cx, message, endpoints).map(|dns| Discovery::StrictDns(Arc::new(dns))),
-        DiscoveryType::LogicalDns => {
-            let dns = dns(cx, message, endpoints)?;
-            if dns.endpoints.len() != 1 {
-                cx.error_at("load_assignment", "a LOGICAL_DNS cluster has exactly one endpoint");
-            }
-            Some(Discovery::LogicalDns(Arc::new(dns)))
-        }
-        DiscoveryType::Eds => {
-            let config = cx.required("eds_cluster_config", message.eds_cluster_config.take())?;
-            let patience = cx.field("eds_cluster_config", |cx| require_ads(cx, "eds_config", config.eds_config));
-            let name = if config.service_name.is_empty() { &message.name } else { &config.service_name };
-            Some(Discovery::Eds(cx.intern(name), patience))
-        }
-        DiscoveryType::OriginalDst => Some(Discovery::OriginalDst),
-    }
-}
-
-/// A dynamic forward proxy; no other type of cluster is known by name.
-fn custom_type(cx: &mut Cx, message: inner_pb::CustomClusterType) -> Option<Discovery> {
-    let inner_pb::CustomClusterType { name, typed_config } = message;
-    let any = cx.required("typed_config", typed_config)?;
-    if type_name(&any.type_url) != DynamicCluster::full_name() {
-        cx.error(format!("{name:?} is not supported"));
-        return None;
-    }
-    cx.field("typed_config", |cx| {
-        let DynamicCluster {
-            allow_insecure_cluster_options,
-            allow_coalesced_connections,
-            cluster_implementation_specifier,
-        } = cx.unpack::<DynamicCluster>(&any)?;
-        without_effect!(cx; allow_insecure_cluster_options);
-        refuse!(cx; allow_coalesced_connections);
-        match cluster_implementation_specifier {
-            Some(Specifier::DnsCacheConfig(cache)) => cx.field("dns_cache_config", |cx| dns_cache(cx, cache)),
-            Some(Specifier::SubClustersConfig(_)) => cx.refuse("sub_clusters_config"),
-            None => cx.error_at("dns_cache_config", "is required"),
-        }
-        Some(Discovery::Dynamic)
-    })
-}
-
-/// Names are looked up by the system; what would change how is refused.
-pub fn dns_cache(cx: &mut Cx, message: DnsCacheConfig) {
-    let DnsCacheConfig {
-        name,
-        dns_lookup_family: _,
-        dns_refresh_rate,
-        dns_min_refresh_rate,
-        host_ttl,
-        max_hosts,
-        disable_dns_refresh_on_failure,
-        dns_failure_refresh_rate,
-        dns_cache_circuit_breaker,
-        use_tcp_for_dns_lookups,
-        dns_resolution_config,
-        typed_dns_resolver_config,
-        preresolve_hostnames,
-        dns_query_timeout,
-        key_value_config,
-        resolved_address_filter,
-    } = message;
-    let _named = cx.name("name", &name);
-    refuse!(cx; use_tcp_for_dns_lookups, dns_resolution_config, typed_dns_resolver_config, key_value_config,
-        resolved_address_filter);
-    without_effect!(cx; dns_refresh_rate, dns_min_refresh_rate, host_ttl, max_hosts, disable_dns_refresh_on_failure,
-        dns_failure_refresh_rate, dns_cache_circuit_breaker, preresolve_hostnames, dns_query_timeout);
 }
 
 /// Under this name, a cluster's metadata says that its hosts are outside the mesh, and which networks are granted.
@@ -258,62 +159,6 @@ fn egress(cx: &mut Cx, metadata: &Metadata) -> Option<Arc<EgressGuard>> {
         }
     }
     Some(Arc::new(EgressGuard { allowed }))
-}
-
-fn static_endpoints(cx: &mut Cx, message: Option<ClusterLoadAssignment>, names: Names) -> Option<EndpointSet> {
-    match message {
-        Some(message) => cx.field("load_assignment", |cx| assignment(cx, message, names)),
-        None => Some(EndpointSet::default()),
-    }
-}
-
-fn dns(cx: &mut Cx, message: &cluster_pb::Cluster, endpoints: Option<ClusterLoadAssignment>) -> Option<DnsDiscovery> {
-    use inner_pb::DnsLookupFamily as Family;
-    let set = static_endpoints(cx, endpoints, Names::Resolved)?;
-    let failure = message.dns_failure_refresh_rate.and_then(|rate| {
-        cx.field("dns_failure_refresh_rate", |cx| {
-            let base = cx.duration("base_interval", rate.base_interval)?;
-            Some((base, cx.duration("max_interval", rate.max_interval).unwrap_or(base * 10)))
-        })
-    });
-    let refresh = cx.duration("dns_refresh_rate", message.dns_refresh_rate).unwrap_or(DNS_REFRESH);
-    if refresh < Duration::from_millis(1) {
-        cx.error_at("dns_refresh_rate", "must be at least 1 ms");
-    }
-    Some(DnsDiscovery {
-        endpoints: dns_endpoints(cx, &set),
-        family: match cx.enumeration::<Family>("dns_lookup_family", message.dns_lookup_family)? {
-            Family::Auto => DnsFamily::Auto,
-            Family::V4Only => DnsFamily::V4Only,
-            Family::V6Only => DnsFamily::V6Only,
-            Family::V4Preferred => DnsFamily::V4Preferred,
-            Family::All => DnsFamily::All,
-        },
-        refresh,
-        failure_refresh: failure,
-        respect_ttl: message.respect_dns_ttl,
-    })
-}
-
-fn dns_endpoints(cx: &mut Cx, set: &EndpointSet) -> Vec<DnsEndpoint> {
-    let groups = set.localities.iter();
-    let pairs = groups.flat_map(|group| group.endpoints.iter().map(move |endpoint| (group, endpoint)));
-    pairs
-        .map(|(group, endpoint)| DnsEndpoint {
-            address: endpoint.address.clone(),
-            hostname: match (&endpoint.hostname, &endpoint.address) {
-                (Some(name), _) => name.clone(),
-                (None, Address::Name { host, .. }) => host.clone(),
-                (None, Address::Ip(socket)) => cx.intern(&socket.ip().to_string()),
-                (None, other) => cx.intern(&other.to_string()),
-            },
-            weight: endpoint.weight,
-            priority: group.priority,
-            locality: group.locality.clone(),
-            locality_weight: group.weight,
-            metadata: endpoint.metadata.clone(),
-        })
-        .collect()
 }
 
 fn transport_match(cx: &mut Cx, message: inner_pb::TransportSocketMatch) -> Option<TransportMatch> {

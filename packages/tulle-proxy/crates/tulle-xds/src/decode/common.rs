@@ -107,6 +107,7 @@ pub fn endpoint_metadata(cx: &mut Cx, message: Option<core_pb::Metadata>) -> End
             .and_then(Value::as_str)
             .map(|text| cx.intern(text)),
         check: None,
+        more_addresses: Box::default(),
     }
 }
 

@@ -28,22 +28,25 @@ pub fn assignment(cx: &mut Cx, message: endpoint_pb::ClusterLoadAssignment, name
     // Equal metadata is shared: a thousand endpoints of one service cost one copy.
     let shared = std::cell::RefCell::new(HashMap::new());
     let localities = cx.each("endpoints", endpoints, |cx, group| group_of(cx, group, names, &shared));
-    let (overprovisioning, drop) = match policy {
-        Some(policy) => cx.field("policy", |cx| policy_of(cx, policy)),
-        None => (EndpointSet::DEFAULT_OVERPROVISIONING, FractionalPercent::NEVER),
-    };
-    Some(EndpointSet { localities: localities.into(), overprovisioning, drop })
+    let set = EndpointSet::new(localities);
+    Some(match policy {
+        Some(policy) => cx.field("policy", |cx| policy_of(cx, policy, set)),
+        None => set,
+    })
 }
 
-/// The overprovisioning factor, and the share of requests to drop.
-fn policy_of(cx: &mut Cx, message: endpoint_pb::cluster_load_assignment::Policy) -> (u32, FractionalPercent) {
+/// The endpoints with the overprovisioning factor, and the share of requests to drop.
+fn policy_of(
+    cx: &mut Cx,
+    message: endpoint_pb::cluster_load_assignment::Policy,
+    endpoints: EndpointSet,
+) -> EndpointSet {
     let endpoint_pb::cluster_load_assignment::Policy {
         drop_overloads,
         overprovisioning_factor,
         endpoint_stale_after,
         weighted_priority_health,
     } = message;
-    refuse!(cx; weighted_priority_health);
     without_effect!(cx; endpoint_stale_after);
     if drop_overloads.len() > 1 {
         // As Envoy: which of several would drop a request could not be told.
@@ -56,7 +59,12 @@ fn policy_of(cx: &mut Cx, message: endpoint_pb::cluster_load_assignment::Policy)
         cx.field("drop_percentage", |cx| fraction(cx, share))
     });
     let factor = uint(overprovisioning_factor).unwrap_or(EndpointSet::DEFAULT_OVERPROVISIONING).max(100);
-    (factor, drop.first().copied().unwrap_or(FractionalPercent::NEVER))
+    EndpointSet {
+        overprovisioning: factor,
+        weighted_health: weighted_priority_health,
+        drop: drop.first().copied().unwrap_or(FractionalPercent::NEVER),
+        ..endpoints
+    }
 }
 
 thread_local! {
@@ -108,9 +116,15 @@ fn endpoint(cx: &mut Cx, message: endpoint_pb::LbEndpoint, names: Names, shared:
         additional_addresses,
         observability_name,
     } = host;
-    without_effect!(cx; additional_addresses, observability_name);
+    without_effect!(cx; observability_name);
     let place = cx.required("endpoint.address", place)?;
     let mut metadata = cx.field("metadata", |cx| endpoint_metadata(cx, metadata));
+    let more = cx.each("endpoint.additional_addresses", additional_addresses, |cx, more| {
+        let endpoint_pb::endpoint::AdditionalAddress { address: place } = more;
+        let place = cx.required("address", place)?;
+        cx.field("address", |cx| address(cx, Some(place), names))
+    });
+    metadata.more_addresses = more.into();
     metadata.check = match health_check_config {
         Some(config) => Some(Box::new(cx.field("endpoint.health_check_config", |cx| check_at(cx, config))?)),
         None => None,

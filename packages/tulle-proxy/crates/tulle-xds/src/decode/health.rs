@@ -7,8 +7,12 @@ use envoy_types::pb::envoy::r#type::v3 as type_pb;
 use tulle_config::cluster::{HealthCheck, HealthChecker};
 use tulle_core::Str;
 
-use super::common::{optional, truth, uint};
+use super::common::{labels, optional, struct_to_map, truth, uint};
 use super::cx::{Cx, refuse, without_effect};
+use super::matchers::string_matcher;
+
+/// Envoy's default, in bytes.
+const RESPONSE_BUFFER: u64 = 1024;
 
 pub fn health_check(cx: &mut Cx, message: core_pb::HealthCheck) -> Option<HealthCheck> {
     use core_pb::health_check::HealthChecker as Kind;
@@ -36,7 +40,7 @@ pub fn health_check(cx: &mut Cx, message: core_pb::HealthCheck) -> Option<Health
         transport_socket_match_criteria,
         health_checker,
     } = message;
-    refuse!(cx; alt_port, tls_options, transport_socket_match_criteria);
+    refuse!(cx; alt_port);
     without_effect!(cx; event_log_path, event_logger, event_service, always_log_health_check_failures,
         always_log_health_check_success);
     let timeout = cx.required("timeout", timeout).and_then(|timeout| cx.duration("timeout", Some(timeout)));
@@ -71,6 +75,9 @@ pub fn health_check(cx: &mut Cx, message: core_pb::HealthCheck) -> Option<Health
         unhealthy_threshold: unhealthy_threshold?,
         healthy_threshold: healthy_threshold?,
         reuse_connection: truth(reuse_connection, true),
+        transport_labels: transport_socket_match_criteria
+            .map(|fields| cx.field("transport_socket_match_criteria", |cx| labels(cx, &struct_to_map(fields)))),
+        alpn: tls_options.unwrap_or_default().alpn_protocols.into_iter().map(|name| name.into_bytes().into()).collect(),
         checker: checker?,
     })
 }
@@ -90,8 +97,6 @@ fn http_check(cx: &mut Cx, message: core_pb::health_check::HttpHealthCheck) -> O
         service_name_matcher,
         method,
     } = message;
-    refuse!(cx; send, receive, request_headers_to_remove, service_name_matcher);
-    without_effect!(cx; response_buffer_size);
     let expected = cx.each("expected_statuses", expected_statuses, statuses);
     Some(HealthChecker::Http {
         host: optional(cx, &host),
@@ -108,6 +113,20 @@ fn http_check(cx: &mut Cx, message: core_pb::health_check::HttpHealthCheck) -> O
         expected_statuses: if expected.is_empty() { vec![(200, 201)] } else { expected },
         retriable_statuses: cx.each("retriable_statuses", retriable_statuses, statuses),
         request_headers: cx.each("request_headers_to_add", request_headers_to_add, plain_header),
+        without_headers: super::address::lower_case(cx, request_headers_to_remove),
+        send: match send {
+            Some(send) => Some(cx.field("send", |cx| payload(cx, send))?),
+            None => None,
+        },
+        receive: cx.each("receive", receive, payload),
+        receive_within: match response_buffer_size.map_or(RESPONSE_BUFFER, |size| size.value) {
+            0 => None,
+            size => Some(usize::try_from(size).unwrap_or(usize::MAX)),
+        },
+        service: match service_name_matcher {
+            Some(matcher) => Some(cx.field("service_name_matcher", |cx| string_matcher(cx, matcher))?),
+            None => None,
+        },
     })
 }
 
@@ -172,6 +191,6 @@ fn payload(cx: &mut Cx, message: core_pb::health_check::Payload) -> Option<std::
 
 fn grpc_check(cx: &mut Cx, message: core_pb::health_check::GrpcHealthCheck) -> Option<HealthChecker> {
     let core_pb::health_check::GrpcHealthCheck { service_name, authority, initial_metadata } = message;
-    refuse!(cx; initial_metadata);
-    Some(HealthChecker::Grpc { service: cx.intern(&service_name), authority: optional(cx, &authority) })
+    let metadata = cx.each("initial_metadata", initial_metadata, plain_header);
+    Some(HealthChecker::Grpc { service: cx.intern(&service_name), authority: optional(cx, &authority), metadata })
 }

@@ -15,6 +15,8 @@ mod connection_limit;
 mod cookies;
 pub(crate) mod cx;
 mod detection;
+mod discovery;
+mod dns_cache;
 mod endpoint;
 mod filters;
 mod forward;

@@ -202,10 +202,10 @@ fn retry_budget_of(cx: &mut Cx, message: cluster_pb::circuit_breakers::threshold
         budget_interval,
         min_retry_concurrency,
     } = message;
-    refuse!(cx; budget_interval);
     let defaults = RetryBudgetConfig::default();
     RetryBudgetConfig {
         percent: percent(cx, "budget_percent", budget_percent, defaults.percent),
         min_concurrency: uint(min_retry_concurrency).unwrap_or(defaults.min_concurrency),
+        interval: cx.duration("budget_interval", budget_interval).unwrap_or_default(),
     }
 }

@@ -1,5 +1,6 @@
 //! Which HTTP a cluster speaks, and the limits on its connections.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3 as cluster_pb;
@@ -7,11 +8,13 @@ use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3 as http_pb;
 use prost::Name as _;
 use tulle_config::HttpProtocol;
-use tulle_config::cluster::{ConnectionLimits, NameByRequest};
+use tulle_config::cluster::{ConnectionLimits, NameByRequest, RequestPolicies};
 
 use super::common::{optional, uint};
 use super::cx::{Cx, refuse, without_effect};
+use super::forward::mirror;
 use super::http_options::{http1, http2};
+use super::{hash_policy, retry};
 
 /// The key of the typed options.
 const EXTENSION: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -24,6 +27,7 @@ pub struct Protocol {
     pub protocol: HttpProtocol,
     pub limits: ConnectionLimits,
     pub tls_name: Option<NameByRequest>,
+    pub policies: Option<Arc<RequestPolicies>>,
 }
 
 /// Reads the typed options, else the deprecated fields of the cluster itself.
@@ -60,8 +64,13 @@ fn typed_options(cx: &mut Cx, message: http_pb::HttpProtocolOptions, legacy_max:
         retry_policy,
         upstream_protocol_options,
     } = message;
-    refuse!(cx; http_filters, header_validation_config, outlier_detection, request_mirror_policies, hash_policy,
-        retry_policy);
+    refuse!(cx; http_filters, header_validation_config, outlier_detection);
+    let policies = RequestPolicies {
+        retry: retry_policy.and_then(|message| cx.field("retry_policy", |cx| retry::retry_policy(cx, message))),
+        hash: cx.each("hash_policy", hash_policy, hash_policy::hash_policy).into(),
+        mirrors: cx.each("request_mirror_policies", request_mirror_policies, mirror).into(),
+    };
+    let any = policies.retry.is_some() || !policies.hash.is_empty() || !policies.mirrors.is_empty();
     let names = upstream_http_protocol_options;
     let tls_name = names.and_then(|names| cx.field("upstream_http_protocol_options", |cx| name_by_request(cx, names)));
     let protocol = match cx.required("upstream_protocol_options", upstream_protocol_options)? {
@@ -90,7 +99,7 @@ fn typed_options(cx: &mut Cx, message: http_pb::HttpProtocolOptions, legacy_max:
     };
     let common = common_http_protocol_options.unwrap_or_default();
     let limits = cx.field("common_http_protocol_options", |cx| limits(cx, common, legacy_max));
-    Some(Protocol { protocol, limits, tls_name })
+    Some(Protocol { protocol, limits, tls_name, policies: any.then(|| Arc::new(policies)) })
 }
 
 fn name_by_request(cx: &mut Cx, message: core_pb::UpstreamHttpProtocolOptions) -> Option<NameByRequest> {
@@ -135,7 +144,7 @@ fn legacy(cx: &mut Cx, cluster: &mut cluster_pb::Cluster, legacy_max: Option<u32
     let limits = cx.field("common_http_protocol_options", |cx| limits(cx, common, legacy_max));
     let names = cluster.upstream_http_protocol_options.take();
     let tls_name = names.and_then(|names| cx.field("upstream_http_protocol_options", |cx| name_by_request(cx, names)));
-    Some(Protocol { protocol, limits, tls_name })
+    Some(Protocol { protocol, limits, tls_name, policies: None })
 }
 
 fn limits(cx: &mut Cx, message: core_pb::HttpProtocolOptions, legacy_max: Option<u32>) -> ConnectionLimits {

@@ -9,7 +9,7 @@ use tulle_core::Str;
 use tulle_policy::{Backoff, RateLimitedBackoff, ResetFormat, ResetHeader, RetryOn, RetryPolicy};
 
 use super::common::{subset, uint};
-use super::cx::{Cx, refuse, type_name};
+use super::cx::{Cx, refuse, type_name, without_effect};
 use super::matchers::header_matcher;
 
 pub fn retry_policy(cx: &mut Cx, message: route_pb::RetryPolicy) -> Option<RetryPolicy> {
@@ -72,10 +72,7 @@ pub fn retry_policy(cx: &mut Cx, message: route_pb::RetryPolicy) -> Option<Retry
 /// Whether a try that takes too long is left running beside the next. Envoy itself does nothing else with the policy.
 pub fn hedged(cx: &mut Cx, message: route_pb::HedgePolicy) -> bool {
     let route_pb::HedgePolicy { initial_requests, additional_request_chance, hedge_on_per_try_timeout } = message;
-    if uint(initial_requests).is_some_and(|number| number > 1) {
-        cx.refuse("initial_requests");
-    }
-    refuse!(cx; additional_request_chance);
+    without_effect!(cx; initial_requests, additional_request_chance);
     hedge_on_per_try_timeout
 }
 

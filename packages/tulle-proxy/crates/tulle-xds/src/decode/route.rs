@@ -115,7 +115,7 @@ fn virtual_host(cx: &mut Cx, message: route_pb::VirtualHost) -> Option<VirtualHo
         route_specifiers,
     } = message;
     refuse!(cx; matcher, retry_policy_typed_config, route_specifiers);
-    without_effect!(cx; virtual_clusters, include_is_timeout_retry_header, metadata);
+    without_effect!(cx; virtual_clusters, metadata);
     let name = cx.name("name", &name)?;
     if domains.is_empty() {
         cx.error_at("domains", "must not be empty");
@@ -134,6 +134,7 @@ fn virtual_host(cx: &mut Cx, message: route_pb::VirtualHost) -> Option<VirtualHo
     };
     host.hedged = hedge_policy.map(|policy| cx.field("hedge_policy", |cx| hedged(cx, policy)));
     host.retry = retry.and_then(|retry| cx.field("retry_policy", |cx| retry_policy(cx, retry)));
+    host.include_is_timeout = include_is_timeout_retry_header;
     host.kept_body = kept_body(per_request_buffer_limit_bytes, request_body_buffer_limit);
     host.rate_limits = cx.each("rate_limits", rate_limits, slot).into();
     let mirrors = cx.each("request_mirror_policies", request_mirror_policies, mirror);

@@ -7,6 +7,7 @@ use envoy_types::pb::envoy::r#type::v3 as type_pb;
 use tulle_config::TcpProxy;
 use tulle_config::tcp::{Tunneling, WeightedTcpCluster};
 use tulle_core::Str;
+use tulle_route::HeaderMutation;
 use tulle_telemetry::TextFormat;
 
 use super::access_log::{access_log, formatter};
@@ -109,7 +110,8 @@ fn tunneling(cx: &mut Cx, message: tcp_pb::tcp_proxy::TunnelingConfig) -> Option
             return None;
         }
     };
-    Some(Tunneling { target, headers: cx.each("headers_to_add", headers_to_add, header_value).into() })
+    let headers = cx.each("headers_to_add", headers_to_add, header_value);
+    Some(Tunneling { target, headers: headers.into_iter().map(HeaderMutation::Add).collect() })
 }
 
 fn weighted_cluster(

@@ -114,7 +114,8 @@ impl Start<'_> {
     }
 
     fn task(&self, endpoint: &Endpoint, turn: Turn) -> Task {
-        let mut probe = Probe::new(self.means.dialer.clone(), self.cluster.clone(), endpoint.clone());
+        let dialer = self.means.dialer.clone();
+        let mut probe = Probe::new(dialer, self.cluster.clone(), endpoint.clone(), &turn.settings);
         let stats = ClusterStats::resolve(&self.means.registry, &self.cluster.stat_name);
         let registry = self.means.registry.clone();
         Task(tokio::task::spawn_local(async move {

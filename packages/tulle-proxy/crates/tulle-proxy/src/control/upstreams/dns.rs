@@ -57,16 +57,28 @@ impl Answers {
     }
 
     pub fn endpoints(&self) -> EndpointSet {
-        let locality = |(entry, found): (&DnsEndpoint, &Vec<SocketAddr>)| LocalityEndpoints {
+        // Names of one locality are one group, whose weight counts once.
+        let mut groups: Vec<(&DnsEndpoint, Vec<Endpoint>)> = Vec::new();
+        for (entry, found) in self.names.endpoints.iter().zip(&self.found) {
+            let same = |known: &&DnsEndpoint| known.priority == entry.priority && known.locality == entry.locality;
+            let at = groups.iter().position(|(known, _)| same(known)).unwrap_or_else(|| {
+                groups.push((entry, Vec::new()));
+                groups.len() - 1
+            });
+            match &entry.address {
+                Address::Name { .. } => {
+                    groups[at].1.extend(found.iter().map(|address| endpoint(entry, Address::Ip(*address))));
+                }
+                fixed => groups[at].1.push(endpoint(entry, fixed.clone())),
+            }
+        }
+        let localities = groups.into_iter().map(|(entry, endpoints)| LocalityEndpoints {
             locality: entry.locality.clone(),
             priority: entry.priority,
             weight: entry.locality_weight,
-            endpoints: match &entry.address {
-                Address::Name { .. } => found.iter().map(|at| endpoint(entry, Address::Ip(*at))).collect(),
-                fixed => [endpoint(entry, fixed.clone())].into(),
-            },
-        };
-        EndpointSet::new(self.names.endpoints.iter().zip(&self.found).map(locality).collect())
+            endpoints: endpoints.into(),
+        });
+        EndpointSet { localities: localities.collect(), ..self.names.policy.clone() }
     }
 }
 
@@ -74,6 +86,7 @@ fn endpoint(entry: &DnsEndpoint, address: Address) -> Endpoint {
     Endpoint {
         hostname: Some(entry.hostname.clone()),
         weight: entry.weight,
+        health: entry.health,
         metadata: entry.metadata.clone(),
         ..Endpoint::new(address)
     }
@@ -140,7 +153,7 @@ fn pause(names: &DnsDiscovery, failures: u32, rng: &mut Rng) -> Duration {
 mod tests {
     use super::*;
     use std::cell::RefCell;
-    use tulle_balance::Locality;
+    use tulle_balance::{Health, Locality};
 
     fn names(hosts: &[&str], family: DnsFamily) -> Arc<DnsDiscovery> {
         let entry = |host: &&str| DnsEndpoint {
@@ -150,6 +163,7 @@ mod tests {
             },
             hostname: (*host).into(),
             weight: 1,
+            health: Health::Healthy,
             priority: 0,
             locality: Locality::default(),
             locality_weight: None,
@@ -157,6 +171,7 @@ mod tests {
         };
         Arc::new(DnsDiscovery {
             endpoints: hosts.iter().map(entry).collect(),
+            policy: EndpointSet { overprovisioning: 200, ..EndpointSet::default() },
             family,
             refresh: Duration::from_secs(5),
             failure_refresh: None,
@@ -184,6 +199,8 @@ mod tests {
         answers.note(1, vec![at("10.0.1.1:80")]);
         answers.note(0, vec![]);
         assert_eq!(shown(&answers), ["10.0.0.1:80", "10.0.0.2:80", "10.0.1.1:80", "10.0.0.9:80"]);
+        let set = answers.endpoints();
+        assert_eq!((set.localities.len(), set.overprovisioning), (1, 200), "one place is one group");
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl Overseer {
         let configured = match &cluster.discovery {
             Discovery::Static(set) => Some(set.clone()),
             Discovery::Eds(name, _) => Some(config.endpoints.get(name).cloned().unwrap_or_default()),
-            Discovery::StrictDns(_) | Discovery::LogicalDns(_) | Discovery::OriginalDst | Discovery::Dynamic => None,
+            _ => None,
         };
         let mut watched = self.watched.borrow_mut();
         let entry = watched.entry(cluster.name.clone()).or_insert_with(|| Watched {
@@ -135,7 +135,7 @@ impl Overseer {
         let (names, taken) = match &cluster.discovery {
             Discovery::StrictDns(names) => (names, Taken::All),
             Discovery::LogicalDns(names) => (names, Taken::One),
-            Discovery::Static(_) | Discovery::Eds(..) | Discovery::OriginalDst | Discovery::Dynamic => return None,
+            _ => return None,
         };
         let lookup = |index| {
             let (overseer, names, name) = (self.clone(), names.clone(), cluster.name.clone());

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tulle_balance::Endpoint;
+use tulle_balance::{Endpoint, EndpointMetadata};
 use tulle_config::Cluster;
 use tulle_config::cluster::{HealthCheck, HealthChecker};
-use tulle_connect::Dialer;
 use tulle_connect::dial::dial;
+use tulle_connect::{DialError, Dialer};
 use tulle_core::{Address, Str};
 use tulle_http::Stream;
 
@@ -21,6 +21,8 @@ use super::verdict::Finding;
 
 /// Answers to checks longer than this are not read to their end.
 const LONGEST_ANSWER: usize = 64 * 1024;
+/// What a host says its cluster is.
+const CLUSTER_OF_HOST: &str = "x-envoy-upstream-healthchecked-cluster";
 /// A gRPC message that holds `SERVING` (grpc.health.v1.HealthCheckResponse, field 1 = 1).
 const SERVING: &[u8] = &[0, 0, 0, 0, 2, 0x08, 1];
 
@@ -32,7 +34,7 @@ pub struct Probe {
     kept: Option<Session>,
 }
 
-type Http1 = hyper::client::conn::http1::SendRequest<Empty<Bytes>>;
+type Http1 = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
 type Http2 = h2::client::SendRequest<Bytes>;
 
 enum Session {
@@ -55,11 +57,17 @@ struct Ask {
     path: String,
     method: Method,
     headers: HeaderMap,
+    body: Bytes,
 }
 
 impl Probe {
-    pub fn new(dialer: Rc<dyn Dialer>, cluster: Arc<Cluster>, endpoint: Endpoint) -> Probe {
-        Probe { dialer, cluster, endpoint: asked_at(endpoint), kept: None }
+    pub fn new(dialer: Rc<dyn Dialer>, cluster: Arc<Cluster>, endpoint: Endpoint, settings: &HealthCheck) -> Probe {
+        let mut endpoint = asked_at(endpoint);
+        if let Some(labels) = &settings.transport_labels {
+            let metadata = EndpointMetadata { transport: labels.clone(), ..(*endpoint.metadata).clone() };
+            endpoint.metadata = Arc::new(metadata);
+        }
+        Probe { dialer, cluster, endpoint, kept: None }
     }
 
     /// Checks once, within the settings' time.
@@ -80,19 +88,19 @@ impl Probe {
         let checker = &settings.checker;
         if let HealthChecker::Tcp { send, receive } = checker {
             // A new connection each time: that the host accepts one is what is checked.
-            let mut stream = dial(&self.dialer, &self.cluster, &self.endpoint, &[]).await?;
+            let mut stream = self.dial(settings, &[]).await?;
             return Ok((tcp(&mut stream, send.as_deref(), receive).await?, None));
         }
         let session = match kept.filter(Session::is_open) {
             Some(session) => session,
-            None => self.connect(checker).await?,
+            None => self.connect(settings).await?,
         };
         match session {
             Session::Http1(send) => self.http1(send, checker).await,
             Session::Http2 { send, ended } => {
                 let finding = match checker {
-                    HealthChecker::Grpc { service, authority } => {
-                        grpc(&send, service, self.host(authority.as_ref())).await?
+                    HealthChecker::Grpc { service, authority, metadata } => {
+                        grpc(&send, (service, metadata), self.host(authority.as_ref())).await?
                     }
                     http => self.http2(&send, http).await?,
                 };
@@ -101,14 +109,19 @@ impl Probe {
         }
     }
 
-    async fn connect(&self, checker: &HealthChecker) -> Result<Session, Lost> {
-        if matches!(checker, HealthChecker::Http { http2: false, .. }) {
-            let stream = dial(&self.dialer, &self.cluster, &self.endpoint, &[b"http/1.1"]).await?;
+    async fn dial(&self, settings: &HealthCheck, alpn: &[&[u8]]) -> Result<Stream, DialError> {
+        let own: Vec<&[u8]> = settings.alpn.iter().map(|name| &**name).collect();
+        dial(&self.dialer, &self.cluster, &self.endpoint, if own.is_empty() { alpn } else { &own }).await
+    }
+
+    async fn connect(&self, settings: &HealthCheck) -> Result<Session, Lost> {
+        if matches!(settings.checker, HealthChecker::Http { http2: false, .. }) {
+            let stream = self.dial(settings, &[b"http/1.1"]).await?;
             let (send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
             tokio::task::spawn_local(connection);
             return Ok(Session::Http1(send));
         }
-        let stream = dial(&self.dialer, &self.cluster, &self.endpoint, &[b"h2"]).await?;
+        let stream = self.dial(settings, &[b"h2"]).await?;
         let (send, connection) = h2::client::handshake(stream).await?;
         let ended = Rc::<Cell<bool>>::default();
         let tells = ended.clone();
@@ -121,16 +134,17 @@ impl Probe {
 
     async fn http1(&self, mut send: Http1, checker: &HealthChecker) -> Result<(Finding, Option<Session>), Lost> {
         let ask = self.request(checker)?;
-        let mut request = Request::new(Empty::new());
+        let mut request = Request::new(Full::new(ask.body));
         *request.method_mut() = ask.method;
         *request.uri_mut() = ask.path.parse()?;
         *request.headers_mut() = ask.headers;
         request.headers_mut().insert(http::header::HOST, ask.host.parse()?);
         send.ready().await?;
         let response = send.send_request(request).await?;
-        let finding = judge(checker, response.status().as_u16());
-        let whole = Limited::new(response.into_body(), LONGEST_ANSWER).collect().await.is_ok();
-        Ok((finding, whole.then_some(Session::Http1(send))))
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, LONGEST_ANSWER).collect().await.map(Collected::to_bytes);
+        let finding = judge(checker, head.status.as_u16(), &head.headers, body.as_deref().unwrap_or_default());
+        Ok((finding, body.is_ok().then_some(Session::Http1(send))))
     }
 
     async fn http2(&self, send: &Http2, checker: &HealthChecker) -> Result<Finding, Lost> {
@@ -139,11 +153,13 @@ impl Probe {
         *request.method_mut() = ask.method;
         *request.uri_mut() = uri(&ask.host, &ask.path)?;
         *request.headers_mut() = ask.headers;
-        let (response, _) = send.clone().ready().await?.send_request(request, true)?;
-        let response = response.await?;
-        let finding = judge(checker, response.status().as_u16());
-        read(&mut response.into_body()).await?;
-        Ok(finding)
+        let (response, mut upload) = send.clone().ready().await?.send_request(request, ask.body.is_empty())?;
+        if !ask.body.is_empty() {
+            upload.send_data(ask.body, true)?;
+        }
+        let (head, mut body) = response.await?.into_parts();
+        let seen = read(&mut body).await?;
+        Ok(judge(checker, head.status.as_u16(), &head.headers, &seen))
     }
 
     /// Whom a check asks for: the endpoint may say so, then the check; the cluster's name stands in for both.
@@ -153,9 +169,14 @@ impl Probe {
     }
 
     fn request(&self, checker: &HealthChecker) -> Result<Ask, Lost> {
-        let HealthChecker::Http { host, path, method, request_headers, .. } = checker else { return Err(Lost) };
+        let HealthChecker::Http { host, path, method, request_headers, without_headers, send, .. } = checker else {
+            return Err(Lost);
+        };
         let mut headers = HeaderMap::new();
         headers.insert(http::header::USER_AGENT, HeaderValue::from_static("Envoy/HC"));
+        for name in without_headers {
+            headers.remove(&**name);
+        }
         for (name, value) in request_headers {
             headers.append(HeaderName::from_bytes(name.as_bytes())?, value.parse()?);
         }
@@ -164,6 +185,7 @@ impl Probe {
             path: path.to_string(),
             method: Method::from_bytes(method.as_bytes())?,
             headers,
+            body: send.as_ref().map(|send| Bytes::copy_from_slice(send)).unwrap_or_default(),
         })
     }
 }
@@ -193,12 +215,22 @@ fn uri(host: &str, path: &str) -> Result<Uri, Lost> {
     Ok(Uri::builder().scheme("http").authority(host).path_and_query(path).build()?)
 }
 
-/// What a status says.
-fn judge(checker: &HealthChecker, status: u16) -> Finding {
-    let HealthChecker::Http { expected_statuses, retriable_statuses, .. } = checker else { return Finding::Refused };
+/// What an answer says.
+fn judge(checker: &HealthChecker, status: u16, headers: &HeaderMap, body: &[u8]) -> Finding {
+    let HealthChecker::Http { expected_statuses, retriable_statuses, receive, receive_within, service, .. } = checker
+    else {
+        return Finding::Refused;
+    };
     let within = |ranges: &[(u16, u16)]| ranges.iter().any(|(from, to)| (*from..*to).contains(&status));
+    let seen = &body[..receive_within.unwrap_or(usize::MAX).min(body.len())];
+    let named = || headers.get(CLUSTER_OF_HOST).map(HeaderValue::as_bytes).unwrap_or_default();
     if within(expected_statuses) {
-        Finding::Passed
+        let other = service.as_ref().is_some_and(|service| !service.matches(named()));
+        match other || !holds(seen, receive) {
+            true => Finding::Refused,
+            false if headers.contains_key("x-envoy-degraded") => Finding::Degraded,
+            false => Finding::Passed,
+        }
     } else if within(retriable_statuses) {
         Finding::Retriable
     } else {
@@ -230,14 +262,17 @@ fn holds(seen: &[u8], wanted: &[Arc<[u8]>]) -> bool {
 }
 
 /// `grpc.health.v1.Health/Check`.
-async fn grpc(send: &Http2, service: &str, authority: &str) -> Result<Finding, Lost> {
-    let request = Request::builder()
+async fn grpc(send: &Http2, (service, metadata): (&str, &[(Str, Str)]), authority: &str) -> Result<Finding, Lost> {
+    let mut request = Request::builder()
         .method(Method::POST)
         .uri(uri(authority, "/grpc.health.v1.Health/Check")?)
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .header("user-agent", "Envoy/HC")
         .body(())?;
+    for (name, value) in metadata {
+        request.headers_mut().append(HeaderName::from_bytes(name.as_bytes())?, value.parse()?);
+    }
     let (response, mut body) = send.clone().ready().await?.send_request(request, false)?;
     body.send_data(health_request(service), true)?;
     let response = response.await?;
@@ -291,7 +326,7 @@ async fn read(body: &mut h2::RecvStream) -> Result<BytesMut, Lost> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tulle_connect::{DialError, TlsDial};
+    use tulle_connect::TlsDial;
 
     #[test]
     fn parts_must_come_in_order() {
@@ -312,8 +347,17 @@ mod tests {
             expected_statuses: vec![(200, 300)],
             retriable_statuses: vec![(290, 504)],
             request_headers: Vec::new(),
+            without_headers: Vec::new(),
+            send: None,
+            receive: vec![b"ok"[..].into()],
+            receive_within: Some(3),
+            service: None,
         };
-        let found = |status| judge(&checker, status);
+        let degraded =
+            HeaderMap::from_iter([(HeaderName::from_static("x-envoy-degraded"), HeaderValue::from_static(""))]);
+        assert_eq!(judge(&checker, 200, &degraded, b"ok"), Finding::Degraded);
+        assert_eq!(judge(&checker, 200, &HeaderMap::new(), b"not ok"), Finding::Refused, "not within three bytes");
+        let found = |status| judge(&checker, status, &HeaderMap::new(), b"ok");
         assert_eq!(
             [299, 300, 503, 504].map(found),
             [Finding::Passed, Finding::Retriable, Finding::Retriable, Finding::Refused]
@@ -386,7 +430,7 @@ static_resources:
         let cluster = cluster(port);
         let settings = cluster.health_checks[0].clone();
         let endpoint = Endpoint::new(tulle_core::Address::Ip(([127, 0, 0, 1], port).into()));
-        let mut probe = Probe::new(Rc::new(Plaintext), cluster, endpoint);
+        let mut probe = Probe::new(Rc::new(Plaintext), cluster, endpoint, &settings);
         let local = tokio::task::LocalSet::new();
         let not_serving: &[u8] = &[0, 0, 0, 0, 2, 0x08, 2];
         let answers = vec![(SERVING, "0"), (not_serving, "0"), (SERVING, "5")];

@@ -11,6 +11,8 @@ use crate::worker::hosts::Check;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finding {
     Passed,
+    /// The same, and the host said that it had rather not get requests.
+    Degraded,
     /// The host answered that it is not well: believed at once.
     Refused,
     /// An answer that counts towards the threshold (`retriable_statuses`).
@@ -29,21 +31,25 @@ pub struct Verdict {
     well: bool,
     /// It was one of several that a change of the standing takes.
     pending: bool,
+    degraded: bool,
 }
 
 impl Verdict {
     /// Goes on from what was known under an earlier configuration.
     pub fn from(check: Check) -> Verdict {
-        Verdict { check, well: check == Check::Passing, ..Verdict::default() }
+        let degraded = check == Check::Degraded;
+        let check = if degraded { Check::Passing } else { check };
+        Verdict { check, well: check == Check::Passing, degraded, ..Verdict::default() }
     }
 
     pub fn check(&self) -> Check {
-        self.check
+        if self.check == Check::Passing && self.degraded { Check::Degraded } else { self.check }
     }
 
     /// Takes in the result of a check.
     pub fn note(&mut self, finding: Finding, settings: &HealthCheck) {
-        self.well = finding == Finding::Passed;
+        self.degraded = finding == Finding::Degraded;
+        self.well = self.degraded || finding == Finding::Passed;
         self.pending = false;
         if self.well {
             self.failed = 0;
@@ -97,9 +103,10 @@ impl Verdict {
 pub fn together(checks: impl Iterator<Item = Check>) -> Check {
     let weight = |check: &Check| match check {
         Check::Passing => 0,
-        Check::Pending => 1,
-        Check::TimedOut => 2,
-        Check::Failing => 3,
+        Check::Degraded => 1,
+        Check::Pending => 2,
+        Check::TimedOut => 3,
+        Check::Failing => 4,
     };
     checks.max_by_key(weight).unwrap_or(Check::Passing)
 }
@@ -133,6 +140,8 @@ pub mod tests {
             unhealthy_threshold: 3,
             healthy_threshold: 2,
             reuse_connection: true,
+            transport_labels: None,
+            alpn: Vec::new(),
             checker: HealthChecker::Tcp { send: None, receive: Vec::new() },
         }
     }
