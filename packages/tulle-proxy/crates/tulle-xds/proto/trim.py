@@ -65,6 +65,7 @@ ROOTS = [
     f"{EXT}/load_balancing_policies/round_robin/v3/round_robin.proto",
     f"{EXT}/load_balancing_policies/subset/v3/subset.proto",
     f"{EXT}/load_balancing_policies/wrr_locality/v3/wrr_locality.proto",
+    f"{EXT}/network/dns_resolver/cares/v3/cares_dns_resolver.proto",
     f"{EXT}/path/match/uri_template/v3/uri_template_match.proto",
     f"{EXT}/path/rewrite/uri_template/v3/uri_template_rewrite.proto",
     f"{EXT}/request_id/uuid/v3/uuid.proto",

@@ -88,7 +88,8 @@ fn bootstrap(cx: &mut Cx, message: boot_pb::Bootstrap) -> Option<Bootstrap> {
     });
     unique(cx, "static_resources.clusters", resources.clusters.iter().map(|cluster| &cluster.name));
     unique(cx, "static_resources.listeners", resources.listeners.iter().map(|listener| &listener.name));
-    let ads = match message.dynamic_resources {
+    let nothing = boot_pb::bootstrap::DynamicResources::default();
+    let ads = match message.dynamic_resources.filter(|dynamic| *dynamic != nothing) {
         Some(dynamic) => cx.field("dynamic_resources", |cx| ads(cx, dynamic)),
         None => None,
     };

@@ -15,7 +15,7 @@ use tulle_telemetry::json::Absent;
 use tulle_telemetry::{JsonFormat, JsonTemplate, TextFormat};
 
 use super::common::struct_to_map;
-use super::cx::{Cx, refuse, type_name, without_effect};
+use super::cx::{Cx, type_name, without_effect};
 use super::matchers::header_matcher;
 
 /// Envoy's format when none is configured.
@@ -23,7 +23,7 @@ const DEFAULT_FORMAT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGI
 %RESPONSE_CODE% %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \
 \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\"\n";
 
-/// `Some(None)` for a log that writes nowhere (`/dev/null`).
+/// `Some(None)` for a log that writes nowhere (`/dev/null`), or is sent to where nothing is sent here.
 pub fn access_log(cx: &mut Cx, message: log_pb::AccessLog) -> Option<Option<AccessLog>> {
     use log_pb::access_log::ConfigType;
     let log_pb::AccessLog { name, filter, config_type } = message;
@@ -51,8 +51,8 @@ pub fn access_log(cx: &mut Cx, message: log_pb::AccessLog) -> Option<Option<Acce
             let given = message.access_log_format.map(|Given(format)| format);
             Some((Some(AccessLogSink::Stderr), substitution(cx, given)?))
         } else {
-            cx.error(format!("the access logger {typed} is not supported"));
-            None
+            cx.warn(format!("the access logger {typed} is not known: nothing is logged there"));
+            Some((None, substitution(cx, None)?))
         }
     })?;
     Some(sink.map(|sink| AccessLog { sink, format: Arc::new(format), filter }))
@@ -87,7 +87,7 @@ pub fn substitution(cx: &mut Cx, message: Option<core_pb::SubstitutionFormatStri
     let Some(message) = message else { return text_format(cx, DEFAULT_FORMAT).map(LogFormat::Text) };
     let core_pb::SubstitutionFormatString { omit_empty_values, content_type, formatters, json_format_options, format } =
         message;
-    refuse!(cx; formatters);
+    cx.each("formatters", formatters, formatter);
     without_effect!(cx; content_type, json_format_options);
     match cx.required("format", format)? {
         Format::TextFormat(text) => cx.field("text_format", |cx| text_format(cx, &text)).map(LogFormat::Text),
@@ -108,6 +108,20 @@ pub fn substitution(cx: &mut Cx, message: Option<core_pb::SubstitutionFormatStri
             }
         }
     }
+}
+
+/// Their commands are known without them. What else a formatter adds would be refused where the format has it, too.
+fn formatter(cx: &mut Cx, message: core_pb::TypedExtensionConfig) -> Option<()> {
+    const BUILT_IN: [&str; 2] = [
+        "envoy.extensions.formatter.req_without_query.v3.ReqWithoutQuery",
+        "envoy.extensions.formatter.metadata.v3.Metadata",
+    ];
+    let core_pb::TypedExtensionConfig { name, typed_config } = message;
+    let typed = typed_config.as_ref().map_or("", |any| type_name(&any.type_url));
+    if !BUILT_IN.contains(&typed) {
+        cx.error(format!("the formatter {name:?} of type {typed:?} is not supported"));
+    }
+    None
 }
 
 fn text_format(cx: &mut Cx, text: &str) -> Option<TextFormat> {

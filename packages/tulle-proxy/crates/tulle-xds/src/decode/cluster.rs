@@ -7,23 +7,22 @@ use cluster_pb::cluster as inner_pb;
 use envoy_types::pb::envoy::config::cluster::v3 as cluster_pb;
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use envoy_types::pb::envoy::extensions::clusters::dns::v3::DnsCluster;
 use envoy_types::pb::envoy::extensions::clusters::dynamic_forward_proxy::v3::ClusterConfig as DynamicCluster;
 use envoy_types::pb::envoy::extensions::clusters::dynamic_forward_proxy::v3::cluster_config::ClusterImplementationSpecifier as Specifier;
-use envoy_types::pb::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCacheConfig;
 use prost::Name as _;
 use tulle_balance::{EndpointSet, Labels};
-use tulle_config::cluster::{
-    Bind, ClusterSettings, DnsDiscovery, DnsEndpoint, DnsFamily, TcpKeepAlive, TransportMatch, UpstreamTransport,
-};
+use tulle_config::cluster::{Bind, ClusterSettings, TcpKeepAlive, TransportMatch, UpstreamTransport};
 use tulle_config::egress::EgressGuard;
 use tulle_config::{Cluster, Discovery};
+use tulle_core::Cidr;
 use tulle_core::metadata::{Metadata, Value};
 use tulle_core::recent::Recent;
-use tulle_core::{Address, Cidr};
 
 use super::address::{Names, source};
 use super::common::{labels, metadata, struct_to_map, uint};
 use super::cx::{Cx, refuse, type_name, without_effect};
+use super::dns::{dns, dns_cache, dns_cluster, logical, resolver};
 use super::endpoint::assignment;
 use super::health::health_check;
 use super::lb::{Parts, lb_config};
@@ -36,7 +35,6 @@ use super::transport::transport;
 /// Envoy's defaults.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const BUFFER_LIMIT: u32 = 1 << 20;
-const DNS_REFRESH: Duration = Duration::from_secs(5);
 
 thread_local! {
     static SETTINGS: Recent<ClusterSettings> = const { Recent::new() };
@@ -125,10 +123,10 @@ fn supported(cx: &mut Cx, message: cluster_pb::Cluster) -> cluster_pb::Cluster {
         lrs_report_endpoint_metrics, track_timeout_budgets, upstream_config, track_cluster_stats, preconnect_policy,
         connection_pool_per_downstream_connection, queuing_policies,
     } = &message;
-    refuse!(cx; transport_socket_matcher, upstream_http_protocol_options, dns_resolvers, use_tcp_for_dns_lookups,
-        dns_resolution_config, typed_dns_resolver_config, filters, upstream_config,
+    refuse!(cx; transport_socket_matcher, upstream_http_protocol_options, dns_resolvers, filters, upstream_config,
         connection_pool_per_downstream_connection, queuing_policies);
-    without_effect!(cx; stats_matcher, per_connection_buffer_high_watermark_timeout, dns_jitter, wait_for_warm_on_init,
+    resolver(cx, dns_resolution_config.as_ref(), typed_dns_resolver_config.as_ref());
+    without_effect!(cx; use_tcp_for_dns_lookups, stats_matcher, per_connection_buffer_high_watermark_timeout, dns_jitter, wait_for_warm_on_init,
         cleanup_interval, lrs_server, lrs_report_endpoint_metrics, track_timeout_budgets, track_cluster_stats,
         preconnect_policy);
     message
@@ -153,10 +151,8 @@ fn discovery(cx: &mut Cx, message: &mut cluster_pb::Cluster) -> Option<Discovery
         None => DiscoveryType::Static,
         Some(ClusterDiscoveryType::Type(kind)) => cx.enumeration::<DiscoveryType>("type", kind)?,
         Some(ClusterDiscoveryType::ClusterType(custom)) => {
-            if message.load_assignment.is_some() {
-                cx.error_at("load_assignment", "has no place in a cluster of this type");
-            }
-            return cx.field("cluster_type", |cx| custom_type(cx, custom));
+            let endpoints = message.load_assignment.take();
+            return custom_type(cx, custom, endpoints);
         }
     };
     let endpoints = message.load_assignment.take();
@@ -171,10 +167,7 @@ fn discovery(cx: &mut Cx, message: &mut cluster_pb::Cluster) -> Option<Discovery
         DiscoveryType::StrictDns => dns(cx, message, endpoints).map(|dns| Discovery::StrictDns(Arc::new(dns))),
         DiscoveryType::LogicalDns => {
             let dns = dns(cx, message, endpoints)?;
-            if dns.endpoints.len() != 1 {
-                cx.error_at("load_assignment", "a LOGICAL_DNS cluster has exactly one endpoint");
-            }
-            Some(Discovery::LogicalDns(Arc::new(dns)))
+            logical(cx, dns)
         }
         DiscoveryType::Eds => {
             let config = cx.required("eds_cluster_config", message.eds_cluster_config.take())?;
@@ -186,15 +179,26 @@ fn discovery(cx: &mut Cx, message: &mut cluster_pb::Cluster) -> Option<Discovery
     }
 }
 
-/// A dynamic forward proxy; no other type of cluster is known by name.
-fn custom_type(cx: &mut Cx, message: inner_pb::CustomClusterType) -> Option<Discovery> {
+/// A type of cluster is known by its settings' type, whatever its name.
+fn custom_type(
+    cx: &mut Cx,
+    message: inner_pb::CustomClusterType,
+    endpoints: Option<ClusterLoadAssignment>,
+) -> Option<Discovery> {
     let inner_pb::CustomClusterType { name, typed_config } = message;
-    let any = cx.required("typed_config", typed_config)?;
-    if type_name(&any.type_url) != DynamicCluster::full_name() {
-        cx.error(format!("{name:?} is not supported"));
-        return None;
+    let any = cx.field("cluster_type", |cx| cx.required("typed_config", typed_config))?;
+    let typed = type_name(&any.type_url);
+    if typed == DnsCluster::full_name() {
+        return dns_cluster(cx, &any, endpoints);
     }
-    cx.field("typed_config", |cx| {
+    if endpoints.is_some() {
+        cx.error_at("load_assignment", "has no place in a cluster of this type");
+    }
+    cx.field("cluster_type.typed_config", |cx| {
+        if typed != DynamicCluster::full_name() {
+            cx.error(format!("the cluster type {name:?} ({typed}) is not supported"));
+            return None;
+        }
         let DynamicCluster {
             allow_insecure_cluster_options,
             allow_coalesced_connections,
@@ -209,33 +213,6 @@ fn custom_type(cx: &mut Cx, message: inner_pb::CustomClusterType) -> Option<Disc
         }
         Some(Discovery::Dynamic)
     })
-}
-
-/// Names are looked up by the system; what would change how is refused.
-pub fn dns_cache(cx: &mut Cx, message: DnsCacheConfig) {
-    let DnsCacheConfig {
-        name,
-        dns_lookup_family: _,
-        dns_refresh_rate,
-        dns_min_refresh_rate,
-        host_ttl,
-        max_hosts,
-        disable_dns_refresh_on_failure,
-        dns_failure_refresh_rate,
-        dns_cache_circuit_breaker,
-        use_tcp_for_dns_lookups,
-        dns_resolution_config,
-        typed_dns_resolver_config,
-        preresolve_hostnames,
-        dns_query_timeout,
-        key_value_config,
-        resolved_address_filter,
-    } = message;
-    let _named = cx.name("name", &name);
-    refuse!(cx; use_tcp_for_dns_lookups, dns_resolution_config, typed_dns_resolver_config, key_value_config,
-        resolved_address_filter);
-    without_effect!(cx; dns_refresh_rate, dns_min_refresh_rate, host_ttl, max_hosts, disable_dns_refresh_on_failure,
-        dns_failure_refresh_rate, dns_cache_circuit_breaker, preresolve_hostnames, dns_query_timeout);
 }
 
 /// Under this name, a cluster's metadata says that its hosts are outside the mesh, and which networks are granted.
@@ -258,60 +235,11 @@ fn egress(cx: &mut Cx, metadata: &Metadata) -> Option<Arc<EgressGuard>> {
     Some(Arc::new(EgressGuard { allowed }))
 }
 
-fn static_endpoints(cx: &mut Cx, message: Option<ClusterLoadAssignment>, names: Names) -> Option<EndpointSet> {
+pub fn static_endpoints(cx: &mut Cx, message: Option<ClusterLoadAssignment>, names: Names) -> Option<EndpointSet> {
     match message {
         Some(message) => cx.field("load_assignment", |cx| assignment(cx, message, names)),
         None => Some(EndpointSet::default()),
     }
-}
-
-fn dns(cx: &mut Cx, message: &cluster_pb::Cluster, endpoints: Option<ClusterLoadAssignment>) -> Option<DnsDiscovery> {
-    use inner_pb::DnsLookupFamily as Family;
-    let set = static_endpoints(cx, endpoints, Names::Resolved)?;
-    let failure = message.dns_failure_refresh_rate.and_then(|rate| {
-        cx.field("dns_failure_refresh_rate", |cx| {
-            let base = cx.duration("base_interval", rate.base_interval)?;
-            Some((base, cx.duration("max_interval", rate.max_interval).unwrap_or(base * 10)))
-        })
-    });
-    let refresh = cx.duration("dns_refresh_rate", message.dns_refresh_rate).unwrap_or(DNS_REFRESH);
-    if refresh < Duration::from_millis(1) {
-        cx.error_at("dns_refresh_rate", "must be at least 1 ms");
-    }
-    Some(DnsDiscovery {
-        endpoints: dns_endpoints(cx, &set),
-        family: match cx.enumeration::<Family>("dns_lookup_family", message.dns_lookup_family)? {
-            Family::Auto => DnsFamily::Auto,
-            Family::V4Only => DnsFamily::V4Only,
-            Family::V6Only => DnsFamily::V6Only,
-            Family::V4Preferred => DnsFamily::V4Preferred,
-            Family::All => DnsFamily::All,
-        },
-        refresh,
-        failure_refresh: failure,
-        respect_ttl: message.respect_dns_ttl,
-    })
-}
-
-fn dns_endpoints(cx: &mut Cx, set: &EndpointSet) -> Vec<DnsEndpoint> {
-    let groups = set.localities.iter();
-    let pairs = groups.flat_map(|group| group.endpoints.iter().map(move |endpoint| (group, endpoint)));
-    pairs
-        .map(|(group, endpoint)| DnsEndpoint {
-            address: endpoint.address.clone(),
-            hostname: match (&endpoint.hostname, &endpoint.address) {
-                (Some(name), _) => name.clone(),
-                (None, Address::Name { host, .. }) => host.clone(),
-                (None, Address::Ip(socket)) => cx.intern(&socket.ip().to_string()),
-                (None, other) => cx.intern(&other.to_string()),
-            },
-            weight: endpoint.weight,
-            priority: group.priority,
-            locality: group.locality.clone(),
-            locality_weight: group.weight,
-            metadata: endpoint.metadata.clone(),
-        })
-        .collect()
 }
 
 fn transport_match(cx: &mut Cx, message: inner_pb::TransportSocketMatch) -> Option<TransportMatch> {

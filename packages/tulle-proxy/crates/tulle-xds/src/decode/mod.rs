@@ -14,6 +14,7 @@ pub(crate) mod common;
 mod connection_limit;
 mod cookies;
 pub(crate) mod cx;
+mod dns;
 mod endpoint;
 mod filters;
 mod forward;

@@ -4,17 +4,19 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3 as cluster_pb;
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm_pb;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3 as http_pb;
 use prost::Name as _;
 use tulle_config::HttpProtocol;
 use tulle_config::cluster::ConnectionLimits;
 
 use super::common::uint;
-use super::cx::{Cx, refuse, without_effect};
+use super::cx::{Cx, refuse, type_name, without_effect};
 use super::http_options::{http1, http2};
 
 /// The key of the typed options.
 const EXTENSION: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+const CODEC: &str = "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec";
 /// Envoy's defaults.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 const RESPONSE_HEADERS_KB: u32 = 60;
@@ -59,7 +61,8 @@ fn typed_options(cx: &mut Cx, message: http_pb::HttpProtocolOptions, legacy_max:
         retry_policy,
         upstream_protocol_options,
     } = message;
-    refuse!(cx; http_filters, header_validation_config, outlier_detection, request_mirror_policies, hash_policy,
+    cx.each("http_filters", http_filters, codec_filter);
+    refuse!(cx; header_validation_config, outlier_detection, request_mirror_policies, hash_policy,
         retry_policy);
     // auto_sni and its kin: the TLS context says what is sent and checked.
     without_effect!(cx; upstream_http_protocol_options);
@@ -90,6 +93,24 @@ fn typed_options(cx: &mut Cx, message: http_pb::HttpProtocolOptions, legacy_max:
     let common = common_http_protocol_options.unwrap_or_default();
     let limits = cx.field("common_http_protocol_options", |cx| limits(cx, common, legacy_max));
     Some(Protocol { protocol, limits })
+}
+
+/// The codec must stand last in a list of upstream filters; alone it says nothing.
+fn codec_filter(cx: &mut Cx, message: hcm_pb::HttpFilter) -> Option<()> {
+    use hcm_pb::http_filter::ConfigType;
+    let hcm_pb::HttpFilter { name, is_optional, disabled: _, config_type } = message;
+    let typed = match &config_type {
+        Some(ConfigType::TypedConfig(any)) => type_name(&any.type_url),
+        _ => "",
+    };
+    if typed == CODEC {
+        return None;
+    }
+    match is_optional {
+        true => cx.warn(format!("the optional filter {name:?} is left out")),
+        false => cx.error(format!("the upstream filter {name:?} is not supported")),
+    }
+    None
 }
 
 fn explicit_config(cx: &mut Cx, message: http_pb::http_protocol_options::ExplicitHttpConfig) -> Option<HttpProtocol> {

@@ -39,9 +39,9 @@ use tulle_config::HttpFilter;
 use tulle_config::filters::{Named, RouterOptions};
 use tulle_core::Str;
 
-use super::cluster::dns_cache;
 use super::common::truth;
 use super::cx::{Cx, refuse, type_name, without_effect};
+use super::dns::dns_cache;
 
 pub use cors::CORS;
 pub use discovered::extension;
