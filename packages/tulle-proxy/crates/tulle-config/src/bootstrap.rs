@@ -21,6 +21,7 @@ pub struct Bootstrap {
     pub resources: StaticResources,
     /// `None`: static resources are everything there is.
     pub ads: Option<AdsConfig>,
+    pub files: Files,
     /// The cluster of the proxies like this one, for zone-aware routing (`cluster_manager.local_cluster_name`).
     pub local_cluster: Option<Str>,
     /// `None`: nothing is shed.
@@ -54,6 +55,13 @@ pub struct StaticResources {
     pub listeners: Vec<Arc<Listener>>,
     pub clusters: Vec<Arc<Cluster>>,
     pub secrets: Vec<(Str, Arc<Secret>)>,
+}
+
+/// Files that hold all listeners and all clusters beside the static ones, where they do not come from the control plane.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Files {
+    pub listeners: Option<Str>,
+    pub clusters: Option<Str>,
 }
 
 /// The aggregated discovery service. Only the delta variant is spoken.

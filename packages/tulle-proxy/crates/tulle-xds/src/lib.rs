@@ -13,6 +13,7 @@ pub mod bootstrap;
 pub mod decode;
 pub mod demands;
 pub mod driver;
+pub mod files;
 mod grpc;
 pub mod json;
 pub mod keeping;

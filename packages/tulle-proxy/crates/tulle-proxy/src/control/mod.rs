@@ -28,6 +28,7 @@ use tulle_telemetry::Registry;
 use tulle_xds::ads::Client;
 use tulle_xds::bootstrap::Loaded;
 use tulle_xds::driver::{Driver, Event, SharedClient};
+use tulle_xds::files::Files;
 use tulle_xds::keeping::Keeping;
 
 use crate::worker::doors::Doors;
@@ -136,7 +137,8 @@ impl Control {
             (Box::pin(self.keep_identity()), Box::pin(self.discover()), Box::pin(self.admin()));
         let mut load = Box::pin(self.watch_load());
         let local = tokio::task::LocalSet::new();
-        let watching = async { tokio::join!(upstreams::run(&self.launch), keys::run(&self.launch, log)) };
+        let watching =
+            async { tokio::join!(upstreams::run(&self.launch), keys::run(&self.launch, log), self.files().run()) };
         let mut upstreams = Box::pin(local.run_until(watching));
         loop {
             tokio::select! {
@@ -209,6 +211,17 @@ impl Control {
             keeping: self.options.state.as_deref().map(|folder| Keeping::new(kept::disk(folder, &self.launch.node))),
         };
         driver.run().await;
+    }
+
+    /// What lies in files, and does not need a control plane.
+    fn files(&self) -> Files {
+        let log = self.options.log.clone();
+        Files {
+            client: self.client.clone(),
+            store: self.launch.store.clone(),
+            epoch: self.launch.started,
+            report: Arc::new(move |event| tell(&log, &event)),
+        }
     }
 
     /// Answers on the admin address, when there is one.

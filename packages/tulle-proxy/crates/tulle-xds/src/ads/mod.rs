@@ -6,13 +6,14 @@
 
 mod beginning;
 pub mod cache;
+pub mod files;
 mod references;
 pub mod saved;
 pub mod session;
 
 use envoy_types::pb::envoy::service::discovery::v3 as ads_pb;
 use envoy_types::pb::google::protobuf::Any;
-use tulle_config::{AdsConfig, Bootstrap, Config, Readiness};
+use tulle_config::{AdsConfig, Bootstrap, Config, Files, Readiness};
 use tulle_core::{Nanos, Str};
 
 use crate::decode::{self, Finding, Kind, Resource};
@@ -40,13 +41,18 @@ pub struct Handled {
 pub struct Client {
     session: Session,
     cache: Cache,
+    /// The files that hold all resources of a kind.
+    whole: Vec<(Kind, Str)>,
 }
 
 impl Client {
     /// A client that knows the static resources; `ads` is `None` when they are everything there is.
     pub fn new(bootstrap: &Bootstrap) -> Self {
         let ads = bootstrap.ads.as_ref();
-        Client { session: Session::new(&bootstrap.node, wildcards(ads)), cache: Cache::new(bootstrap) }
+        let Files { listeners, clusters } = bootstrap.files.clone();
+        let whole = [(Kind::Cluster, clusters), (Kind::Listener, listeners)];
+        let whole = whole.into_iter().filter_map(|(kind, path)| Some((kind, path?))).collect();
+        Client { session: Session::new(&bootstrap.node, wildcards(ads)), cache: Cache::new(bootstrap), whole }
     }
 
     /// A stream was opened: everything wanted is subscribed to again, with the versions already held.

@@ -19,7 +19,7 @@ use tulle_core::Cidr;
 use tulle_core::metadata::{Metadata, Value};
 use tulle_core::recent::Recent;
 
-use super::address::{Names, source};
+use super::address::{self, Names};
 use super::common::{labels, metadata, struct_to_map, uint};
 use super::cx::{Cx, refuse, type_name, without_effect};
 use super::dns::{dns, dns_cache, dns_cluster, logical, resolver};
@@ -29,7 +29,7 @@ use super::lb::{Parts, lb_config};
 use super::outlier::{circuit_breakers, outlier_detection};
 use super::own::own;
 use super::protocol::{Protocol, protocol};
-use super::source::require_ads;
+use super::source::source;
 use super::transport::transport;
 
 /// Envoy's defaults.
@@ -171,9 +171,9 @@ fn discovery(cx: &mut Cx, message: &mut cluster_pb::Cluster) -> Option<Discovery
         }
         DiscoveryType::Eds => {
             let config = cx.required("eds_cluster_config", message.eds_cluster_config.take())?;
-            let patience = cx.field("eds_cluster_config", |cx| require_ads(cx, "eds_config", config.eds_config));
             let name = if config.service_name.is_empty() { &message.name } else { &config.service_name };
-            Some(Discovery::Eds(cx.intern(name), patience))
+            let from = cx.field("eds_cluster_config", |cx| source(cx, "eds_config", config.eds_config, name));
+            from.map(|(key, source)| Discovery::Eds(key, source))
         }
         DiscoveryType::OriginalDst => Some(Discovery::OriginalDst),
     }
@@ -274,7 +274,7 @@ fn bind(cx: &mut Cx, message: Option<core_pb::BindConfig>) -> Option<Option<Bind
         // They always are.
         let _ = validate_network_namespaces;
         let Some(message) = source_address else { return Some(None) };
-        cx.field("source_address", |cx| source(cx, message)).map(Some)
+        cx.field("source_address", |cx| address::source(cx, message)).map(Some)
     })
 }
 

@@ -168,6 +168,6 @@ pub(crate) mod statics {
     pub(crate) use super::common::{locality, struct_to_map};
     pub(crate) use super::cx::{refuse, type_name, without_effect};
     pub(crate) use super::listener::listener;
-    pub(crate) use super::source::require_ads;
+    pub(crate) use super::source::{file, patience};
     pub(crate) use super::tls::secret;
 }
