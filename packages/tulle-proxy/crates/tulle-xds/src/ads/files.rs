@@ -84,11 +84,10 @@ impl Client {
     fn take_whole(&mut self, kind: Kind, content: &Content, handled: &mut Handled, now: Nanos) {
         let mut gone: BTreeSet<Str> = self.cache.read(kind).into_iter().collect();
         for (at, body) in content.resources.iter().enumerate() {
-            if body.type_url != kind.type_url() {
-                handled.refused.push(format!("resources[{at}]: {} is not {}", body.type_url, kind.type_url()));
-                continue;
-            }
-            let taken = decode::resource(kind, body).map_err(|findings| join(&findings));
+            let taken = match body.type_url == kind.type_url() {
+                true => decode::resource(kind, body).map_err(|findings| join(&findings)),
+                false => Err(format!("{} is not {}", body.type_url, kind.type_url())),
+            };
             let taken = taken.and_then(|(value, warnings)| {
                 self.cache.check(kind, value.name())?;
                 Ok((value, warnings))

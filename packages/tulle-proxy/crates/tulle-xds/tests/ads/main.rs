@@ -1,5 +1,6 @@
 //! The delta protocol as transcripts: what is sent when, what goes live when, what stays when something is refused.
 
+mod files;
 mod kept;
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
