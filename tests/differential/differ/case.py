@@ -135,7 +135,7 @@ class Case(Strict):
     `bootstrap` goes over the made one, key by key (in `node` too); `log` are further fields of the access log.
 
     With `discovery` there is a control plane that has these resources, each with its `@type`; resources of the types
-    in `withheld` are asked for in vain. `files` are there as `${file:<name>}`, each with what it holds.
+    in `withheld` are asked for in vain. It speaks the delta protocol, or that of the world's state. `files` are there as `${file:<name>}`, each with what it holds.
 
     In a `pair` two proxies have this configuration: the listener `inbound` of the second is the one that is used, by
     calls and by the first one's clusters.
@@ -151,6 +151,7 @@ class Case(Strict):
     log: dict[str, Any] = {}
     discovery: list[dict[str, Any]] | None = None
     withheld: tuple[str, ...] = ()
+    variant: Literal["delta", "world"] = "delta"
     files: dict[str, dict[str, Any]] = {}
     clusters: dict[str, dict[str, Any]] = {}
     listeners: dict[str, dict[str, Any]] = {}

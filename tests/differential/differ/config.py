@@ -76,7 +76,7 @@ def bootstrap(case: Case, plan: Plan) -> dict[str, Any]:
     made["node"] |= given.pop("node", {})
     made |= given
     if plan.discovery is not None:
-        made = discovery.bootstrap(plan.discovery, made)
+        made = discovery.bootstrap(plan.discovery, made, case.variant)
     return dict(json.loads(fill(json.dumps(made), plan)))
 
 

@@ -124,7 +124,7 @@ async def run(case: Case, kinds: Sequence[Kind], pki: Pki, folder: Path) -> Outc
     clients = _Clients.prepare(case)
     first, last = proxies[0].ports, proxies[-1].ports
     withheld = frozenset(TYPE + kind for kind in case.withheld)
-    discovery = Discovery(withheld=withheld) if case.discovery is not None else None
+    discovery = Discovery(withheld=withheld, variant=case.variant) if case.discovery is not None else None
     reached = first | {name: port for name, port in last.items() if name == INBOUND}
     try:
         for server in servers.values():

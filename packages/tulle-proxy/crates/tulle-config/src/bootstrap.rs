@@ -64,11 +64,21 @@ pub struct Files {
     pub clusters: Option<Str>,
 }
 
-/// The aggregated discovery service. Only the delta variant is spoken.
+/// What is said on a control plane's stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// Changes, each resource with a version of its own.
+    Delta,
+    /// Everything, in one version.
+    StateOfTheWorld,
+}
+
+/// The aggregated discovery service.
 #[derive(Clone, Debug)]
 pub struct AdsConfig {
     /// A static cluster.
     pub cluster: Str,
+    pub variant: Variant,
     /// Metadata sent with the stream.
     pub initial_metadata: Vec<(Str, Str)>,
     /// Whether listeners and clusters are subscribed to (wildcard) as well, and how long the first are waited for.

@@ -26,7 +26,7 @@ pub mod tokens;
 
 pub use access_log::{AccessLog, AccessLogSink, LogFormat};
 pub use authorizer::Authorizer;
-pub use bootstrap::{AdsConfig, Bootstrap, ConnectionLimits, Files, Node, StaticResources};
+pub use bootstrap::{AdsConfig, Bootstrap, ConnectionLimits, Files, Node, StaticResources, Variant};
 pub use cluster::{Cluster, Discovery, HttpProtocol, UpstreamTransport};
 pub use filters::HttpFilter;
 pub use grpc::GrpcService;

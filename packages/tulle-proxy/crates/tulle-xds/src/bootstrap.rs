@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::bootstrap::v3 as boot_pb;
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
-use tulle_config::{AdsConfig, Bootstrap, ConnectionLimits, Files, Node, Patience, StaticResources};
+use tulle_config::{AdsConfig, Bootstrap, ConnectionLimits, Files, Node, Patience, StaticResources, Variant};
 use tulle_core::{Address, Str};
 
 use crate::decode::statics::{self, refuse, without_effect};
@@ -262,10 +262,14 @@ fn ads(
 ) -> Option<AdsConfig> {
     use core_pb::api_config_source::ApiType;
     use core_pb::grpc_service::TargetSpecifier;
-    let api_type = cx.enumeration::<ApiType>("api_type", api.api_type)?;
-    if !matches!(api_type, ApiType::DeltaGrpc | ApiType::AggregatedDeltaGrpc) {
-        cx.field("api_type", |cx| cx.warn("the delta protocol is spoken whatever this says"));
-    }
+    let variant = match cx.enumeration::<ApiType>("api_type", api.api_type)? {
+        ApiType::DeltaGrpc | ApiType::AggregatedDeltaGrpc => Variant::Delta,
+        ApiType::Grpc | ApiType::AggregatedGrpc => Variant::StateOfTheWorld,
+        ApiType::Rest | ApiType::DeprecatedAndUnavailableDoNotUse => {
+            cx.error_at("api_type", "must be DELTA_GRPC or GRPC");
+            return None;
+        }
+    };
     let service = cx.required("grpc_services", api.grpc_services.into_iter().next())?;
     let Some(TargetSpecifier::EnvoyGrpc(target)) = service.target_specifier else {
         cx.error_at("grpc_services[0].envoy_grpc", "is required");
@@ -278,6 +282,7 @@ fn ads(
             .iter()
             .map(|header| (cx.intern(&header.key), cx.intern(&header.value)))
             .collect(),
+        variant,
         listeners,
         clusters,
     })

@@ -20,3 +20,4 @@ pub mod keeping;
 pub mod limits;
 mod overload;
 mod runtime;
+pub mod stream;

@@ -30,6 +30,7 @@ use tulle_xds::bootstrap::Loaded;
 use tulle_xds::driver::{Driver, Event, SharedClient};
 use tulle_xds::files::Files;
 use tulle_xds::keeping::Keeping;
+use tulle_xds::stream::Protocol;
 
 use crate::worker::doors::Doors;
 use crate::worker::overload::Overload;
@@ -204,6 +205,7 @@ impl Control {
                 identity: self.options.identity.is_some().then(|| self.identity.clone()),
                 attempts: AtomicUsize::new(0),
             },
+            protocol: Protocol::new(ads.variant),
             initial_metadata: ads.initial_metadata.clone(),
             epoch: self.launch.started,
             seed: self.launch.seed,

@@ -10,6 +10,7 @@ pub mod files;
 mod references;
 pub mod saved;
 pub mod session;
+pub mod world;
 
 use envoy_types::pb::envoy::service::discovery::v3 as ads_pb;
 use envoy_types::pb::google::protobuf::Any;

@@ -22,7 +22,7 @@ dynamic_resources:
 static_resources: {clusters: [{name: xds-grpc, type: STATIC}]}
 "#;
 
-type Named = (String, envoy_types::pb::google::protobuf::Any);
+pub type Named = (String, envoy_types::pb::google::protobuf::Any);
 
 fn content(resources: Vec<Named>) -> Result<Content, String> {
     Ok(Content { version: "1".to_owned(), resources: resources.into_iter().map(|(_, any)| any).collect() })

@@ -2,6 +2,7 @@
 
 mod files;
 mod kept;
+mod world;
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
