@@ -72,7 +72,7 @@ def bootstrap(case: Case, plan: Plan) -> dict[str, Any]:
         "node": {"id": "sidecar~127.0.0.1~test.default~default.svc.cluster.local", "cluster": "test.default"},
         "static_resources": {"listeners": listeners, "clusters": clusters},
     }
-    given = dict(case.bootstrap)
+    given = copy.deepcopy(case.bootstrap)
     made["node"] |= given.pop("node", {})
     made |= given
     if plan.discovery is not None:

@@ -79,6 +79,7 @@ pub fn check(Unchecked(message): Unchecked) -> Result<Loaded, BootstrapError> {
 fn bootstrap(cx: &mut Cx, message: boot_pb::Bootstrap) -> Option<Bootstrap> {
     let message = supported(cx, message);
     let resources = message.static_resources.unwrap_or_default();
+    cx.validates_tables = true;
     let resources = cx.field("static_resources", |cx| StaticResources {
         listeners: cx.each("listeners", resources.listeners, |cx, one| statics::listener(cx, one).map(Arc::new)),
         clusters: cx.each("clusters", resources.clusters, |cx, one| statics::cluster(cx, one).map(Arc::new)),
@@ -87,6 +88,15 @@ fn bootstrap(cx: &mut Cx, message: boot_pb::Bootstrap) -> Option<Bootstrap> {
         }),
     });
     unique(cx, "static_resources.clusters", resources.clusters.iter().map(|cluster| &cluster.name));
+    for listener in &resources.listeners {
+        for (path, name) in listener.tables().flat_map(|table| &table.validated) {
+            if !resources.clusters.iter().any(|cluster| cluster.name == *name) {
+                let text =
+                    format!("the static cluster {name:?} does not exist (validate_clusters: false lets it be absent)");
+                cx.error_at(path, text);
+            }
+        }
+    }
     unique(cx, "static_resources.listeners", resources.listeners.iter().map(|listener| &listener.name));
     let nothing = boot_pb::bootstrap::DynamicResources::default();
     let (ads, files) = match message.dynamic_resources.filter(|dynamic| *dynamic != nothing) {

@@ -14,6 +14,7 @@ use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
 use tulle_config::ConfigStore;
 use tulle_core::{Nanos, Str};
 
+use crate::ads::Handled;
 use crate::ads::files::Content;
 use crate::driver::{Event, SharedClient};
 use crate::json::Messages;
@@ -89,7 +90,12 @@ impl Files {
         for (path, secrets) in &material {
             let known = looks.contains_key(&**path);
             if look(looks, path).is_due(stamp(path), false) && known {
-                self.lock().renew(secrets);
+                let refused = self.lock().renew(secrets);
+                if !refused.is_empty() {
+                    let type_url = path.display().to_string();
+                    let (accepted, removed, warnings) = (0, 0, Vec::new());
+                    (self.report)(Event::Response(Handled { type_url, accepted, removed, refused, warnings }));
+                }
             }
         }
         if named > 0 {

@@ -7,6 +7,7 @@ mod kept;
 pub mod keys;
 pub mod load;
 pub mod log;
+pub mod material;
 pub mod upstreams;
 
 use std::io;
@@ -73,7 +74,9 @@ pub fn wall() -> UnixNanos {
 pub fn run(options: Options) -> io::Result<ExitCode> {
     let identity = Arc::<IdentityCell>::default();
     let launch = launch(&options, identity.clone());
-    let client: SharedClient = Arc::new(Mutex::new(Client::new(&options.loaded.bootstrap)));
+    let mut client = Client::new(&options.loaded.bootstrap);
+    client.check_material(Box::new(material::check));
+    let client: SharedClient = Arc::new(Mutex::new(client));
     // Static resources are served from the first moment on.
     let statics = client.lock().unwrap_or_else(PoisonError::into_inner).take_update();
     let first = statics.map_or(Generation(0), |config| launch.store.publish(config));

@@ -9,6 +9,7 @@ use tulle_config::filters::Extension;
 use tulle_config::store::Resources;
 use tulle_config::{Bootstrap, Cluster, Config, FileSource, Listener, Patience, Readiness, Secret, Source};
 use tulle_core::{Nanos, Str};
+use tulle_route::RouteConfig;
 use tulle_route::scopes::{Scope, Scopes};
 
 use super::beginning::{Beginning, Unanswered, wildcards};
@@ -367,6 +368,29 @@ impl Cache {
         match self.config.scopes.get(&scope.key).filter(|known| known.name != scope.name) {
             Some(known) => Err(format!("{:?} has the same key", known.name)),
             None => Ok(()),
+        }
+    }
+
+    /// Refuses a secret that is another kind of thing than the one it would replace.
+    pub fn check_secret(&self, name: &str, secret: &Secret) -> Result<(), String> {
+        match self.config.secrets.get(name).map(|known| (&**known, secret)) {
+            Some((Secret::Certificate(_), Secret::Validation(_))) => Err("must be a tls_certificate".to_owned()),
+            Some((Secret::Validation(_), Secret::Certificate(_))) => Err("must be a validation_context".to_owned()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses route tables that are to be validated and name clusters that are not there.
+    pub fn check_clusters(&self, resource: &Resource) -> Result<(), String> {
+        let known = |name: &str| self.config.clusters.contains_key(name) || self.warming_clusters.contains_key(name);
+        let check = |table: &RouteConfig| match table.validated.iter().find(|(_, name)| !known(name)) {
+            Some((path, name)) => Err(format!("{path}: the cluster {name:?} does not exist (validate_clusters)")),
+            None => Ok(()),
+        };
+        match resource {
+            Resource::Route(table) => check(table),
+            Resource::Listener(listener) => listener.tables().try_for_each(check),
+            _ => Ok(()),
         }
     }
 

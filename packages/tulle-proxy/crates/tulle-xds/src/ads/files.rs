@@ -50,9 +50,18 @@ impl Client {
         found
     }
 
-    /// The material of these secrets is to be read again.
-    pub fn renew(&mut self, secrets: &BTreeSet<Str>) {
-        secrets.iter().for_each(|name| self.cache.renew(name));
+    /// The material of these secrets is to be read again; returns what is wrong with that of others, which is not.
+    pub fn renew(&mut self, secrets: &BTreeSet<Str>) -> Vec<String> {
+        let mut refused = Vec::new();
+        for name in secrets {
+            let secret = self.cache.secrets().find(|(known, _)| *known == name).map(|(_, secret)| secret.clone());
+            let Some(secret) = secret else { continue };
+            match self.usable(name, &Resource::Secret(name.clone(), secret)) {
+                Ok(()) => self.cache.renew(name),
+                Err(reason) => refused.push(format!("{name}: {reason}")),
+            }
+        }
+        refused
     }
 
     /// Takes what a file holds, or why that cannot be told: what was there before stays.
@@ -90,6 +99,7 @@ impl Client {
             };
             let taken = taken.and_then(|(value, warnings)| {
                 self.cache.check(kind, value.name())?;
+                self.usable(value.name(), &value)?;
                 Ok((value, warnings))
             });
             match taken {
@@ -116,6 +126,10 @@ impl Client {
         for (at, body) in content.resources.iter().enumerate().filter(|(_, body)| body.type_url == kind.type_url()) {
             match decode::resource(kind, body) {
                 Ok((value, warnings)) if &**value.name() == name => {
+                    if let Err(reason) = self.usable(&key.1, &value) {
+                        handled.refused.push(format!("resources[{at}]: {reason}"));
+                        break;
+                    }
                     handled.warnings.extend(warnings.iter().map(|warning| format!("{name}: {warning}")));
                     self.keep_read(key.clone(), value, (body, &content.version), now);
                     handled.accepted += 1;

@@ -128,6 +128,8 @@ pub type Decoded<T> = Result<(T, Vec<Finding>), Vec<Finding>>;
 /// Decodes a packed resource of the given kind.
 pub fn resource(kind: Kind, any: &Any) -> Decoded<Resource> {
     let mut cx = Cx::new();
+    // As in Envoy, tables that are sent by themselves may come before their clusters, and others may not.
+    cx.validates_tables = kind == Kind::Listener;
     let value = match kind {
         Kind::Cluster => cx
             .unpack::<cluster_pb::Cluster>(any)
