@@ -334,3 +334,24 @@ fn the_deprecated_way_to_ask_for_the_proxy_protocol_is_taken() {
     assert!(load(&proxied).unwrap().bootstrap.resources.listeners[0].inspect.proxy_protocol.is_some());
     assert!(load(SIMPLIFIED).unwrap().bootstrap.resources.listeners[0].inspect.proxy_protocol.is_none());
 }
+
+#[test]
+fn servers_are_checked_by_the_name_that_they_are_called_by() {
+    let options = "typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {\
+                   \"@type\": t/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {http_protocol_options: {}}, \
+                   upstream_http_protocol_options: {auto_sni: true, auto_san_validation: true}}}";
+    let tls = "transport_socket: {name: tls, typed_config: {\"@type\": t/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext}}";
+    let loaded = load(&format!("static_resources: {{clusters: [{{name: a, {options}, {tls}}}]}}")).unwrap();
+    let UpstreamTransport::Tls(tls) = &loaded.bootstrap.resources.clusters[0].transport else { panic!("plaintext") };
+    assert!(tls.auto_host_sni && tls.auto_sni_san_validation);
+}
+
+#[test]
+fn a_static_table_names_clusters_that_exist() {
+    let mistaken = SIMPLIFIED.replace("cluster: backend_cluster", "cluster: backend_clutser");
+    let refused = load(&mistaken).unwrap_err().to_string();
+    let place =
+        "route_config.virtual_hosts[0].routes[0].route.cluster: the static cluster \"backend_clutser\" does not exist";
+    assert!(refused.contains(place), "{refused}");
+    load(&mistaken.replace("name: local_route", "validate_clusters: false")).unwrap();
+}

@@ -1,15 +1,16 @@
 //! What the control plane has sent and was accepted: warming, last good state, and the configuration made from it.
 
+mod checks;
+mod files;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
 use envoy_types::pb::google::protobuf::Any;
-use tulle_config::filters::Extension;
 use tulle_config::store::Resources;
-use tulle_config::{Bootstrap, Cluster, Config, FileSource, Listener, Patience, Readiness, Secret, Source};
+use tulle_config::{Bootstrap, Cluster, Config, Listener, Patience, Readiness, Source};
 use tulle_core::{Nanos, Str};
-use tulle_route::RouteConfig;
 use tulle_route::scopes::{Scope, Scopes};
 
 use super::beginning::{Beginning, Unanswered, wildcards};
@@ -186,63 +187,13 @@ impl Cache {
         }
     }
 
-    /// Refuses what the bootstrap owns, and what a file has and a stream would replace.
-    pub fn check(&self, kind: Kind, name: &str) -> Result<(), String> {
-        let reference = (kind, Str::from(name));
-        match (self.statics.contains(&reference), self.wanted.get(&reference)) {
-            (true, _) => Err("is defined by the bootstrap and cannot be replaced".to_owned()),
-            (false, Some(Source::File(file))) => Err(format!("comes from {}", file.path)),
-            (false, _) => Ok(()),
-        }
-    }
-
-    /// What is wanted of files.
-    pub fn of_files(&self) -> impl Iterator<Item = (&Reference, &FileSource)> {
-        self.wanted.iter().filter_map(|(reference, source)| match source {
-            Source::File(file) => Some((reference, &**file)),
-            Source::Ads(_) => None,
-        })
-    }
-
-    /// Whether what a file should have has not been looked for yet.
-    pub fn is_awaited(&self, reference: &Reference) -> bool {
-        self.waiting.contains_key(reference)
-    }
-
-    /// What a file should have is not there: who waits goes on without, as with a refused update.
-    pub fn missing(&mut self, reference: &Reference) {
-        if !self.entries.contains_key(reference) {
-            self.waiting.remove(reference);
-            self.absent.insert(reference.clone());
-        }
-    }
-
-    /// Names of a kind that were read from a file.
-    pub fn read(&self, kind: Kind) -> Vec<Str> {
-        let of_kind = self.entries.iter().filter(|((of, _), entry)| *of == kind && entry.from_file);
-        of_kind.map(|((_, name), _)| name.clone()).collect()
-    }
-
-    /// Secrets that were discovered and lie in files themselves.
-    pub fn secrets(&self) -> impl Iterator<Item = (&Str, &Arc<Secret>)> {
-        let statics = &self.statics;
-        self.config.secrets.iter().filter(|(name, _)| !statics.contains(&(Kind::Secret, (*name).clone())))
-    }
-
-    /// The files of a secret hold something else: it is read again on its next use.
-    pub fn renew(&mut self, name: &Str) {
-        if let Some(secret) = self.config.secrets.get(name).map(|secret| Arc::new(Secret::clone(secret))) {
-            self.changed |= set(&mut self.config.secrets, name.clone(), secret);
-        }
-    }
-
     /// Takes an accepted resource; [`Cache::settle`] makes it active when it is warm.
     pub fn insert(&mut self, kind: Kind, resource: Resource, entry: Entry) {
         let name = resource.name().clone();
         self.insert_as(kind, name, resource, entry);
     }
 
-    /// The same under another name than the resource calls itself: see [`FileSource`].
+    /// The same under another name than the resource calls itself: see [`tulle_config::FileSource`].
     pub fn insert_as(&mut self, kind: Kind, key: Str, resource: Resource, entry: Entry) {
         let reference = (kind, key.clone());
         self.refusals.remove(&reference);
@@ -350,47 +301,6 @@ impl Cache {
         if let Ok(scopes) = Scopes::new(self.scopes.values().cloned()) {
             self.config.scopes = Arc::new(scopes);
             self.changed = true;
-        }
-    }
-
-    /// Refuses settings of a type that a chain does not let its filter have.
-    pub fn check_extension(&self, name: &str, extension: &Extension) -> Result<(), String> {
-        let listeners = self.config.listeners.values().chain(self.warming_listeners.values());
-        let mut filters = listeners.flat_map(|listener| references::discovered(listener));
-        match filters.any(|filter| &*filter.name == name && !filter.types.contains(&extension.kind)) {
-            true => Err(format!("{} is not a type that the filter may have", extension.kind)),
-            false => Ok(()),
-        }
-    }
-
-    /// Refuses a scope whose key another one has.
-    pub fn check_scope(&self, scope: &Scope) -> Result<(), String> {
-        match self.config.scopes.get(&scope.key).filter(|known| known.name != scope.name) {
-            Some(known) => Err(format!("{:?} has the same key", known.name)),
-            None => Ok(()),
-        }
-    }
-
-    /// Refuses a secret that is another kind of thing than the one it would replace.
-    pub fn check_secret(&self, name: &str, secret: &Secret) -> Result<(), String> {
-        match self.config.secrets.get(name).map(|known| (&**known, secret)) {
-            Some((Secret::Certificate(_), Secret::Validation(_))) => Err("must be a tls_certificate".to_owned()),
-            Some((Secret::Validation(_), Secret::Certificate(_))) => Err("must be a validation_context".to_owned()),
-            _ => Ok(()),
-        }
-    }
-
-    /// Refuses route tables that are to be validated and name clusters that are not there.
-    pub fn check_clusters(&self, resource: &Resource) -> Result<(), String> {
-        let known = |name: &str| self.config.clusters.contains_key(name) || self.warming_clusters.contains_key(name);
-        let check = |table: &RouteConfig| match table.validated.iter().find(|(_, name)| !known(name)) {
-            Some((path, name)) => Err(format!("{path}: the cluster {name:?} does not exist (validate_clusters)")),
-            None => Ok(()),
-        };
-        match resource {
-            Resource::Route(table) => check(table),
-            Resource::Listener(listener) => listener.tables().try_for_each(check),
-            _ => Ok(()),
         }
     }
 

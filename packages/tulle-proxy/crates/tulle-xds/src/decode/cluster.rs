@@ -30,7 +30,7 @@ use super::outlier::{circuit_breakers, outlier_detection};
 use super::own::own;
 use super::protocol::{Protocol, protocol};
 use super::source::source;
-use super::transport::transport;
+use super::transport::{named, transport};
 
 /// Envoy's defaults.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,14 +43,17 @@ thread_local! {
 pub fn cluster(cx: &mut Cx, message: cluster_pb::Cluster) -> Option<Cluster> {
     let mut message = supported(cx, message);
     let name = cx.name("name", &message.name)?;
-    let Protocol { protocol, limits } = protocol(cx, &mut message)?;
+    let Protocol { protocol, limits, names } = protocol(cx, &mut message)?;
     let discovery = discovery(cx, &mut message);
     let transport = match message.transport_socket.take() {
         Some(socket) => cx.field("transport_socket", |cx| transport(cx, socket)),
         None => Some(UpstreamTransport::Plaintext),
     };
     let matches = std::mem::take(&mut message.transport_socket_matches);
-    let transport_matches = cx.each("transport_socket_matches", matches, transport_match);
+    let mut transport = transport;
+    transport.iter_mut().for_each(|transport| named(transport, names));
+    let mut transport_matches = cx.each("transport_socket_matches", matches, transport_match);
+    transport_matches.iter_mut().for_each(|entry| named(&mut entry.transport, names));
     let lb = lb_config(
         cx,
         Parts {

@@ -25,6 +25,14 @@ const RESPONSE_HEADERS: u32 = 100;
 pub struct Protocol {
     pub protocol: HttpProtocol,
     pub limits: ConnectionLimits,
+    pub names: ByHost,
+}
+
+/// What TLS does by the name of whom a request goes to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ByHost {
+    pub sni: bool,
+    pub san: bool,
 }
 
 /// Reads the typed options, else the deprecated fields of the cluster itself.
@@ -64,8 +72,7 @@ fn typed_options(cx: &mut Cx, message: http_pb::HttpProtocolOptions, legacy_max:
     cx.each("http_filters", http_filters, codec_filter);
     refuse!(cx; header_validation_config, outlier_detection, request_mirror_policies, hash_policy,
         retry_policy);
-    // auto_sni and its kin: the TLS context says what is sent and checked.
-    without_effect!(cx; upstream_http_protocol_options);
+    let names = upstream_http_protocol_options.map_or_else(ByHost::default, |options| by_host(cx, options));
     let protocol = match cx.required("upstream_protocol_options", upstream_protocol_options)? {
         Kind::ExplicitHttpConfig(explicit) => cx.field("explicit_http_config", |cx| explicit_config(cx, explicit))?,
         Kind::UseDownstreamProtocolConfig(both) => cx.field("use_downstream_protocol_config", |cx| {
@@ -92,7 +99,18 @@ fn typed_options(cx: &mut Cx, message: http_pb::HttpProtocolOptions, legacy_max:
     };
     let common = common_http_protocol_options.unwrap_or_default();
     let limits = cx.field("common_http_protocol_options", |cx| limits(cx, common, legacy_max));
-    Some(Protocol { protocol, limits })
+    Some(Protocol { protocol, limits, names })
+}
+
+fn by_host(cx: &mut Cx, message: core_pb::UpstreamHttpProtocolOptions) -> ByHost {
+    let core_pb::UpstreamHttpProtocolOptions { auto_sni, auto_san_validation, override_auto_sni_header } = message;
+    cx.field("upstream_http_protocol_options", |cx| {
+        refuse!(cx; override_auto_sni_header);
+        if auto_sni || auto_san_validation {
+            cx.warn("the endpoint's name stands for the request's host");
+        }
+    });
+    ByHost { sni: auto_sni, san: auto_san_validation }
 }
 
 /// The codec must stand last in a list of upstream filters; alone it says nothing.
@@ -147,7 +165,7 @@ fn legacy(cx: &mut Cx, cluster: &mut cluster_pb::Cluster, legacy_max: Option<u32
     };
     let common = cluster.common_http_protocol_options.take().unwrap_or_default();
     let limits = cx.field("common_http_protocol_options", |cx| limits(cx, common, legacy_max));
-    Some(Protocol { protocol, limits })
+    Some(Protocol { protocol, limits, names: ByHost::default() })
 }
 
 fn limits(cx: &mut Cx, message: core_pb::HttpProtocolOptions, legacy_max: Option<u32>) -> ConnectionLimits {

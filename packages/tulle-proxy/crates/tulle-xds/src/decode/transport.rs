@@ -12,6 +12,7 @@ use tulle_config::cluster::{Proxied, ProxyVersion};
 use tulle_config::listener::PassFields;
 
 use super::cx::{Cx, refuse, type_name};
+use super::protocol::ByHost;
 use super::tls::upstream;
 
 /// The longest that all fields together may be: they share the header's length with the addresses.
@@ -42,6 +43,25 @@ pub fn transport(cx: &mut Cx, message: core_pb::TransportSocket) -> Option<Upstr
             None
         }
     })
+}
+
+/// Adds what a cluster's HTTP options say of its TLS.
+pub fn named(transport: &mut UpstreamTransport, names: ByHost) {
+    match transport {
+        UpstreamTransport::Plaintext => {}
+        UpstreamTransport::Tls(tls) => {
+            if names.sni || names.san {
+                let tls = Arc::make_mut(tls);
+                tls.auto_host_sni |= names.sni;
+                tls.auto_sni_san_validation |= names.san;
+            }
+        }
+        UpstreamTransport::Proxied(proxied) => {
+            if names.sni || names.san {
+                named(&mut Arc::make_mut(proxied).inner, names);
+            }
+        }
+    }
 }
 
 fn proxied(cx: &mut Cx, message: ProxyProtocolUpstreamTransport) -> Option<Proxied> {
