@@ -230,3 +230,16 @@ class TestUnhealthy:
         assert "::health_flags::/failed_active_hc\n" in proxy.clusters()
         # Envoy's panic threshold, 50 % by default: with every host failing, all are used.
         assert proxy.get("/")[0] == 200
+
+
+def test_a_certificate_that_cannot_be_read_is_refused_at_the_start(tmp_path: Path) -> None:
+    config = tmp_path / "envoy.yaml"
+    tls = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
+    missing = tmp_path / "missing.pem"
+    config.write_text(
+        "static_resources: {clusters: [{name: one, transport_socket: {name: tls, typed_config: "
+        f'{{"@type": {tls}, common_tls_context: {{validation_context: {{trusted_ca: {{filename: {missing}}}}}}}}}}}}}]}}'
+    )
+    ended = subprocess.run([str(tulle_proxy()), "-c", str(config)], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert f'static_resources.clusters: "one": cannot read {missing}' in ended.stderr

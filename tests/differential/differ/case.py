@@ -95,7 +95,8 @@ class Call(Strict):
     the upstreams after the last step (mirrors come late).
 
     Before a call with `change` or `gone` the control plane has these resources, and those (`<type> <name>`) no more;
-    what is then subscribed to, and which types were refused, is compared too.
+    what is then subscribed to, and which types were refused, is compared too. Before a call with
+    `files` those are swapped for these.
     """
 
     name: str
@@ -110,6 +111,7 @@ class Call(Strict):
     upstreams: int = 0
     change: tuple[dict[str, Any], ...] = ()
     gone: tuple[str, ...] = ()
+    files: dict[str, dict[str, Any]] = {}
     ignore: tuple[str, ...] = ()
 
     @model_validator(mode="before")
@@ -134,7 +136,8 @@ class Case(Strict):
     `bootstrap` goes over the made one, key by key (in `node` too); `log` are further fields of the access log.
 
     With `discovery` there is a control plane that has these resources, each with its `@type`; resources of the types
-    in `withheld` are asked for in vain.
+    in `withheld` are asked for in vain. It speaks the delta protocol, or that of the world's state. `files` are there
+    as `${file:<name>}`, each with what it holds.
 
     In a `pair` two proxies have this configuration: the listener `inbound` of the second is the one that is used, by
     calls and by the first one's clusters.
@@ -150,6 +153,8 @@ class Case(Strict):
     log: dict[str, Any] = {}
     discovery: list[dict[str, Any]] | None = None
     withheld: tuple[str, ...] = ()
+    variant: Literal["delta", "world"] = "delta"
+    files: dict[str, dict[str, Any]] = {}
     clusters: dict[str, dict[str, Any]] = {}
     listeners: dict[str, dict[str, Any]] = {}
     calls: tuple[Call, ...]

@@ -54,6 +54,10 @@ class Plan:
     log: Path
     discovery: int | None = None
 
+    def file(self, name: str) -> str:
+        """The path of a file of the case, beside the access log."""
+        return str(self.log.parent / f"{name}.yaml")
+
 
 def listener_names(case: Case) -> list[str]:
     """The listeners that a case's bootstrap has."""
@@ -68,26 +72,26 @@ def bootstrap(case: Case, plan: Plan) -> dict[str, Any]:
         "node": {"id": "sidecar~127.0.0.1~test.default~default.svc.cluster.local", "cluster": "test.default"},
         "static_resources": {"listeners": listeners, "clusters": clusters},
     }
-    given = dict(case.bootstrap)
+    given = copy.deepcopy(case.bootstrap)
     made["node"] |= given.pop("node", {})
     made |= given
     if plan.discovery is not None:
-        made = discovery.bootstrap(plan.discovery, made)
+        made = discovery.bootstrap(plan.discovery, made, case.variant)
     return dict(json.loads(fill(json.dumps(made), plan)))
 
 
 def fill(text: str, plan: Plan) -> str:
-    """Replace `"${port:<upstream>}"`, `"${listener:<name>}"` and, inside texts, `${root|cert|key|id:<name>}`."""
+    """Replace `"${port:<upstream>}"`, `"${listener:<name>}"` and, inside texts, `${root|cert|key|id|file:<name>}`."""
 
     def value(match: re.Match[str]) -> str:
         kind, name = match.group(1), match.group(2)
-        files = {"root": plan.pki.root, "cert": plan.pki.chain, "key": plan.pki.key}
+        files = {"root": plan.pki.root, "cert": plan.pki.chain, "key": plan.pki.key, "file": plan.file}
         return files[kind](name) if kind in files else spiffe(name)
 
     text = re.sub(r'"\$\{port:(\w+)\}"', lambda match: str(plan.upstreams[match.group(1)]), text)
     text = re.sub(r'"\$\{own:(\w+)\}"', lambda match: str(plan.listeners[match.group(1)]), text)
     text = re.sub(r'"\$\{listener:(\w+)\}"', lambda match: str(plan.peers[match.group(1)]), text)
-    return re.sub(r"\$\{(root|cert|key|id):(\w+)\}", value, text)
+    return re.sub(r"\$\{(root|cert|key|id|file):(\w+)\}", value, text)
 
 
 def filled_call(call: Call, upstreams: dict[str, int]) -> Call:

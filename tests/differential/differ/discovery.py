@@ -1,4 +1,4 @@
-"""A discovery server for cases that have one: it speaks the delta protocol and has the resources that a case lists."""
+"""A discovery server for cases that have one: it has the resources that a case lists, and speaks either protocol."""
 
 from __future__ import annotations
 
@@ -8,17 +8,25 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import grpc
 import grpc.aio
 
 from tulle.protos import from_dict, message, pack_any
 
-METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
+SERVICE = "/envoy.service.discovery.v3.AggregatedDiscoveryService/"
 TYPE = "type.googleapis.com/"
 REQUEST = message("envoy.service.discovery.v3.DeltaDiscoveryRequest")
 RESPONSE = message("envoy.service.discovery.v3.DeltaDiscoveryResponse")
+WORLD_REQUEST = message("envoy.service.discovery.v3.DiscoveryRequest")
+WORLD_RESPONSE = message("envoy.service.discovery.v3.DiscoveryResponse")
+
+Variant = Literal["delta", "world"]
+"""Each resource by itself, or everything at once."""
+
+WHOLE = (TYPE + "envoy.config.cluster.v3.Cluster", TYPE + "envoy.config.listener.v3.Listener")
+"""Types of which a response of the state-of-the-world protocol holds everything."""
 
 NAMED_OTHERWISE = {"envoy.config.endpoint.v3.ClusterLoadAssignment": "cluster_name"}
 """Types whose resources are not named by `name`."""
@@ -54,6 +62,7 @@ class Discovery(grpc.GenericRpcHandler):
 
     resources: dict[str, dict[str, tuple[str, Any]]] = field(default_factory=dict)
     withheld: frozenset[str] = frozenset()
+    variant: Variant = "delta"
     port: int = 0
     refused: list[str] = field(default_factory=list)
     _streams: list[_Stream] = field(default_factory=list)
@@ -115,11 +124,13 @@ class Discovery(grpc.GenericRpcHandler):
         return {kind: " ".join(sorted(wanted)) for kind, wanted in names.items() if wanted}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        """The one method there is."""
-        if handler_call_details.method != METHOD:
+        """The method of the variant that is spoken."""
+        delta = self.variant == "delta"
+        if handler_call_details.method != SERVICE + ("Delta" if delta else "Stream") + "AggregatedResources":
             return None
+        request = REQUEST if delta else WORLD_REQUEST
         return grpc.stream_stream_rpc_method_handler(
-            self._stream, REQUEST.FromString, lambda response: response.SerializeToString()
+            self._stream, request.FromString, lambda response: response.SerializeToString()
         )
 
     async def _stream(self, requests: AsyncIterator[Any], _context: Any) -> AsyncIterator[Any]:
@@ -137,11 +148,17 @@ class Discovery(grpc.GenericRpcHandler):
 
     async def _listen(self, stream: _Stream, requests: AsyncIterator[Any]) -> None:
         async for request in requests:
-            names = list(request.resource_names_subscribe)
             first = request.type_url not in stream.subscribed
             held = stream.subscribed.setdefault(request.type_url, set())
-            held.update(names or ({"*"} if first else ()))
-            held.difference_update(request.resource_names_unsubscribe)
+            if self.variant == "delta":
+                names = list(request.resource_names_subscribe)
+                held.update(names or ({"*"} if first else ()))
+                held.difference_update(request.resource_names_unsubscribe)
+            else:
+                wanted = set(request.resource_names) or ({"*"} if request.type_url in WHOLE else set())
+                names = sorted(wanted - held)
+                held.clear()
+                held.update(wanted)
             if request.response_nonce:
                 if request.HasField("error_detail"):
                     self.refused.append(request.type_url.rpartition(".")[2])
@@ -154,6 +171,14 @@ class Discovery(grpc.GenericRpcHandler):
     def _send(self, stream: _Stream, type_url: str, names: list[str]) -> None:
         self._number += 1
         held = self.resources.get(type_url, {})
+        if self.variant == "world":
+            whole = type_url in WHOLE or "*" in names
+            packed = [resource for name, (_, resource) in held.items() if whole or name in names]
+            number = str(self._number)
+            world = WORLD_RESPONSE(type_url=type_url, nonce=number, version_info=number, resources=packed)
+            stream.unanswered.add(world.nonce)
+            stream.waiting.put_nowait(world)
+            return
         response = RESPONSE(type_url=type_url, nonce=str(self._number), system_version_info="1")
         for name in held if not names or "*" in names else names:
             if name in held:
@@ -165,7 +190,7 @@ class Discovery(grpc.GenericRpcHandler):
         stream.waiting.put_nowait(response)
 
 
-def bootstrap(port: int, given: dict[str, Any]) -> dict[str, Any]:
+def bootstrap(port: int, given: dict[str, Any], variant: Variant) -> dict[str, Any]:
     """`given`, a bootstrap, with the discovery server as its source."""
     options = {
         "@type": TYPE + "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -184,6 +209,7 @@ def bootstrap(port: int, given: dict[str, Any]) -> dict[str, Any]:
     }
     given["static_resources"]["clusters"].append(cluster)
     service = {"envoy_grpc": {"cluster_name": "discovery"}}
-    ads = {"api_type": "DELTA_GRPC", "transport_api_version": "V3", "grpc_services": [service]}
+    kind = "DELTA_GRPC" if variant == "delta" else "GRPC"
+    ads = {"api_type": kind, "transport_api_version": "V3", "grpc_services": [service]}
     given["dynamic_resources"] = {"ads_config": ads} | given.get("dynamic_resources", {})
     return given

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from differ import config
 from differ.case import Call, Case
@@ -82,13 +82,27 @@ class _Control:
     """What a run's control plane does for its calls, where it has one."""
 
     discovery: Discovery | None
-    fill: Callable[[str], str]
+    plan: config.Plan
+
+    def fill(self, text: str) -> str:
+        return config.fill(text, self.plan)
 
     def begin(self, case: Case) -> None:
+        self._write(case.files)
         if self.discovery is not None:
             self.discovery.fill(case.discovery or [], self.fill)
 
+    def _write(self, files: dict[str, dict[str, Any]]) -> None:
+        """Put each in its place at once, as those do who are to be read by others."""
+        for name, content in files.items():
+            path = Path(self.plan.file(name))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made = path.with_suffix(".new")
+            made.write_text(self.fill(json.dumps(content)))
+            made.rename(path)
+
     async def prepare(self, call: Call) -> None:
+        self._write(call.files)
         if self.discovery is not None and (call.change or call.gone):
             self.discovery.refused.clear()
             await self.discovery.change(call.change, call.gone, self.fill)
@@ -110,7 +124,7 @@ async def run(case: Case, kinds: Sequence[Kind], pki: Pki, folder: Path) -> Outc
     clients = _Clients.prepare(case)
     first, last = proxies[0].ports, proxies[-1].ports
     withheld = frozenset(TYPE + kind for kind in case.withheld)
-    discovery = Discovery(withheld=withheld) if case.discovery is not None else None
+    discovery = Discovery(withheld=withheld, variant=case.variant) if case.discovery is not None else None
     reached = first | {name: port for name, port in last.items() if name == INBOUND}
     try:
         for server in servers.values():
@@ -122,7 +136,7 @@ async def run(case: Case, kinds: Sequence[Kind], pki: Pki, folder: Path) -> Outc
             for proxy in reversed(proxies):
                 log, port = proxy.folder / "access.log", discovery.port if discovery else None
                 plan = config.Plan(upstreams, proxy.ports, last, pki, log, port)
-                control = _Control(discovery, functools.partial(config.fill, plan=plan))
+                control = _Control(discovery, plan)
                 control.begin(case)
                 bootstrap = config.bootstrap(case, plan)
                 await stack.enter_async_context(

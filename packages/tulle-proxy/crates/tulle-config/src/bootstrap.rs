@@ -22,6 +22,7 @@ pub struct Bootstrap {
     pub resources: StaticResources,
     /// `None`: static resources are everything there is.
     pub ads: Option<AdsConfig>,
+    pub files: Files,
     /// The cluster of the proxies like this one, for zone-aware routing (`cluster_manager.local_cluster_name`).
     pub local_cluster: Option<Str>,
     /// `None`: nothing is shed.
@@ -58,11 +59,28 @@ pub struct StaticResources {
     pub secrets: Vec<(Str, Arc<Secret>)>,
 }
 
-/// The aggregated discovery service. Only the delta variant is spoken.
+/// Files that hold all listeners and all clusters beside the static ones, where they do not come from the control plane.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Files {
+    pub listeners: Option<Str>,
+    pub clusters: Option<Str>,
+}
+
+/// What is said on a control plane's stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// Changes, each resource with a version of its own.
+    Delta,
+    /// Everything, in one version.
+    StateOfTheWorld,
+}
+
+/// The aggregated discovery service.
 #[derive(Clone, Debug)]
 pub struct AdsConfig {
     /// A static cluster.
     pub cluster: Str,
+    pub variant: Variant,
     /// Metadata sent with the stream.
     pub initial_metadata: Vec<(Str, Str)>,
     /// Whether listeners and clusters are subscribed to (wildcard) as well, and how long the first are waited for.

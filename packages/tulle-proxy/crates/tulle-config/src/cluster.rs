@@ -16,7 +16,7 @@ use crate::egress::EgressGuard;
 use crate::hcm::{Http1Options, Http2Options};
 use crate::listener::PassFields;
 use crate::own::Own;
-use crate::patience::Patience;
+use crate::source::Source;
 use crate::tls::UpstreamTls;
 
 /// A cluster. What its settings are is read from it directly.
@@ -96,8 +96,8 @@ pub struct Bind {
 #[derive(Clone, Debug)]
 pub enum Discovery {
     Static(Arc<EndpointSet>),
-    /// Key of `Config::endpoints`: the service name given, else the cluster's name.
-    Eds(Str, Patience),
+    /// Key of `Config::endpoints`: the service name given, else the cluster's name; with the file where they come from one.
+    Eds(Str, Source),
     /// Every address that each name resolves to is an endpoint.
     StrictDns(Arc<DnsDiscovery>),
     /// One endpoint; the address is whatever the name resolves to when a connection is made.

@@ -13,6 +13,7 @@ use crate::access_log::AccessLog;
 use crate::filters::HttpFilter;
 use crate::local_reply::LocalReply;
 use crate::patience::Patience;
+use crate::source::Source;
 
 #[derive(Clone, Debug)]
 pub struct Hcm {
@@ -53,8 +54,8 @@ pub struct Hcm {
 #[derive(Clone, Debug)]
 pub enum RouteSource {
     Inline(Arc<RouteConfig>),
-    /// The name of a route configuration in `Config::routes`.
-    Rds(Str, Patience),
+    /// The key of a route configuration in `Config::routes`: its name, with the file where it comes from one.
+    Rds(Str, Source),
     Scoped(Arc<ScopedRoutes>),
 }
 

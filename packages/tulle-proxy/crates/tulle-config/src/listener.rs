@@ -10,10 +10,11 @@ use tulle_core::metadata::Metadata;
 use tulle_core::{Address, Cidr, Str};
 use tulle_policy::Rbac;
 use tulle_policy::gate::{ConnectionLimit, Gate};
+use tulle_route::RouteConfig;
 
 use crate::access_log::AccessLog;
 use crate::authorizer::ConnectionAuthorizer;
-use crate::hcm::Hcm;
+use crate::hcm::{Hcm, RouteSource};
 use crate::tcp::TcpProxy;
 use crate::tls::DownstreamTls;
 
@@ -138,6 +139,20 @@ impl Destinations {
             Destinations::All(all) => all.iter().all(|each| each.holds(port)),
             Destinations::OneOf(any) => any.iter().any(|each| each.holds(port)),
         }
+    }
+}
+
+impl Listener {
+    /// The route tables that are part of it.
+    pub fn tables(&self) -> impl Iterator<Item = &RouteConfig> {
+        let chains = self.chains.iter().chain(&self.default_chain);
+        chains.filter_map(|chain| match &chain.filter {
+            NetworkFilter::Http(hcm) => match &hcm.routes {
+                RouteSource::Inline(table) => Some(&**table),
+                RouteSource::Rds(..) | RouteSource::Scoped(_) => None,
+            },
+            NetworkFilter::Tcp(_) => None,
+        })
     }
 }
 

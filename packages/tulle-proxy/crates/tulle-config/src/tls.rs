@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tulle_core::Str;
 
-use crate::patience::Patience;
+use crate::source::Source;
 
 /// TLS towards clients.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,17 +87,17 @@ pub enum CertificateSource {
     Secret(SecretRef),
 }
 
-/// A secret by name and where it comes from.
+/// A secret by its key and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SecretRef {
     pub name: Str,
     pub origin: SecretOrigin,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SecretOrigin {
-    /// `Config::secrets`, filled from ADS.
-    Ads(Patience),
+    /// `Config::secrets`, filled from there.
+    Discovered(Source),
     /// This process's own identity (`default`: certificate and key; `ROOTCA`: the mesh's trust bundle).
     Identity,
     /// `Config::secrets`, filled from the bootstrap.

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tulle_config::Secret;
@@ -16,6 +17,7 @@ use tulle_core::Str;
 use crate::bundle::Revocations;
 use crate::clock::CLOCK;
 use crate::details::details;
+use crate::verify::anchors;
 
 /// This process's identity at one moment. `Debug` shows no key.
 pub struct Identity {
@@ -189,6 +191,28 @@ pub enum Trust {
     Roots(Vec<CertificateDer<'static>>),
     /// The platform's root store.
     System,
+}
+
+/// Whether a certificate and its key can be read and go together.
+///
+/// # Errors
+/// Why a server or client could not present it.
+pub fn check_certificate(pair: &TlsCertificate) -> Result<(), MaterialError> {
+    let (chain, key) = read_pair(pair)?;
+    CertifiedKey::from_der(chain, key, &rustls::crypto::aws_lc_rs::default_provider())?;
+    Ok(())
+}
+
+/// Whether trusted certificates can be read.
+///
+/// # Errors
+/// Why no peer could be verified by them.
+pub fn check_roots(data: &DataSource) -> Result<(), MaterialError> {
+    let roots = read_certificates(data)?;
+    match anchors(&roots).is_empty() {
+        true => Err(MaterialError::Pem(describe(data), "certificate")),
+        false => Ok(()),
+    }
 }
 
 fn read_pair(pair: &TlsCertificate) -> Result<KeyPair, MaterialError> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Parser;
 use tulle_proxy::control::identity_file::IdentityFile;
 use tulle_proxy::control::log::{Level, Log};
-use tulle_proxy::control::{Options, run};
+use tulle_proxy::control::{self, Options, run};
 use tulle_xds::bootstrap::{self, Loaded};
 
 /// A service mesh sidecar, configured by Envoy's xDS v3.
@@ -67,6 +67,8 @@ fn start(arguments: &Arguments) -> Result<ExitCode, String> {
         print!("{}", tulle_proxy::judge::judge(&loaded, &read(calls)?)?);
         return Ok(ExitCode::SUCCESS);
     }
+    let path = arguments.config.display();
+    control::material::check_static(&loaded.bootstrap).map_err(|e| format!("{path}: {e}"))?;
     let identity = match &arguments.identity {
         None => None,
         Some(path) => Some(IdentityFile::parse(&read(path)?).map_err(|e| format!("{}: {e}", path.display()))?),

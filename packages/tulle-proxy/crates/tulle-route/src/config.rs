@@ -24,6 +24,8 @@ pub struct RouteConfig {
     /// Request headers that only the proxy may set when the caller is external.
     pub internal_only_headers: Box<[Str]>,
     pub filters: FilterOverrides,
+    /// Clusters without which the table is to be refused, each with the path of the field that names it.
+    pub validated: Box<[(Box<str>, Str)]>,
 }
 
 /// `envoy.config.route.v3.VirtualHost`.
@@ -109,6 +111,7 @@ impl RouteConfig {
             most_specific_wins: false,
             internal_only_headers: Box::default(),
             filters: FilterOverrides::default(),
+            validated: Box::default(),
         })
     }
 }

@@ -21,6 +21,7 @@ ROOTS = [
     "envoy/config/route/v3/route.proto",
     "envoy/config/trace/v3/opentelemetry.proto",
     "envoy/config/trace/v3/zipkin.proto",
+    "envoy/service/discovery/v3/discovery.proto",
     f"{EXT}/access_loggers/file/v3/file.proto",
     f"{EXT}/access_loggers/stream/v3/stream.proto",
     f"{EXT}/clusters/aggregate/v3/cluster.proto",

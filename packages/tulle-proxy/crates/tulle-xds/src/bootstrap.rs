@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::bootstrap::v3 as boot_pb;
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
-use tulle_config::{AdsConfig, Bootstrap, Node, StaticResources};
+use tulle_config::{AdsConfig, Bootstrap, Files, Node, Patience, StaticResources, Variant};
 use tulle_core::{Address, Str};
 
 use crate::decode::statics::{self, refuse, without_effect};
@@ -84,6 +84,7 @@ fn bootstrap(cx: &mut Cx, message: boot_pb::Bootstrap) -> Option<Bootstrap> {
     };
     cx.set_runtime(runtime.clone());
     let resources = message.static_resources.unwrap_or_default();
+    cx.validates_tables = true;
     let resources = cx.field("static_resources", |cx| StaticResources {
         listeners: cx.each("listeners", resources.listeners, |cx, one| statics::listener(cx, one).map(Arc::new)),
         clusters: cx.each("clusters", resources.clusters, |cx, one| statics::cluster(cx, one).map(Arc::new)),
@@ -92,10 +93,20 @@ fn bootstrap(cx: &mut Cx, message: boot_pb::Bootstrap) -> Option<Bootstrap> {
         }),
     });
     unique(cx, "static_resources.clusters", resources.clusters.iter().map(|cluster| &cluster.name));
+    for listener in &resources.listeners {
+        for (path, name) in listener.tables().flat_map(|table| &table.validated) {
+            if !resources.clusters.iter().any(|cluster| cluster.name == *name) {
+                let text =
+                    format!("the static cluster {name:?} does not exist (validate_clusters: false lets it be absent)");
+                cx.error_at(path, text);
+            }
+        }
+    }
     unique(cx, "static_resources.listeners", resources.listeners.iter().map(|listener| &listener.name));
-    let ads = match message.dynamic_resources {
-        Some(dynamic) => cx.field("dynamic_resources", |cx| ads(cx, dynamic)),
-        None => None,
+    let nothing = boot_pb::bootstrap::DynamicResources::default();
+    let (ads, files) = match message.dynamic_resources.filter(|dynamic| *dynamic != nothing) {
+        Some(dynamic) => cx.field("dynamic_resources", |cx| dynamic_resources(cx, dynamic)),
+        None => (None, Files::default()),
     };
     if let Some(ads) = &ads
         && !resources.clusters.iter().any(|cluster| cluster.name == ads.cluster)
@@ -112,6 +123,7 @@ fn bootstrap(cx: &mut Cx, message: boot_pb::Bootstrap) -> Option<Bootstrap> {
         },
         resources,
         ads,
+        files,
         local_cluster: message
             .cluster_manager
             .and_then(|manager| cx.field("cluster_manager", |cx| local_cluster(cx, manager))),
@@ -215,9 +227,25 @@ fn admin_address(cx: &mut Cx, message: boot_pb::Admin) -> Option<Address> {
     cx.field("address", |cx| statics::address(cx, Some(address), statics::Names::Refused))
 }
 
-fn ads(cx: &mut Cx, message: boot_pb::bootstrap::DynamicResources) -> Option<AdsConfig> {
-    use core_pb::api_config_source::ApiType;
-    use core_pb::grpc_service::TargetSpecifier;
+/// Where listeners and clusters come from.
+enum From {
+    Nowhere,
+    Ads(Patience),
+    File(Str),
+}
+
+impl From {
+    fn stream(&self) -> Option<Patience> {
+        if let From::Ads(patience) = self { Some(*patience) } else { None }
+    }
+
+    fn file(self) -> Option<Str> {
+        if let From::File(path) = self { Some(path) } else { None }
+    }
+}
+
+/// A control plane, which is needed where something comes from it, and the files that stand in its place.
+fn dynamic_resources(cx: &mut Cx, message: boot_pb::bootstrap::DynamicResources) -> (Option<AdsConfig>, Files) {
     let boot_pb::bootstrap::DynamicResources {
         lds_config,
         lds_resources_locator,
@@ -226,30 +254,55 @@ fn ads(cx: &mut Cx, message: boot_pb::bootstrap::DynamicResources) -> Option<Ads
         ads_config,
     } = message;
     refuse!(cx; lds_resources_locator, cds_resources_locator);
-    let mut source = |name: &str, source: Option<core_pb::ConfigSource>| {
-        source.map(|source| statics::require_ads(cx, name, Some(source)))
-    };
-    let (listeners, clusters) = (source("lds_config", lds_config), source("cds_config", cds_config));
-    let api = cx.required("ads_config", ads_config)?;
-    cx.field("ads_config", |cx| {
-        let api_type = cx.enumeration::<ApiType>("api_type", api.api_type)?;
-        if !matches!(api_type, ApiType::DeltaGrpc | ApiType::AggregatedDeltaGrpc) {
-            cx.field("api_type", |cx| cx.warn("the delta protocol is spoken whatever this says"));
-        }
-        let service = cx.required("grpc_services", api.grpc_services.into_iter().next())?;
-        let Some(TargetSpecifier::EnvoyGrpc(target)) = service.target_specifier else {
-            cx.error_at("grpc_services[0].envoy_grpc", "is required");
-            return None;
-        };
-        Some(AdsConfig {
-            cluster: cx.name("grpc_services[0].envoy_grpc.cluster_name", &target.cluster_name)?,
-            initial_metadata: service
-                .initial_metadata
-                .iter()
-                .map(|header| (cx.intern(&header.key), cx.intern(&header.value)))
-                .collect(),
-            listeners,
-            clusters,
+    let mut from = |name: &str, source: Option<core_pb::ConfigSource>| {
+        let Some(source) = source else { return From::Nowhere };
+        cx.field(name, |cx| match statics::file(cx, &source) {
+            None => From::Nowhere,
+            Some(Some(path)) => From::File(path),
+            Some(None) => From::Ads(statics::patience(cx, source)),
         })
+    };
+    let (listeners, clusters) = (from("lds_config", lds_config), from("cds_config", cds_config));
+    let streamed = (listeners.stream(), clusters.stream());
+    let ads = match ads_config {
+        None if streamed == (None, None) => None,
+        api => {
+            let api = cx.required("ads_config", api);
+            api.and_then(|api| cx.field("ads_config", |cx| ads(cx, api, streamed)))
+        }
+    };
+    (ads, Files { listeners: listeners.file(), clusters: clusters.file() })
+}
+
+fn ads(
+    cx: &mut Cx,
+    api: core_pb::ApiConfigSource,
+    (listeners, clusters): (Option<Patience>, Option<Patience>),
+) -> Option<AdsConfig> {
+    use core_pb::api_config_source::ApiType;
+    use core_pb::grpc_service::TargetSpecifier;
+    let variant = match cx.enumeration::<ApiType>("api_type", api.api_type)? {
+        ApiType::DeltaGrpc | ApiType::AggregatedDeltaGrpc => Variant::Delta,
+        ApiType::Grpc | ApiType::AggregatedGrpc => Variant::StateOfTheWorld,
+        ApiType::Rest | ApiType::DeprecatedAndUnavailableDoNotUse => {
+            cx.error_at("api_type", "must be DELTA_GRPC or GRPC");
+            return None;
+        }
+    };
+    let service = cx.required("grpc_services", api.grpc_services.into_iter().next())?;
+    let Some(TargetSpecifier::EnvoyGrpc(target)) = service.target_specifier else {
+        cx.error_at("grpc_services[0].envoy_grpc", "is required");
+        return None;
+    };
+    Some(AdsConfig {
+        cluster: cx.name("grpc_services[0].envoy_grpc.cluster_name", &target.cluster_name)?,
+        initial_metadata: service
+            .initial_metadata
+            .iter()
+            .map(|header| (cx.intern(&header.key), cx.intern(&header.value)))
+            .collect(),
+        variant,
+        listeners,
+        clusters,
     })
 }

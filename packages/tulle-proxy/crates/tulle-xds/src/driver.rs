@@ -3,11 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
-use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
-use tokio::sync::mpsc;
 use tonic::Code;
-use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
+use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
 use tonic::transport::Channel;
 use tulle_config::ConfigStore;
 use tulle_core::{Nanos, Rng, Str};
@@ -16,12 +13,11 @@ use tulle_policy::Backoff;
 use crate::ads::{Client, Handled};
 use crate::demands::Demands;
 use crate::keeping::Keeping;
+use crate::stream::{Protocol, Sender};
 
 /// Between attempts: quick at first, so that a restarted control plane is found at once, and spread by jitter so that
 /// a thousand proxies do not find it in the same instant.
 const BACKOFF: Backoff = Backoff { base: Duration::from_millis(200), max: Duration::from_secs(5) };
-/// The largest response taken: a mesh of hundreds of thousands of endpoints fits. It is held once while it is decoded.
-const MAX_MESSAGE: usize = 128 << 20;
 /// A stream that lived this long counts as success: the next failure starts the back-off anew.
 const STABLE: Duration = Duration::from_secs(10);
 
@@ -64,6 +60,7 @@ pub struct Driver<C> {
     pub client: SharedClient,
     pub store: Arc<ConfigStore>,
     pub connect: C,
+    pub protocol: Protocol,
     pub initial_metadata: Vec<(Str, Str)>,
     /// What requests ask for.
     pub demands: Arc<Demands>,
@@ -132,18 +129,17 @@ impl<C: Connect> Driver<C> {
 
     async fn stream(&self) -> Result<(), End> {
         let channel = self.meanwhile(self.connect.connect()).await.map_err(End::Away)?;
-        let mut service = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
-        let (sender, receiver) = mpsc::unbounded_channel();
+        let (sender, call) = self.protocol.stream();
         // The first requests go out with the call itself: some servers answer its headers only after a message.
         self.client().connected(self.now());
         self.send_pending(&sender)?;
-        let mut request = tonic::Request::new(Requests(receiver));
+        let mut metadata = MetadataMap::new();
         for (key, value) in &self.initial_metadata {
             let key = AsciiMetadataKey::from_bytes(key.as_bytes()).map_err(|error| End::Away(error.to_string()))?;
             let value = AsciiMetadataValue::try_from(&**value).map_err(|error| End::Away(error.to_string()))?;
-            request.metadata_mut().insert(key, value);
+            metadata.insert(key, value);
         }
-        let mut responses = self.opened(service.delta_aggregated_resources(request), &sender).await?.into_inner();
+        let mut responses = self.opened(call.open(channel, metadata), &sender).await?;
         (self.report)(Event::Connected);
         loop {
             tokio::select! {
@@ -168,7 +164,7 @@ impl<C: Connect> Driver<C> {
     async fn opened<T>(
         &self,
         call: impl Future<Output = Result<T, tonic::Status>>,
-        sender: &mpsc::UnboundedSender<DeltaDiscoveryRequest>,
+        sender: &Sender<'_>,
     ) -> Result<T, End> {
         let mut call = std::pin::pin!(call);
         loop {
@@ -181,10 +177,12 @@ impl<C: Connect> Driver<C> {
         }
     }
 
-    fn send_pending(&self, sender: &mpsc::UnboundedSender<DeltaDiscoveryRequest>) -> Result<(), End> {
+    fn send_pending(&self, sender: &Sender<'_>) -> Result<(), End> {
         let mut client = self.client();
         while let Some(request) = client.next_request() {
-            sender.send(request).map_err(|_| End::Away("the stream is closed".to_owned()))?;
+            if !sender.send(request) {
+                return Err(End::Away("the stream is closed".to_owned()));
+            }
         }
         Ok(())
     }
@@ -248,19 +246,5 @@ fn end(status: &tonic::Status) -> End {
             End::Refused(text)
         }
         _ => End::Away(text),
-    }
-}
-
-/// The outgoing half of the stream.
-struct Requests(mpsc::UnboundedReceiver<DeltaDiscoveryRequest>);
-
-impl futures_core::Stream for Requests {
-    type Item = DeltaDiscoveryRequest;
-
-    fn poll_next(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<DeltaDiscoveryRequest>> {
-        self.0.poll_recv(context)
     }
 }

@@ -3,6 +3,8 @@
 //! The descriptors (`proto/config.bin`, made by `proto/trim.py`) are decoded when a file is read or a dump is asked for
 //! and dropped afterwards, so that an idle proxy holds none of them.
 
+mod lenient;
+
 use envoy_types::pb::google::protobuf::Any;
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, SerializeOptions};
@@ -40,10 +42,14 @@ impl Messages {
     }
 
     /// Reads YAML (or JSON, which is YAML) as the message `M`. Unknown fields, duplicate keys and wrong types are errors.
+    /// What Envoy reads beyond the canonical mapping is read too. Packed messages of types that are not built in are kept
+    /// by their type alone.
     pub fn parse<M: prost::Message + prost::Name + Default>(&self, text: &str) -> Result<M, JsonError> {
         let yaml: serde_norway::Value = serde_norway::from_str(text)?;
-        let value = without_tags(yaml, &mut Vec::new())?;
-        let descriptor = self.pool.get_message_by_name(&M::full_name()).ok_or_else(|| JsonError::Field {
+        let mut value = without_tags(yaml, &mut Vec::new())?;
+        let mut pool = self.pool.clone();
+        lenient::rewrite(&mut pool, &M::full_name(), &mut value);
+        let descriptor = pool.get_message_by_name(&M::full_name()).ok_or_else(|| JsonError::Field {
             path: String::new(),
             reason: format!("{} is not among the built-in messages", M::full_name()),
         })?;

@@ -244,3 +244,120 @@ fn the_overload_manager_is_read_whole_or_refused() {
         ]
     );
 }
+
+/// As `SPELT`, in the spellings that Envoy takes beside the canonical ones.
+const OTHERWISE: &str = r#"
+static_resources:
+  clusters:
+    name: one
+    type: strict_dns
+    connect_timeout: {seconds: 1, nanos: 500000000}
+    lb_policy: least-request
+    ignore_health_on_host_removal: yes
+    per_connection_buffer_limit_bytes: {value: 4096}
+    transport_socket:
+      name: tls
+      typed_config:
+        "@type": type.googleapis.com/xds.type.v3.TypedStruct
+        type_url: type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+        value: {sni: a, common_tls_context: {alpn_protocols: h2}}
+    load_assignment:
+      cluster_name: one
+      endpoints: {lb_endpoints: {endpoint: {address: {socket_address: {protocol: tcp, address: localhost, port_value: "80"}}}}}
+"#;
+
+const SPELT: &str = r#"
+static_resources:
+  clusters:
+  - name: one
+    type: STRICT_DNS
+    connect_timeout: 1.5s
+    lb_policy: LEAST_REQUEST
+    ignore_health_on_host_removal: true
+    per_connection_buffer_limit_bytes: 4096
+    transport_socket:
+      name: tls
+      typed_config:
+        "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+        sni: a
+        common_tls_context: {alpn_protocols: [h2]}
+    load_assignment:
+      cluster_name: one
+      endpoints:
+      - lb_endpoints:
+        - endpoint: {address: {socket_address: {protocol: TCP, address: localhost, port_value: 80}}}
+"#;
+
+#[test]
+fn what_envoy_reads_in_other_spellings_is_read() {
+    let loaded = |text: &str| format!("{:?}", load(text).unwrap().bootstrap);
+    assert_eq!(loaded(OTHERWISE), loaded(SPELT));
+}
+
+#[test]
+fn a_type_that_is_not_built_in_is_refused_where_it_would_have_an_effect() {
+    let with = |rest: &str| load(&format!("static_resources: {{}}\n{rest}"));
+    let ignored = with("bootstrap_extensions: [{name: a, typed_config: {\"@type\": t/acme.Unknown, field: {b: [1]}}}]");
+    assert_eq!(ignored.unwrap().bootstrap.warnings, ["bootstrap_extensions: has no effect"]);
+
+    let filter = "{\"@type\": t/acme.Unknown, field: 1}";
+    let listener = SIMPLIFIED.replace("http_filters:", &format!("http_filters: [{{name: x, typed_config: {filter}}}]"));
+    let listener = listener.replace("          - name: envoy.filters.http.router\n", "");
+    let refused = load(&listener).unwrap_err().to_string();
+    let place = "static_resources.listeners[0].filter_chains[0].filters[0].typed_config.http_filters[0].typed_config";
+    assert!(refused.contains(&format!("{place}: the HTTP filter acme.Unknown is not supported")), "{refused}");
+}
+
+#[test]
+fn names_that_a_cluster_looks_up_are_looked_up_by_the_system() {
+    let cluster = |typed: &str| {
+        load(&format!(
+            "static_resources: {{clusters: [{{name: a, cluster_type: {{name: envoy.clusters.dns, typed_config: {{\
+             \"@type\": t/envoy.extensions.clusters.dns.v3.DnsCluster, dns_refresh_rate: 7s, {typed}}}}}, \
+             load_assignment: {{cluster_name: a, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: \
+             {{address: localhost, port_value: 80}}}}}}}}]}}]}}}}]}}"
+        ))
+    };
+    let cares = "typed_dns_resolver_config: {name: c, typed_config: {\
+                 \"@type\": t/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig, rotate_nameservers: true";
+    let strict = cluster(&format!("dns_lookup_family: V4_ONLY, {cares}}}}}")).unwrap();
+    let Discovery::StrictDns(dns) = &strict.bootstrap.resources.clusters[0].discovery else { panic!("not DNS") };
+    assert_eq!(dns.refresh, Duration::from_secs(7));
+    let logical = cluster("all_addresses_in_single_endpoint: true").unwrap();
+    assert!(matches!(logical.bootstrap.resources.clusters[0].discovery, Discovery::LogicalDns(_)));
+
+    let own = "resolvers: [{socket_address: {address: 127.0.0.1, port_value: 53}}]";
+    let refused = cluster(&format!("{cares}, {own}}}}}")).unwrap_err().to_string();
+    assert!(refused.starts_with("static_resources.clusters[0].cluster_type.typed_config.typed_dns_resolver_config"));
+}
+
+#[test]
+fn the_deprecated_way_to_ask_for_the_proxy_protocol_is_taken() {
+    let proxied = SIMPLIFIED.replace(
+        "    filter_chains:\n    - filters:",
+        "    filter_chains:\n    - use_proxy_proto: true\n      filters:",
+    );
+    assert!(load(&proxied).unwrap().bootstrap.resources.listeners[0].inspect.proxy_protocol.is_some());
+    assert!(load(SIMPLIFIED).unwrap().bootstrap.resources.listeners[0].inspect.proxy_protocol.is_none());
+}
+
+#[test]
+fn servers_are_checked_by_the_name_that_they_are_called_by() {
+    let options = "typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {\
+                   \"@type\": t/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {http_protocol_options: {}}, \
+                   upstream_http_protocol_options: {auto_sni: true, auto_san_validation: true}}}";
+    let tls = "transport_socket: {name: tls, typed_config: {\"@type\": t/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext}}";
+    let loaded = load(&format!("static_resources: {{clusters: [{{name: a, {options}, {tls}}}]}}")).unwrap();
+    let UpstreamTransport::Tls(tls) = &loaded.bootstrap.resources.clusters[0].transport else { panic!("plaintext") };
+    assert!(tls.auto_host_sni && tls.auto_sni_san_validation);
+}
+
+#[test]
+fn a_static_table_names_clusters_that_exist() {
+    let mistaken = SIMPLIFIED.replace("cluster: backend_cluster", "cluster: backend_clutser");
+    let refused = load(&mistaken).unwrap_err().to_string();
+    let place =
+        "route_config.virtual_hosts[0].routes[0].route.cluster: the static cluster \"backend_clutser\" does not exist";
+    assert!(refused.contains(place), "{refused}");
+    load(&mistaken.replace("name: local_route", "validate_clusters: false")).unwrap();
+}

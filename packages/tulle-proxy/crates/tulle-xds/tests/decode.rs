@@ -87,7 +87,7 @@ fn a_mutual_tls_listener() {
     assert_eq!(tls.client_cert, ClientCert::Required);
     assert_eq!((tls.common.min, tls.common.max), (TlsVersion::V1_3, TlsVersion::V1_3));
     let Some(TrustSource::Secret(roots)) = &tls.common.validation.trust else { panic!("no secret") };
-    assert_eq!((&*roots.name, roots.origin), ("ROOTCA", SecretOrigin::Identity));
+    assert_eq!((&*roots.name, &roots.origin), ("ROOTCA", &SecretOrigin::Identity));
     assert_eq!(tls.common.validation.sans.len(), 1);
     let NetworkFilter::Http(hcm) = &chain.filter else { panic!("not HTTP") };
     assert!(matches!(&hcm.routes, RouteSource::Rds(name, _) if &**name == "inbound|9001"));
@@ -352,10 +352,10 @@ fn what_is_wrong_is_refused_with_its_path() {
          "endpoint.address.socket_address.network_namespace_filepath: is not supported"),
         (Kind::Listener, INBOUND.replace("alpn_protocols: [h2, http/1.1]\n", "key_log: {path: /tmp/keys}\n"),
          "common_tls_context.key_log: is not supported"),
-        (Kind::Listener, INBOUND.replace("rds: {route_config_name: inbound|9001, config_source: {ads: {}}}", "rds: {route_config_name: inbound|9001, config_source: {path: /etc/rds.yaml}}"),
-         "rds.config_source: must be ads"),
+        (Kind::Listener, INBOUND.replace("rds: {route_config_name: inbound|9001, config_source: {ads: {}}}", "rds: {route_config_name: inbound|9001, config_source: {api_config_source: {api_type: REST}}}"),
+         "rds.config_source.api_config_source: is not supported: it must be ads or path_config_source"),
         (Kind::Cluster, CLUSTER.replace("sds-grpc", "elsewhere"),
-         "sds_config: secrets come from ads or from the cluster \"sds-grpc\""),
+         "sds_config.api_config_source: is not supported: it must be ads or path_config_source"),
         (Kind::Cluster, CLUSTER.replace("value: 0}", "value: 101}"),
          "common_lb_config.healthy_panic_threshold: 101 is not between 0 and 100"),
         (Kind::Cluster, CLUSTER.replace("lb_policy: LEAST_REQUEST", "lb_policy: MAGLEV\nmaglev_lb_config: {table_size: 100}"),

@@ -23,6 +23,7 @@ use tulle_xds::decode::{Kind, type_name};
 use tulle_xds::driver::{Connect, Driver};
 use tulle_xds::json::{Messages, pack};
 use tulle_xds::keeping::{Disk, Keeping};
+use tulle_xds::stream::Protocol;
 
 const BOOTSTRAP: &str = r#"
 node: {id: me, cluster: c}
@@ -191,6 +192,7 @@ impl Running {
             client: Arc::new(Mutex::new(Client::new(&loaded.bootstrap))),
             store: store.clone(),
             connect: To(target.clone()),
+            protocol: Protocol::new(loaded.bootstrap.ads.as_ref().unwrap().variant),
             initial_metadata: loaded.bootstrap.ads.as_ref().unwrap().initial_metadata.clone(),
             epoch: Instant::now(),
             seed: 1,

@@ -192,7 +192,7 @@ fn what_is_wrong_with_a_global_rate_limit_is_named() {
     let at = "filter_chains[0].filters[0].typed_config.http_filters[0].typed_config";
     assert_eq!(limiter("domain: d").unwrap_err(), [format!("{at}.rate_limit_service: is required")]);
     let wrong = limiter(
-        "stage: 11, request_type: some, rate_limit_service: {grpc_service: {google_grpc: {target_uri: a, stat_prefix: b}}}",
+        "stage: 11, request_type: some, rate_limit_service: {transport_api_version: V2, grpc_service: {google_grpc: {target_uri: a, stat_prefix: b}}}",
     );
     assert_eq!(
         wrong.unwrap_err(),

@@ -7,6 +7,7 @@ mod kept;
 pub mod keys;
 pub mod load;
 pub mod log;
+pub mod material;
 pub mod upstreams;
 
 use std::io;
@@ -28,7 +29,9 @@ use tulle_telemetry::Registry;
 use tulle_xds::ads::Client;
 use tulle_xds::bootstrap::Loaded;
 use tulle_xds::driver::{Driver, Event, SharedClient};
+use tulle_xds::files::Files;
 use tulle_xds::keeping::Keeping;
+use tulle_xds::stream::Protocol;
 
 use crate::worker::doors::Doors;
 use crate::worker::overload::Overload;
@@ -71,7 +74,9 @@ pub fn wall() -> UnixNanos {
 pub fn run(options: Options) -> io::Result<ExitCode> {
     let identity = Arc::<IdentityCell>::default();
     let launch = launch(&options, identity.clone());
-    let client: SharedClient = Arc::new(Mutex::new(Client::new(&options.loaded.bootstrap)));
+    let mut client = Client::new(&options.loaded.bootstrap);
+    client.check_material(Box::new(material::check));
+    let client: SharedClient = Arc::new(Mutex::new(client));
     // Static resources are served from the first moment on.
     let statics = client.lock().unwrap_or_else(PoisonError::into_inner).take_update();
     let first = statics.map_or(Generation(0), |config| launch.store.publish(config));
@@ -136,7 +141,8 @@ impl Control {
             (Box::pin(self.keep_identity()), Box::pin(self.discover()), Box::pin(self.admin()));
         let mut load = Box::pin(self.watch_load());
         let local = tokio::task::LocalSet::new();
-        let watching = async { tokio::join!(upstreams::run(&self.launch), keys::run(&self.launch, log)) };
+        let watching =
+            async { tokio::join!(upstreams::run(&self.launch), keys::run(&self.launch, log), self.files().run()) };
         let mut upstreams = Box::pin(local.run_until(watching));
         loop {
             tokio::select! {
@@ -202,6 +208,7 @@ impl Control {
                 identity: self.options.identity.is_some().then(|| self.identity.clone()),
                 attempts: AtomicUsize::new(0),
             },
+            protocol: Protocol::new(ads.variant),
             initial_metadata: ads.initial_metadata.clone(),
             epoch: self.launch.started,
             seed: self.launch.seed,
@@ -209,6 +216,17 @@ impl Control {
             keeping: self.options.state.as_deref().map(|folder| Keeping::new(kept::disk(folder, &self.launch.node))),
         };
         driver.run().await;
+    }
+
+    /// What lies in files, and does not need a control plane.
+    fn files(&self) -> Files {
+        let log = self.options.log.clone();
+        Files {
+            client: self.client.clone(),
+            store: self.launch.store.clone(),
+            epoch: self.launch.started,
+            report: Arc::new(move |event| tell(&log, &event)),
+        }
     }
 
     /// Answers on the admin address, when there is one.

@@ -1,6 +1,6 @@
 //! What is waited for at the start: the first response of each type, and the first listeners' clusters.
 
-use tulle_config::{Bootstrap, Patience};
+use tulle_config::{Bootstrap, Files, Patience};
 use tulle_core::Nanos;
 
 use crate::decode::Kind;
@@ -34,5 +34,9 @@ pub enum Beginning {
 pub fn wildcards(bootstrap: &Bootstrap) -> impl Iterator<Item = (Kind, Unanswered)> {
     let of = |kind, patience: Option<Patience>| patience.map(|patience| (kind, Unanswered { since: None, patience }));
     let ads = bootstrap.ads.iter();
-    ads.flat_map(move |ads| [of(Kind::Cluster, ads.clusters), of(Kind::Listener, ads.listeners)]).flatten()
+    let ads = ads.flat_map(move |ads| [of(Kind::Cluster, ads.clusters), of(Kind::Listener, ads.listeners)]).flatten();
+    let read = Unanswered { since: Some(Nanos::ZERO), patience: Patience::default() };
+    let Files { listeners, clusters } = &bootstrap.files;
+    let files = [(Kind::Cluster, clusters), (Kind::Listener, listeners)].into_iter();
+    ads.chain(files.filter_map(move |(kind, file)| file.is_some().then_some((kind, read))))
 }

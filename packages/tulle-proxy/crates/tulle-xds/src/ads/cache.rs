@@ -1,13 +1,15 @@
 //! What the control plane has sent and was accepted: warming, last good state, and the configuration made from it.
 
+mod checks;
+mod files;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
 use envoy_types::pb::google::protobuf::Any;
-use tulle_config::filters::Extension;
 use tulle_config::store::Resources;
-use tulle_config::{Bootstrap, Cluster, Config, Listener, Patience, Readiness};
+use tulle_config::{Bootstrap, Cluster, Config, Listener, Patience, Readiness, Source};
 use tulle_core::{Nanos, Str};
 use tulle_route::scopes::{Scope, Scopes};
 
@@ -30,13 +32,20 @@ pub struct Entry {
     /// As received. Endpoints and secrets are not kept: the ones are many, the others secret.
     pub packed: Option<Packed>,
     hash: u64,
+    /// It was read from a file, which will be there again.
+    from_file: bool,
 }
 
 impl Entry {
     pub fn new(version: String, hash: u64, body: &Any, now: Nanos) -> Self {
         let kept = Kind::from_type_url(&body.type_url).filter(|kind| !matches!(kind, Kind::Endpoints | Kind::Secret));
         let packed = kept.map(|kind| Packed { type_url: kind.type_url().into(), bytes: body.value.as_slice().into() });
-        Entry { version, updated: now, packed, hash }
+        Entry { version, updated: now, packed, hash, from_file: false }
+    }
+
+    /// The same from a file.
+    pub fn of_file(self) -> Self {
+        Entry { from_file: true, ..self }
     }
 }
 
@@ -70,8 +79,8 @@ pub struct Cache {
     waiting: HashMap<Reference, Nanos>,
     /// Names that the control plane said it does not have.
     absent: HashSet<Reference>,
-    /// What is referred to, and for how long at most it is waited for.
-    wanted: HashMap<Reference, Patience>,
+    /// What is referred to, and where it comes from.
+    wanted: HashMap<Reference, Source>,
     /// Those received, by name; the configuration has them by key.
     scopes: HashMap<Str, Arc<Scope>>,
     /// Clusters that requests asked for, and how many such questions were answered with no.
@@ -133,6 +142,11 @@ impl Cache {
         self.unanswered.remove(&kind);
     }
 
+    /// Whether the first answer of a kind of which everything is asked for has not come.
+    pub fn is_unanswered(&self, kind: Kind) -> bool {
+        self.unanswered.contains_key(&kind)
+    }
+
     /// Whether this very content is held already.
     pub fn holds(&self, kind: Kind, name: &str, hash: u64) -> bool {
         self.entries.get(&(kind, Str::from(name))).is_some_and(|entry| entry.hash == hash)
@@ -159,7 +173,8 @@ impl Cache {
         if !warm || self.config.readiness == Readiness::Initializing {
             return None;
         }
-        self.recorder.take(self.entries.iter().map(|(name, entry)| (name, &*entry.version, entry.hash)))
+        let kept = self.entries.iter().filter(|(_, entry)| !entry.from_file);
+        self.recorder.take(kept.map(|(name, entry)| (name, &*entry.version, entry.hash)))
     }
 
     /// Whether something refers to this resource, or it needs nobody to.
@@ -172,17 +187,15 @@ impl Cache {
         }
     }
 
-    /// Refuses what the bootstrap owns.
-    pub fn check(&self, kind: Kind, name: &str) -> Result<(), String> {
-        match self.statics.contains(&(kind, Str::from(name))) {
-            true => Err("is defined by the bootstrap and cannot be replaced".to_owned()),
-            false => Ok(()),
-        }
-    }
-
     /// Takes an accepted resource; [`Cache::settle`] makes it active when it is warm.
     pub fn insert(&mut self, kind: Kind, resource: Resource, entry: Entry) {
-        let reference = (kind, resource.name().clone());
+        let name = resource.name().clone();
+        self.insert_as(kind, name, resource, entry);
+    }
+
+    /// The same under another name than the resource calls itself: see [`tulle_config::FileSource`].
+    pub fn insert_as(&mut self, kind: Kind, key: Str, resource: Resource, entry: Entry) {
+        let reference = (kind, key.clone());
         self.refusals.remove(&reference);
         self.absent.remove(&reference);
         self.waiting.remove(&reference);
@@ -203,12 +216,12 @@ impl Cache {
             {
                 return;
             }
-            Resource::Route(route) => self.changed |= set(&mut self.config.routes, route.name.clone(), route),
-            Resource::Endpoints(name, set_of) => self.changed |= set(&mut self.config.endpoints, name, set_of),
+            Resource::Route(route) => self.changed |= set(&mut self.config.routes, key, route),
+            Resource::Endpoints(_, set_of) => self.changed |= set(&mut self.config.endpoints, key, set_of),
             Resource::Extension(name, extension) => {
                 self.changed |= set(&mut self.config.extensions, name, extension);
             }
-            Resource::Secret(name, secret) => self.changed |= set(&mut self.config.secrets, name, secret),
+            Resource::Secret(_, secret) => self.changed |= set(&mut self.config.secrets, key, secret),
         }
         self.entries.insert(reference, entry);
     }
@@ -288,24 +301,6 @@ impl Cache {
         if let Ok(scopes) = Scopes::new(self.scopes.values().cloned()) {
             self.config.scopes = Arc::new(scopes);
             self.changed = true;
-        }
-    }
-
-    /// Refuses settings of a type that a chain does not let its filter have.
-    pub fn check_extension(&self, name: &str, extension: &Extension) -> Result<(), String> {
-        let listeners = self.config.listeners.values().chain(self.warming_listeners.values());
-        let mut filters = listeners.flat_map(|listener| references::discovered(listener));
-        match filters.any(|filter| &*filter.name == name && !filter.types.contains(&extension.kind)) {
-            true => Err(format!("{} is not a type that the filter may have", extension.kind)),
-            false => Ok(()),
-        }
-    }
-
-    /// Refuses a scope whose key another one has.
-    pub fn check_scope(&self, scope: &Scope) -> Result<(), String> {
-        match self.config.scopes.get(&scope.key).filter(|known| known.name != scope.name) {
-            Some(known) => Err(format!("{:?} has the same key", known.name)),
-            None => Ok(()),
         }
     }
 
@@ -399,15 +394,19 @@ impl Cache {
         let needs = clusters.flat_map(|cluster| references::of_cluster(cluster));
         let needs = needs.chain(listeners.flat_map(|listener| references::of_listener(listener)));
         self.wanted.clear();
-        for (need, patience) in needs.chain(references::of_scopes(&self.config.scopes, of_scopes.unwrap_or_default())) {
-            let longest = self.wanted.entry(need).or_insert(patience);
-            *longest = patience.max(*longest);
+        for (need, source) in needs.chain(references::of_scopes(&self.config.scopes, of_scopes.unwrap_or_default())) {
+            let longest = match self.wanted.remove(&need) {
+                None => source,
+                Some(other) => other.or_longer(source),
+            };
+            self.wanted.insert(need, longest);
         }
-        for (need, patience) in &self.wanted {
+        for (need, source) in &self.wanted {
             if need.0 == Kind::Scope {
                 if !self.scoped {
                     self.scoped = true;
-                    self.unanswered.insert(Kind::Scope, Unanswered { since: Some(now), patience: *patience });
+                    let patience = source.patience();
+                    self.unanswered.insert(Kind::Scope, Unanswered { since: Some(now), patience });
                 }
                 continue;
             }
@@ -450,9 +449,10 @@ impl Cache {
         self.config.readiness
     }
 
-    /// The names of a kind that something refers to.
+    /// The names of a kind that something refers to and that a stream is to send.
     pub fn wanted(&self, kind: Kind) -> BTreeSet<Str> {
-        self.wanted.keys().filter(|(of, _)| *of == kind).map(|(_, name)| name.clone()).collect()
+        let streamed = self.wanted.iter().filter(|(_, source)| matches!(source, Source::Ads(_)));
+        streamed.filter(|((of, _), _)| *of == kind).map(|((_, name), _)| name.clone()).collect()
     }
 
     /// When the oldest wait runs out.
@@ -519,6 +519,11 @@ fn retain<K: Clone + Eq + Hash, T>(resources: &mut Arc<HashMap<K, Arc<T>>>, keep
     true
 }
 
-fn patience_of(wanted: &HashMap<Reference, Patience>, alone: bool, need: &Reference) -> Patience {
-    if alone { Patience::NONE } else { wanted.get(need).copied().unwrap_or_default() }
+/// What no stream can bring is not waited for.
+fn patience_of(wanted: &HashMap<Reference, Source>, alone: bool, need: &Reference) -> Patience {
+    match wanted.get(need) {
+        Some(Source::Ads(_)) if alone => Patience::NONE,
+        Some(source) => source.patience(),
+        None => Patience::default(),
+    }
 }

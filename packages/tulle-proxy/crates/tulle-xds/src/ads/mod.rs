@@ -6,15 +6,17 @@
 
 mod beginning;
 pub mod cache;
+pub mod files;
 mod references;
 pub mod saved;
 pub mod session;
+pub mod world;
 
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::service::discovery::v3 as ads_pb;
 use envoy_types::pb::google::protobuf::Any;
-use tulle_config::{AdsConfig, Bootstrap, Config, Readiness, Runtime};
+use tulle_config::{AdsConfig, Bootstrap, Config, Files, Readiness, Runtime};
 use tulle_core::{Nanos, Str};
 
 use crate::decode::{self, Finding, Kind, Resource};
@@ -43,17 +45,40 @@ pub struct Client {
     session: Session,
     cache: Cache,
     runtime: Arc<Runtime>,
+    /// The files that hold all resources of a kind.
+    whole: Vec<(Kind, Str)>,
+    material: Option<MaterialCheck>,
 }
+
+/// Tells what is wrong with the certificates and keys that a resource holds or names, before it takes another's place.
+pub type MaterialCheck = Box<dyn Fn(&Resource) -> Result<(), String> + Send>;
 
 impl Client {
     /// A client that knows the static resources; `ads` is `None` when they are everything there is.
     pub fn new(bootstrap: &Bootstrap) -> Self {
         let ads = bootstrap.ads.as_ref();
+        let Files { listeners, clusters } = bootstrap.files.clone();
+        let whole = [(Kind::Cluster, clusters), (Kind::Listener, listeners)];
+        let whole = whole.into_iter().filter_map(|(kind, path)| Some((kind, path?))).collect();
         Client {
             session: Session::new(&bootstrap.node, wildcards(ads)),
             cache: Cache::new(bootstrap),
             runtime: bootstrap.runtime.clone(),
+            whole,
+            material: None,
         }
+    }
+
+    /// From here on, resources with certificates that cannot be used are refused.
+    pub fn check_material(&mut self, check: MaterialCheck) {
+        self.material = Some(check);
+    }
+
+    fn usable(&self, key: &str, value: &Resource) -> Result<(), String> {
+        if let Resource::Secret(_, secret) = value {
+            self.cache.check_secret(key, secret)?;
+        }
+        self.material.as_ref().map_or(Ok(()), |check| check(value))
     }
 
     /// A stream was opened: everything wanted is subscribed to again, with the versions already held.
@@ -106,7 +131,11 @@ impl Client {
             handled.accepted += 1;
             return;
         }
-        match self.decode(kind, &name, &body) {
+        let decoded = self.decode(kind, &name, &body).and_then(|decoded| {
+            self.cache.check_clusters(&decoded.0)?;
+            Ok(decoded)
+        });
+        match decoded {
             Ok((value, warnings)) => {
                 handled.warnings.extend(warnings.iter().map(|warning| format!("{name}: {warning}")));
                 handled.accepted += 1;
@@ -131,6 +160,7 @@ impl Client {
             return Err(format!("the resource calls itself {:?}", value.name()));
         }
         self.cache.check(kind, name)?;
+        self.usable(name, &value)?;
         match &value {
             Resource::Scope(scope) => self.cache.check_scope(scope)?,
             Resource::Extension(name, extension) => self.cache.check_extension(name, extension)?,

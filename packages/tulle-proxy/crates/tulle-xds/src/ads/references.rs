@@ -4,7 +4,7 @@ use tulle_config::cluster::UpstreamTransport;
 use tulle_config::filters::{Discovered, HttpFilter, Warming};
 use tulle_config::hcm::ScopeSource;
 use tulle_config::tls::{CertificateSource, CommonTls, SecretOrigin, SecretRef, TrustSource};
-use tulle_config::{Cluster, Discovery, FilterChain, Listener, NetworkFilter, Patience, RouteSource};
+use tulle_config::{Cluster, Discovery, FilterChain, Listener, NetworkFilter, Patience, RouteSource, Source};
 use tulle_core::Str;
 use tulle_route::scopes::Scopes;
 
@@ -16,8 +16,8 @@ pub const ALL: &str = "*";
 /// A resource by kind and name.
 pub type Reference = (Kind, Str);
 
-/// A resource that is waited for no longer than that.
-pub type Need = (Reference, Patience);
+/// A resource, where it comes from, and thereby how long it is waited for.
+pub type Need = (Reference, Source);
 
 pub fn of_listener(listener: &Listener) -> Vec<Need> {
     let chains = listener.chains.iter().chain(&listener.default_chain).flat_map(of_chain);
@@ -25,7 +25,7 @@ pub fn of_listener(listener: &Listener) -> Vec<Need> {
 }
 
 fn of_filter(filter: &Discovered) -> Need {
-    ((Kind::Extension, filter.name.clone()), filter.patience)
+    ((Kind::Extension, filter.name.clone()), Source::Ads(filter.patience))
 }
 
 /// What a listener waits for.
@@ -53,10 +53,10 @@ fn of_chain(chain: &FilterChain) -> Vec<Need> {
     if let NetworkFilter::Http(hcm) = &chain.filter {
         match &hcm.routes {
             RouteSource::Inline(_) => {}
-            RouteSource::Rds(name, patience) => found.push(((Kind::Route, name.clone()), *patience)),
+            RouteSource::Rds(name, source) => found.push(((Kind::Route, name.clone()), source.clone())),
             RouteSource::Scoped(scoped) => match &scoped.scopes {
                 ScopeSource::Inline(scopes) => found.extend(of_scopes(scopes, scoped.patience)),
-                ScopeSource::Srds(patience) => found.push(((Kind::Scope, ALL.into()), *patience)),
+                ScopeSource::Srds(patience) => found.push(((Kind::Scope, ALL.into()), Source::Ads(*patience))),
             },
         }
     }
@@ -78,14 +78,14 @@ pub fn patience_of_scopes(listener: &Listener) -> Option<Patience> {
 }
 
 pub fn of_scopes(scopes: &Scopes, patience: Patience) -> impl Iterator<Item = Need> {
-    scopes.named().map(move |name| ((Kind::Route, name.clone()), patience))
+    scopes.named().map(move |name| ((Kind::Route, name.clone()), Source::Ads(patience)))
 }
 
 pub fn of_cluster(cluster: &Cluster) -> Vec<Need> {
     let transports = cluster.transport_matches.iter().map(|entry| &entry.transport);
     let mut found: Vec<Need> = std::iter::once(&cluster.transport).chain(transports).flat_map(of_transport).collect();
-    if let Discovery::Eds(name, patience) = &cluster.discovery {
-        found.push(((Kind::Endpoints, name.clone()), *patience));
+    if let Discovery::Eds(name, source) = &cluster.discovery {
+        found.push(((Kind::Endpoints, name.clone()), source.clone()));
     }
     found
 }
@@ -96,19 +96,19 @@ fn of_transport(transport: &UpstreamTransport) -> Vec<Need> {
 
 fn of_tls(tls: &CommonTls) -> Vec<Need> {
     let certificates = tls.certificates.iter().filter_map(|certificate| match certificate {
-        CertificateSource::Secret(secret) => from_ads(secret),
+        CertificateSource::Secret(secret) => discovered_secret(secret),
         CertificateSource::Inline(_) => None,
     });
     let roots = match &tls.validation.trust {
-        Some(TrustSource::Secret(secret)) => from_ads(secret),
+        Some(TrustSource::Secret(secret)) => discovered_secret(secret),
         _ => None,
     };
     certificates.chain(roots).collect()
 }
 
-fn from_ads(secret: &SecretRef) -> Option<Need> {
-    match secret.origin {
-        SecretOrigin::Ads(patience) => Some(((Kind::Secret, secret.name.clone()), patience)),
+fn discovered_secret(secret: &SecretRef) -> Option<Need> {
+    match &secret.origin {
+        SecretOrigin::Discovered(source) => Some(((Kind::Secret, secret.name.clone()), source.clone())),
         SecretOrigin::Identity | SecretOrigin::Static => None,
     }
 }

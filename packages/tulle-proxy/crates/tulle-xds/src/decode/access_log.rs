@@ -26,7 +26,7 @@ const DEFAULT_FORMAT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGI
 %RESPONSE_CODE% %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \
 \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\"\n";
 
-/// `Some(None)` for a log that writes nowhere (`/dev/null`).
+/// `Some(None)` for a log that writes nowhere (`/dev/null`), or is sent to where nothing is sent here.
 pub fn access_log(cx: &mut Cx, message: log_pb::AccessLog) -> Option<Option<AccessLog>> {
     use log_pb::access_log::ConfigType;
     let log_pb::AccessLog { name, filter, config_type } = message;
@@ -54,8 +54,8 @@ pub fn access_log(cx: &mut Cx, message: log_pb::AccessLog) -> Option<Option<Acce
             let given = message.access_log_format.map(|Given(format)| format);
             Some((Some(AccessLogSink::Stderr), substitution(cx, given)?))
         } else {
-            cx.error(format!("the access logger {typed} is not supported"));
-            None
+            cx.warn(format!("the access logger {typed} is not known: nothing is logged there"));
+            Some((None, substitution(cx, None)?))
         }
     })?;
     Some(sink.map(|sink| AccessLog { sink, format: Arc::new(format), filter }))

@@ -21,7 +21,7 @@ use tulle_config::{ConnectionCheck, DownstreamTls, FilterChain, NetworkFilter};
 use tulle_policy::gate::ConnectionLimit;
 
 use super::address::{cidr, lower_case};
-use super::common::{metadata, truth, uint};
+use super::common::{metadata, uint};
 use super::connection_limit::connection_limit;
 use super::cx::{Cx, refuse, type_name};
 use super::dns_cache::dns_cache;
@@ -40,9 +40,8 @@ pub fn filter_chain(cx: &mut Cx, message: listener_pb::FilterChain) -> Option<Fi
         transport_socket_connect_timeout,
         name,
     } = message;
-    if truth(use_proxy_proto, false) {
-        cx.refuse("use_proxy_proto");
-    }
+    // The listener has asked the first chain, which speaks for all of them.
+    let _ = use_proxy_proto;
     let matches = cx.field("filter_chain_match", |cx| chain_match(cx, filter_chain_match.unwrap_or_default()));
     let tls = match transport_socket {
         Some(socket) => cx.field("transport_socket", |cx| transport(cx, socket)),

@@ -14,7 +14,7 @@ use tulle_core::Cidr;
 use tulle_core::metadata::{Metadata, Value};
 use tulle_core::recent::Recent;
 
-use super::address::source;
+use super::address;
 use super::common::{labels, metadata, struct_to_map, uint};
 use super::cx::{Cx, refuse, without_effect};
 use super::discovery::discovery;
@@ -193,7 +193,7 @@ fn bind(cx: &mut Cx, message: Option<core_pb::BindConfig>) -> Option<Option<Bind
         // They always are.
         let _ = validate_network_namespaces;
         let Some(message) = source_address else { return Some(None) };
-        cx.field("source_address", |cx| source(cx, message)).map(Some)
+        cx.field("source_address", |cx| address::source(cx, message)).map(Some)
     })
 }
 

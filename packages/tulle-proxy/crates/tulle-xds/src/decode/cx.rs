@@ -33,6 +33,10 @@ pub struct Cx {
     runtime: Arc<Runtime>,
     /// The keys of the runtime that something asked for.
     asked: BTreeSet<String>,
+    /// Whether route tables that do not say it are to name only clusters that exist.
+    pub validates_tables: bool,
+    /// The clusters that the table being read names, with the fields, where that table is validated.
+    validated: Option<Vec<(Box<str>, Str)>>,
 }
 
 impl Cx {
@@ -117,6 +121,23 @@ impl Cx {
             self.error_at(name, "is required");
         }
         value
+    }
+
+    /// Runs `inner`, which reads a route table, and gives the clusters that it names where that is to be validated.
+    pub fn validated<T>(&mut self, validate: bool, inner: impl FnOnce(&mut Cx) -> T) -> (T, Vec<(Box<str>, Str)>) {
+        self.validated = validate.then(Vec::new);
+        let made = inner(self);
+        (made, self.validated.take().unwrap_or_default())
+    }
+
+    /// The shared name of a cluster to which the field `name` refers.
+    pub fn cluster(&mut self, field: &str, name: &str) -> Str {
+        let name = self.intern(name);
+        let path = self.field(field, |cx| cx.path.as_str().into());
+        if let Some(validated) = &mut self.validated {
+            validated.push((path, name.clone()));
+        }
+        name
     }
 
     /// The shared copy of `text`.

@@ -28,7 +28,7 @@ use super::address::Names;
 use super::cx::{Cx, refuse, type_name, without_effect};
 use super::dns_cache::dns_cache;
 use super::endpoint::assignment;
-use super::source::require_ads;
+use super::source::source;
 
 /// Envoy's defaults.
 const DNS_REFRESH: Duration = Duration::from_secs(5);
@@ -61,9 +61,9 @@ pub fn discovery(cx: &mut Cx, message: &mut cluster_pb::Cluster) -> Option<Disco
         }
         DiscoveryType::Eds => {
             let config = cx.required("eds_cluster_config", message.eds_cluster_config.take())?;
-            let patience = cx.field("eds_cluster_config", |cx| require_ads(cx, "eds_config", config.eds_config));
             let name = if config.service_name.is_empty() { &message.name } else { &config.service_name };
-            Some(Discovery::Eds(cx.intern(name), patience))
+            let from = cx.field("eds_cluster_config", |cx| source(cx, "eds_config", config.eds_config, name));
+            from.map(|(key, source)| Discovery::Eds(key, source))
         }
         DiscoveryType::OriginalDst => Some(Discovery::OriginalDst(original_dst_settings(cx, message)?)),
     }

@@ -133,7 +133,10 @@ fn draw_by(cx: &mut Cx, specifier: &action_pb::ClusterSpecifier) -> Option<DrawB
 fn target(cx: &mut Cx, specifier: action_pb::ClusterSpecifier) -> Option<ClusterTarget> {
     use action_pb::ClusterSpecifier as Specifier;
     match specifier {
-        Specifier::Cluster(name) => cx.name("cluster", &name).map(ClusterTarget::Single),
+        Specifier::Cluster(name) => {
+            cx.name("cluster", &name)?;
+            Some(ClusterTarget::Single(cx.cluster("cluster", &name)))
+        }
         Specifier::ClusterHeader(name) => {
             cx.name("cluster_header", &name.to_ascii_lowercase()).map(ClusterTarget::Header)
         }
@@ -183,7 +186,7 @@ fn cluster_weight(
     } = message;
     let name = match (name.is_empty(), cluster_header.is_empty()) {
         (true, false) => ClusterName::Header(cx.intern(&cluster_header.to_ascii_lowercase())),
-        (false, true) => ClusterName::Is(cx.intern(&name)),
+        (false, true) => ClusterName::Is(cx.cluster("name", &name)),
         _ => {
             cx.error_at("name", "must be given, or else cluster_header");
             return None;
@@ -235,7 +238,7 @@ pub fn mirror(cx: &mut Cx, message: action_pb::RequestMirrorPolicy) -> Option<Mi
         cluster: if cluster.is_empty() {
             ClusterName::Header(cx.name("cluster", &cluster_header.to_ascii_lowercase())?)
         } else {
-            ClusterName::Is(cx.intern(&cluster))
+            ClusterName::Is(cx.cluster("cluster", &cluster))
         },
         fraction: match fraction {
             Some(fraction) => cx.field("runtime_fraction", |cx| runtime_fraction(cx, fraction))?,

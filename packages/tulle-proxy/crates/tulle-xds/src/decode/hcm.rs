@@ -162,8 +162,9 @@ fn routes(cx: &mut Cx, specifier: inner_pb::RouteSpecifier) -> Option<RouteSourc
             cx.field("route_config", |cx| route_config(cx, config)).map(|config| RouteSource::Inline(Arc::new(config)))
         }
         inner_pb::RouteSpecifier::Rds(hcm_pb::Rds { config_source, route_config_name }) => cx.field("rds", |cx| {
-            let patience = super::source::require_ads(cx, "config_source", config_source);
-            cx.name("route_config_name", &route_config_name).map(|name| RouteSource::Rds(name, patience))
+            let name = cx.name("route_config_name", &route_config_name)?;
+            let from = super::source::source(cx, "config_source", config_source, &name);
+            from.map(|(key, source)| RouteSource::Rds(key, source))
         }),
         inner_pb::RouteSpecifier::ScopedRoutes(scoped) => {
             let scoped = cx.field("scoped_routes", |cx| scoped_routes(cx, scoped));

@@ -78,6 +78,7 @@ pub fn listener(cx: &mut Cx, message: listener_pb::Listener) -> Option<Listener>
     if filter_chains.is_empty() && default_filter_chain.is_none() {
         cx.error_at("filter_chains", "is required");
     }
+    let proxied = asks_for_proxy_protocol(cx, filter_chains.iter().chain(&default_filter_chain));
     let chains = cx.each("filter_chains", filter_chains, filter_chain);
     let default_chain =
         default_filter_chain.map(|chain| cx.field("default_filter_chain", |cx| filter_chain(cx, chain)));
@@ -86,6 +87,9 @@ pub fn listener(cx: &mut Cx, message: listener_pb::Listener) -> Option<Listener>
     inspect.continue_on_timeout = continue_on_listener_filters_timeout;
     let options = cx.each("socket_options", socket_options, socket_option);
     let freebind = truth(freebind, false).then(freebind_option);
+    if proxied {
+        inspect.proxy_protocol.get_or_insert_default();
+    }
     let access_logs = cx.each("access_log", logs, access_log).into_iter().flatten().collect();
     let bind = bind?;
     let name = if name.is_empty() { bind.to_string() } else { name };
@@ -118,6 +122,16 @@ pub fn listener(cx: &mut Cx, message: listener_pb::Listener) -> Option<Listener>
         counted: !ignore_global_conn_limit,
         gate: Arc::default(),
     })
+}
+
+/// The deprecated way to ask for the listener filter: the first chain speaks for all of them.
+fn asks_for_proxy_protocol<'a>(cx: &mut Cx, chains: impl Iterator<Item = &'a listener_pb::FilterChain>) -> bool {
+    let mut asks = chains.map(|chain| truth(chain.use_proxy_proto, false));
+    let first = asks.next().unwrap_or(false);
+    if !first && asks.any(|asks| asks) {
+        cx.field("filter_chains", |cx| cx.warn("use_proxy_proto has no effect: the first chain does not have it"));
+    }
+    first
 }
 
 fn bound(cx: &mut Cx, field: &str, message: core_pb::Address) -> Option<Place> {

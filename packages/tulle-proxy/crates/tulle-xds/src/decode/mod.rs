@@ -135,6 +135,8 @@ pub fn resource(kind: Kind, any: &Any) -> Decoded<Resource> {
 /// The same where `runtime` overrides defaults.
 pub fn resource_by(kind: Kind, any: &Any, runtime: &Arc<Runtime>) -> Decoded<Resource> {
     let mut cx = Cx::with_runtime(runtime.clone());
+    // As in Envoy, tables that are sent by themselves may come before their clusters, and others may not.
+    cx.validates_tables = kind == Kind::Listener;
     let value = match kind {
         Kind::Cluster => cx
             .unpack::<cluster_pb::Cluster>(any)
@@ -175,6 +177,6 @@ pub(crate) mod statics {
     pub(crate) use super::common::{locality, struct_to_map};
     pub(crate) use super::cx::{refuse, type_name, without_effect};
     pub(crate) use super::listener::listener;
-    pub(crate) use super::source::require_ads;
+    pub(crate) use super::source::{file, patience};
     pub(crate) use super::tls::secret;
 }

@@ -5,19 +5,21 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3 as cluster_pb;
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm_pb;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3 as http_pb;
 use prost::Name as _;
 use tulle_config::HttpProtocol;
 use tulle_config::cluster::{ConnectionLimits, NameByRequest, RequestPolicies};
 
 use super::common::{optional, uint};
-use super::cx::{Cx, refuse, without_effect};
+use super::cx::{Cx, refuse, type_name, without_effect};
 use super::forward::mirror;
 use super::http_options::{http1, http2};
 use super::{hash_policy, retry};
 
 /// The key of the typed options.
 const EXTENSION: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+const CODEC: &str = "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec";
 /// Envoy's defaults.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 const RESPONSE_HEADERS_KB: u32 = 60;
@@ -64,7 +66,8 @@ fn typed_options(cx: &mut Cx, message: http_pb::HttpProtocolOptions, legacy_max:
         retry_policy,
         upstream_protocol_options,
     } = message;
-    refuse!(cx; http_filters, header_validation_config, outlier_detection);
+    cx.each("http_filters", http_filters, codec_filter);
+    refuse!(cx; header_validation_config, outlier_detection);
     let policies = RequestPolicies {
         retry: retry_policy.and_then(|message| cx.field("retry_policy", |cx| retry::retry_policy(cx, message))),
         hash: cx.each("hash_policy", hash_policy, hash_policy::hash_policy).into(),
@@ -106,6 +109,24 @@ fn name_by_request(cx: &mut Cx, message: core_pb::UpstreamHttpProtocolOptions) -
     let core_pb::UpstreamHttpProtocolOptions { auto_sni, auto_san_validation, override_auto_sni_header } = message;
     let header = optional(cx, &override_auto_sni_header.to_ascii_lowercase());
     (auto_sni || auto_san_validation).then_some(NameByRequest { header, sent: auto_sni, verified: auto_san_validation })
+}
+
+/// The codec must stand last in a list of upstream filters; alone it says nothing.
+fn codec_filter(cx: &mut Cx, message: hcm_pb::HttpFilter) -> Option<()> {
+    use hcm_pb::http_filter::ConfigType;
+    let hcm_pb::HttpFilter { name, is_optional, disabled: _, config_type } = message;
+    let typed = match &config_type {
+        Some(ConfigType::TypedConfig(any)) => type_name(&any.type_url),
+        _ => "",
+    };
+    if typed == CODEC {
+        return None;
+    }
+    match is_optional {
+        true => cx.warn(format!("the optional filter {name:?} is left out")),
+        false => cx.error(format!("the upstream filter {name:?} is not supported")),
+    }
+    None
 }
 
 fn explicit_config(cx: &mut Cx, message: http_pb::http_protocol_options::ExplicitHttpConfig) -> Option<HttpProtocol> {

@@ -6,7 +6,7 @@ use tulle_policy::FilterOverrides;
 use tulle_route::config::{AttemptCount, KeptBody, TlsRequirement};
 use tulle_route::{ClusterTarget, Mirror, Route, RouteAction, RouteConfig, VirtualHost};
 
-use super::common::{optional, uint};
+use super::common::{optional, truth, uint};
 use super::cx::{Cx, refuse, without_effect};
 use super::filters::{CORS, Level, overrides, slot};
 use super::forward::{forward, mirror};
@@ -43,10 +43,11 @@ pub fn route_config(cx: &mut Cx, message: route_pb::RouteConfiguration) -> Optio
     refuse!(cx; vhds, cluster_specifier_plugins, vhost_header, route_specifiers);
     without_effect!(cx; metadata);
     let filters = overrides(cx, Level { typed: typed_per_filter_config, cors: None });
-    // Whether the clusters exist is only known when a request comes; they may arrive later.
-    let _ = validate_clusters;
-    let mut hosts = cx.each("virtual_hosts", virtual_hosts, virtual_host);
-    let mirrors = cx.each("request_mirror_policies", request_mirror_policies, mirror);
+    let validate = truth(validate_clusters, cx.validates_tables);
+    let ((mut hosts, mirrors), validated) = cx.validated(validate, |cx| {
+        let hosts = cx.each("virtual_hosts", virtual_hosts, virtual_host);
+        (hosts, cx.each("request_mirror_policies", request_mirror_policies, mirror))
+    });
     hosts.iter_mut().for_each(|host| inherit_mirrors(host, &mirrors));
     check_bodies(cx, &hosts, uint(max_direct_response_body_size_bytes).unwrap_or(MAX_BODY) as usize);
     for route in hosts.iter_mut().flat_map(|host| &mut host.routes) {
@@ -62,6 +63,7 @@ pub fn route_config(cx: &mut Cx, message: route_pb::RouteConfiguration) -> Optio
     match RouteConfig::new(name, hosts) {
         Ok(mut config) => {
             config.mutations = mutations(cx, lists);
+            config.validated = validated.into();
             config.filters = filters;
             config.ignore_port = ignore_port_in_host_matching;
             config.most_specific_wins = most_specific_header_mutations_wins;

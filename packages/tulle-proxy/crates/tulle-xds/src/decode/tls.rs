@@ -15,7 +15,7 @@ use tulle_core::Str;
 use super::common::{data_source, optional, truth};
 use super::cx::{Cx, refuse, without_effect};
 use super::matchers::string_matcher;
-use super::source::patience;
+use super::source::source;
 
 /// The static cluster whose secrets are the process's own identity.
 const IDENTITY_CLUSTER: &str = "sds-grpc";
@@ -217,14 +217,15 @@ fn certificate(cx: &mut Cx, message: tls_pb::TlsCertificate) -> Option<TlsCertif
         certificate_chain,
         private_key,
         pkcs12,
-        watched_directory,
+        watched_directory: _,
         private_key_provider,
         password,
         ocsp_staple,
         signed_certificate_timestamp,
         tls_params,
     } = message;
-    refuse!(cx; pkcs12, watched_directory, private_key_provider, password, ocsp_staple, signed_certificate_timestamp,
+    // Files of secrets that are discovered are watched in any case, and no others.
+    refuse!(cx; pkcs12, private_key_provider, password, ocsp_staple, signed_certificate_timestamp,
         tls_params);
     let chain = cx.required("certificate_chain", certificate_chain);
     let key = cx.required("private_key", private_key);
@@ -237,32 +238,23 @@ fn certificate(cx: &mut Cx, message: tls_pb::TlsCertificate) -> Option<TlsCertif
 fn secret_ref(cx: &mut Cx, message: tls_pb::SdsSecretConfig) -> Option<SecretRef> {
     let tls_pb::SdsSecretConfig { name, sds_config } = message;
     let name = cx.name("name", &name)?;
-    let origin = match sds_config {
-        None => SecretOrigin::Static,
-        Some(source) => cx.field("sds_config", |cx| secret_origin(cx, source))?,
-    };
-    Some(SecretRef { name, origin })
+    match sds_config {
+        None => Some(SecretRef { name, origin: SecretOrigin::Static }),
+        Some(from) if is_identity(&from) => Some(SecretRef { name, origin: SecretOrigin::Identity }),
+        Some(from) => {
+            let (name, from) = source(cx, "sds_config", Some(from), &name)?;
+            Some(SecretRef { name, origin: SecretOrigin::Discovered(from) })
+        }
+    }
 }
 
-fn secret_origin(cx: &mut Cx, message: core_pb::ConfigSource) -> Option<SecretOrigin> {
+/// Whether a secret comes from the process itself.
+fn is_identity(message: &core_pb::ConfigSource) -> bool {
     use core_pb::config_source::ConfigSourceSpecifier as Specifier;
     use core_pb::grpc_service::TargetSpecifier;
-    let from = match message.config_source_specifier.clone() {
-        Some(Specifier::Ads(_)) => Some(SecretOrigin::Ads(patience(cx, message))),
-        Some(Specifier::ApiConfigSource(api)) => {
-            match api.grpc_services.into_iter().next().map(|grpc| grpc.target_specifier) {
-                Some(Some(TargetSpecifier::EnvoyGrpc(target))) if target.cluster_name == IDENTITY_CLUSTER => {
-                    Some(SecretOrigin::Identity)
-                }
-                _ => None,
-            }
-        }
-        _ => None,
-    };
-    if from.is_none() {
-        cx.error(format!("secrets come from ads or from the cluster {IDENTITY_CLUSTER:?}"));
-    }
-    from
+    let Some(Specifier::ApiConfigSource(api)) = &message.config_source_specifier else { return false };
+    let target = api.grpc_services.first().and_then(|grpc| grpc.target_specifier.as_ref());
+    matches!(target, Some(TargetSpecifier::EnvoyGrpc(target)) if target.cluster_name == IDENTITY_CLUSTER)
 }
 
 fn validation_of(cx: &mut Cx, context: common_pb::ValidationContextType) -> Option<Validation> {
@@ -308,7 +300,7 @@ fn validation(cx: &mut Cx, message: tls_pb::CertificateValidationContext) -> Opt
         trusted_ca,
         ca_certificate_provider_instance,
         system_root_certs,
-        watched_directory,
+        watched_directory: _,
         verify_certificate_spki,
         verify_certificate_hash,
         match_typed_subject_alt_names,
@@ -322,7 +314,7 @@ fn validation(cx: &mut Cx, message: tls_pb::CertificateValidationContext) -> Opt
         max_verify_depth,
         suppress_client_ca_list,
     } = message;
-    refuse!(cx; ca_certificate_provider_instance, watched_directory, require_signed_certificate_timestamp, crl,
+    refuse!(cx; ca_certificate_provider_instance, require_signed_certificate_timestamp, crl,
         allow_expired_certificate, trust_chain_verification, custom_validator_config, only_verify_leaf_cert_crl,
         max_verify_depth);
     let pins = pins(cx, verify_certificate_hash, verify_certificate_spki);

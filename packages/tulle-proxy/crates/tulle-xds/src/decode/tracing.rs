@@ -55,7 +55,7 @@ fn trace_provider(cx: &mut Cx, message: trace_pb::tracing::Http) -> Option<Trace
             let message = cx.unpack::<trace_pb::OpenTelemetryConfig>(&any)?;
             open_telemetry(cx, message)
         } else {
-            cx.error(format!("the tracer {typed} is not supported"));
+            cx.error(format!("the tracer {typed} is not supported: it can be Zipkin or OpenTelemetry"));
             None
         }
     })

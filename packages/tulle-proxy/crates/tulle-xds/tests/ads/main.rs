@@ -1,6 +1,8 @@
 //! The delta protocol as transcripts: what is sent when, what goes live when, what stays when something is refused.
 
+mod files;
 mod kept;
+mod world;
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;

@@ -37,10 +37,12 @@ pub fn service(cx: &mut Cx, message: core_pb::GrpcService, timeout: Duration) ->
     })
 }
 
-/// Who may be asked speaks version 3 of Envoy's protocols only.
+/// Who may be asked speaks version 3 of Envoy's protocols only, which is also what Envoy chooses where none is said.
 pub fn version(cx: &mut Cx, version: i32) {
-    if core_pb::ApiVersion::try_from(version) != Ok(core_pb::ApiVersion::V3) {
-        cx.error_at("transport_api_version", "must be V3");
+    use core_pb::ApiVersion;
+    match cx.enumeration::<ApiVersion>("transport_api_version", version) {
+        Some(ApiVersion::Auto | ApiVersion::V3) | None => {}
+        Some(ApiVersion::V2) => cx.error_at("transport_api_version", "must be V3"),
     }
 }
 
