@@ -1,6 +1,7 @@
 //! Filter settings of a route, virtual host or weighted cluster (`typed_per_filter_config`).
 
 use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,9 +36,21 @@ pub enum FilterOverride {
     /// The most bytes of a request's body.
     Buffer(u32),
     /// Settings that this crate knows nothing of, for the filter to look into.
-    Other(Arc<dyn Any + Send + Sync>),
+    Other(Arc<dyn OwnSettings>),
     /// How long clusters that are not there may take to be discovered; `None` does not ask for them.
     OnDemand(Option<Duration>),
+}
+
+/// A filter's settings, whatever their type is.
+pub trait OwnSettings: fmt::Debug + Send + Sync {
+    /// For the filter, which knows the type.
+    fn any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+}
+
+impl<T: Any + fmt::Debug + Send + Sync> OwnSettings for T {
+    fn any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
 }
 
 /// Settings by the name that the filter has in its chain.

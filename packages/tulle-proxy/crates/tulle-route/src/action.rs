@@ -16,7 +16,7 @@ pub enum RouteAction {
     Forward(Box<Forward>),
     Redirect(Box<Redirect>),
     Direct(Box<DirectResponse>),
-    /// `non_forwarding_action`: inbound gRPC servers; a proxy answers such a request with 404.
+    /// `non_forwarding_action`: inbound gRPC servers; a proxy answers such a request with 503, as it has no cluster.
     NonForwarding,
 }
 

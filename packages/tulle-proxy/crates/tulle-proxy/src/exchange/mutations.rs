@@ -35,7 +35,7 @@ pub fn begin(x: &mut Exchange<'_>, own: &Named<FilterMutations>, selected: Optio
 
 fn of_level(said: &FilterOverride) -> Option<Arc<FilterMutations>> {
     let FilterOverride::Other(settings) = said else { return None };
-    settings.clone().downcast().ok()
+    settings.clone().any().downcast().ok()
 }
 
 /// Changes the response's head: the last filter of the chain comes first.
