@@ -32,6 +32,8 @@ pub struct FormatError {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TextFormat {
     pub(crate) ops: Box<[Op]>,
+    /// Absent values leave nothing in a line.
+    omit_absent: bool,
 }
 
 /// One operation.
@@ -145,12 +147,18 @@ const GRPC_NAMES: [(&str, &str); 17] = [
 impl TextFormat {
     /// Plain text, with no operators looked for.
     pub fn literal(text: &str) -> Self {
-        TextFormat { ops: Box::new([Op::Literal(text.into())]) }
+        TextFormat { ops: Box::new([Op::Literal(text.into())]), omit_absent: false }
     }
 
     /// Compiles Envoy's format syntax.
     pub fn parse(format: &str) -> Result<Self, FormatError> {
-        crate::compile::compile(format).map(|ops| TextFormat { ops: ops.into() })
+        crate::compile::compile(format).map(|ops| TextFormat { ops: ops.into(), omit_absent: false })
+    }
+
+    /// The same, with lines in which absent values leave nothing (`omit_empty_values`).
+    #[must_use]
+    pub fn omitting(self) -> Self {
+        TextFormat { omit_absent: true, ..self }
     }
 
     /// The text when there are no operators, so that a caller can skip rendering.
@@ -169,13 +177,16 @@ impl TextFormat {
         self.ops.iter().any(of_response)
     }
 
-    /// Appends the rendered line; absent values print as `-`, and outside bytes that could end a line or a quoted
+    /// Appends the rendered line; absent values print as `-`, or not at all, and outside bytes that could end a line or a quoted
     /// field are written as `\xHH`.
     pub fn render<V: LogView + ?Sized>(&self, view: &V, out: &mut Vec<u8>) {
         for op in &self.ops {
             match op {
                 Op::Literal(text) => out.extend_from_slice(text.as_bytes()),
-                Op::Operator { source, max } => source.show(view).write_text(*max, out),
+                Op::Operator { source, max } => match source.show(view) {
+                    Shown::Value(Value::None) if self.omit_absent => {}
+                    shown => shown.write_text(*max, out),
+                },
             }
         }
     }
