@@ -32,6 +32,8 @@ pub struct FormatError {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TextFormat {
     pub(crate) ops: Box<[Op]>,
+    /// Absent values leave nothing in a line.
+    omit_absent: bool,
 }
 
 /// One operation.
@@ -139,18 +141,28 @@ const GRPC_NAMES: [(&str, &str); 17] = [
 impl TextFormat {
     /// Plain text, with no operators looked for.
     pub fn literal(text: &str) -> Self {
-        TextFormat { ops: Box::new([Op::Literal(text.into())]) }
+        TextFormat { ops: Box::new([Op::Literal(text.into())]), omit_absent: false }
     }
 
     /// Compiles Envoy's format syntax.
     pub fn parse(format: &str) -> Result<Self, FormatError> {
-        crate::compile::compile(format, None).map(|ops| TextFormat { ops: ops.into() })
+        crate::compile::compile(format, None).map(TextFormat::of)
     }
 
     /// Compiles the format of a log: operators of Envoy's that nothing here has the value of print as absent, and are
     /// added to `unwritten` as they stand.
     pub fn parse_log(format: &str, unwritten: &mut Vec<String>) -> Result<Self, FormatError> {
-        crate::compile::compile(format, Some(unwritten)).map(|ops| TextFormat { ops: ops.into() })
+        crate::compile::compile(format, Some(unwritten)).map(TextFormat::of)
+    }
+
+    fn of(ops: Vec<Op>) -> Self {
+        TextFormat { ops: ops.into(), omit_absent: false }
+    }
+
+    /// The same, with lines in which absent values leave nothing (`omit_empty_values`).
+    #[must_use]
+    pub fn omitting(self) -> Self {
+        TextFormat { omit_absent: true, ..self }
     }
 
     /// The text when there are no operators, so that a caller can skip rendering.
@@ -162,13 +174,16 @@ impl TextFormat {
         }
     }
 
-    /// Appends the rendered line; absent values print as `-`, and outside bytes that could end a line or a quoted
-    /// field are written as `\xHH`.
+    /// Appends the rendered line; absent values print as `-`, or not at all, and outside bytes that could end a line or
+    /// a quoted field are written as `\xHH`.
     pub fn render<V: LogView + ?Sized>(&self, view: &V, out: &mut Vec<u8>) {
         for op in &self.ops {
             match op {
                 Op::Literal(text) => out.extend_from_slice(text.as_bytes()),
-                Op::Operator { source, max } => source.show(view).write_text(*max, out),
+                Op::Operator { source, max } => match source.show(view) {
+                    Shown::Value(Value::None) if self.omit_absent => {}
+                    shown => shown.write_text(*max, out),
+                },
             }
         }
     }

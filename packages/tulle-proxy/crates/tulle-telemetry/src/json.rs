@@ -19,13 +19,13 @@ pub enum JsonTemplate {
     Object(Vec<(String, JsonTemplate)>),
 }
 
-/// What an object does with members whose operator has no value.
+/// What becomes of members and items whose operator has no value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Absent {
     /// `null`, and `-` inside a longer text.
     #[default]
     Null,
-    /// The member is left out (`omit_empty_values`).
+    /// They are left out (`omit_empty_values`).
     Omit,
 }
 
@@ -95,7 +95,8 @@ impl Node {
             Node::Text(format) => write_text(format, view, absent, out),
             Node::List(items) => {
                 out.push(b'[');
-                for (position, item) in items.iter().enumerate() {
+                let shown = items.iter().filter(|item| absent != Absent::Omit || !item.is_absent(view));
+                for (position, item) in shown.enumerate() {
                     if position > 0 {
                         out.push(b',');
                     }
@@ -241,8 +242,10 @@ pub(crate) fn escape(bytes: &[u8], out: &mut Vec<u8>) {
                 _ => out.push(byte),
             }
         }
-        if !chunk.invalid().is_empty() {
-            out.extend_from_slice("\u{fffd}".as_bytes());
+        // As Envoy: bytes that are no text stand for the characters of those numbers.
+        for &byte in chunk.invalid() {
+            out.extend_from_slice(b"\\u00");
+            out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
         }
     }
 }

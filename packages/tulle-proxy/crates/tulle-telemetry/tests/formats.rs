@@ -210,6 +210,24 @@ fn json_keeps_types_and_nests() {
     assert!(!omitted.contains("route") && omitted.contains(r#""both":"HTTP/2 ""#), "{omitted}");
 }
 
+#[test]
+fn what_is_absent_is_left_out_of_lists_and_lines() {
+    let item = |text: &str| JsonTemplate::Text(text.to_owned());
+    let template = JsonTemplate::List(vec![item("%REQ(NONE)%"), item("%RESPONSE_CODE%"), item("a%REQ(NONE)%")]);
+    let code = json(&item("%RESPONSE_CODE%"), Absent::Omit, &View::default());
+    assert_eq!(json(&template, Absent::Omit, &View::default()), format!("[{},\"a\"]\n", code.trim()));
+    let mut line = Vec::new();
+    TextFormat::parse("a%REQ(NONE)%b%RESPONSE_FLAGS%").unwrap().omitting().render(&View::default(), &mut line);
+    assert!(line.starts_with(b"ab"), "{}", line.escape_ascii());
+}
+
+#[test]
+fn bytes_that_are_no_text_are_told_by_their_numbers() {
+    let template = JsonTemplate::Text("%REQ(A)%".to_owned());
+    let line = json(&template, Absent::Null, &request("a", b"caf\xe9 \xc3\xa9"));
+    assert_eq!(line, "\"caf\\u00e9 \u{e9}\"\n");
+}
+
 fn template() -> impl Strategy<Value = JsonTemplate> {
     let piece = prop_oneof![
         "\\PC{0,6}".prop_map(|text| text.replace('%', "%%")),

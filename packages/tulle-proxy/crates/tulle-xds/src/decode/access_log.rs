@@ -96,7 +96,10 @@ pub fn substitution(cx: &mut Cx, message: Option<core_pb::SubstitutionFormatStri
     }
     without_effect!(cx; content_type, json_format_options);
     match cx.required("format", format)? {
-        Format::TextFormat(text) => cx.field("text_format", |cx| text_format(cx, &text)).map(LogFormat::Text),
+        Format::TextFormat(text) => {
+            let format = cx.field("text_format", |cx| text_format(cx, &text))?;
+            Some(LogFormat::Text(if omit_empty_values { format.omitting() } else { format }))
+        }
         Format::JsonFormat(fields) => {
             let absent = if omit_empty_values { Absent::Omit } else { Absent::Null };
             cx.field("json_format", |cx| json(cx, struct_to_map(fields), absent))
