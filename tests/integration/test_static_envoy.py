@@ -238,8 +238,10 @@ def test_a_certificate_that_cannot_be_read_is_refused_at_the_start(tmp_path: Pat
     missing = tmp_path / "missing.pem"
     config.write_text(
         "static_resources: {clusters: [{name: one, transport_socket: {name: tls, typed_config: "
-        f'{{"@type": {tls}, common_tls_context: {{validation_context: {{trusted_ca: {{filename: {missing}}}}}}}}}}}}}]}}'
+        f'{{"@type": {tls}, common_tls_context: {{validation_context: '
+        f"{{trusted_ca: {{filename: {missing}}}}}}}}}}}}}]}}"
     )
-    ended = subprocess.run([str(tulle_proxy()), "-c", str(config)], capture_output=True, text=True, timeout=60)
+    command = [str(tulle_proxy()), "-c", str(config)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 1
     assert f'static_resources.clusters: "one": cannot read {missing}' in ended.stderr
