@@ -184,14 +184,16 @@ def hop_by_hop() -> Iterator[Attack]:
     yield Attack(14, "h2c and another", (both,), Either([Passed("/x", [gone]), Refused((400, 403))]))
     nominated = request(b"Connection: x-identity, x-request-id\r\nX-Identity: me\r\nX-Request-Id: mine\r\n")
     yield Attack(16, "nominated", (nominated,), Passed("/x", [absent("x-identity"), once("x-request-id")]))
-    own = request(b"Connection: x-forwarded-client-cert, x-forwarded-proto\r\n")
+    own = request(b"Connection: x-forwarded-client-cert, x-request-id\r\n")
     yield Attack(
         16,
         "set afterwards",
         (own,),
-        Passed("/x", [once("x-forwarded-client-cert"), once("x-forwarded-proto")]),
+        Passed("/x", [once("x-forwarded-client-cert"), once("x-request-id")]),
         ("inbound",),
     )
+    trusted = request(b"Connection: x-forwarded-proto\r\nX-Forwarded-Proto: https\r\n")
+    yield Attack(16, "how it was asked", (trusted,), Refused())
     two = request(
         b"Connection: close\r\nConnection: x-secret\r\nX-Secret: 1\r\nKeep-Alive: 5\r\nProxy-Connection: keep-alive\r\n"
     )
