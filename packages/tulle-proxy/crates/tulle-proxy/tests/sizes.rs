@@ -20,7 +20,7 @@ fn state_stays_small() {
     // (what, bytes, limit)
     let table = [
         ("an exchange", of_two(exchange::serve), 3584),
-        ("an HTTP/1.1 connection with its exchange", of_four(h1::serve), 4352),
+        ("an HTTP/1.1 connection with its exchange", of_four(h1::serve), 4416),
         ("an HTTP/1.1 codec", size_of::<Connection>(), 352),
         ("what is known of a connection", size_of::<Client>(), 640),
         ("what is remembered of an exchange", size_of::<Record>(), 640),

@@ -348,8 +348,8 @@ fn servers_are_checked_by_the_name_that_they_are_called_by() {
                    upstream_http_protocol_options: {auto_sni: true, auto_san_validation: true}}}";
     let tls = "transport_socket: {name: tls, typed_config: {\"@type\": t/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext}}";
     let loaded = load(&format!("static_resources: {{clusters: [{{name: a, {options}, {tls}}}]}}")).unwrap();
-    let UpstreamTransport::Tls(tls) = &loaded.bootstrap.resources.clusters[0].transport else { panic!("plaintext") };
-    assert!(tls.auto_host_sni && tls.auto_sni_san_validation);
+    let name = loaded.bootstrap.resources.clusters[0].tls_name.as_ref().unwrap();
+    assert!(name.sent && name.verified && name.header.is_none());
 }
 
 #[test]

@@ -57,12 +57,12 @@ fn everything_wanted_is_said_each_time() {
     let mut spoken = Spoken::connected();
     assert_eq!(spoken.requests(), ["Cluster - -", "Listener - -"]);
     spoken.receive(Kind::Cluster, vec![cluster("a", "1s"), cluster("b", "1s")]);
-    assert_eq!(spoken.requests(), ["Cluster v1 n1", "ClusterLoadAssignment - - +a +b"]);
+    assert_eq!(spoken.requests(), ["ClusterLoadAssignment - - +a +b", "Cluster v1 n1"]);
     spoken.receive(Kind::Endpoints, vec![endpoints("a", 1)]);
     assert_eq!(spoken.requests(), ["ClusterLoadAssignment v2 n2 +a +b"]);
     spoken.receive(Kind::Endpoints, vec![endpoints("b", 1)]);
     spoken.receive(Kind::Listener, vec![listener("out", "r")]);
-    assert_eq!(spoken.requests(), ["ClusterLoadAssignment v3 n3 +a +b", "Listener v4 n4", "RouteConfiguration - - +r"],);
+    assert_eq!(spoken.requests(), ["RouteConfiguration - - +r", "ClusterLoadAssignment v3 n3 +a +b", "Listener v4 n4"],);
     spoken.receive(Kind::Route, vec![route("r", 200)]);
     spoken.bench.refresh();
     assert_eq!(spoken.bench.names(), (vec!["out"], vec!["a", "b", "xds-grpc"]));
