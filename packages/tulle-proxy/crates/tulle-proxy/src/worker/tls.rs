@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -182,7 +182,8 @@ impl Dialer for TlsCache {
         let named = if name.is_some_and(|name| name.verified) { Named::ByRequest } else { Named::BySettings };
         let made = self.client(settings, alpn, named).map_err(|e| DialError::NoIdentity(e.to_string()))?;
         let server_name = match name {
-            Some(name) if name.sent || name.verified => by_name(&name.host)?,
+            // An address is no SNI, but a certificate may have it.
+            Some(name) if name.verified || name.sent && name.host.parse::<IpAddr>().is_err() => by_name(&name.host)?,
             _ => server_name(settings, endpoint)?,
         };
         Ok(TlsDial { config: made.config, own: made.own.map(|own| own as Rc<dyn Any>), server_name })
