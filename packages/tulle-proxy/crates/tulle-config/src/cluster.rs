@@ -314,6 +314,7 @@ pub struct HealthCheck {
 }
 
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a cluster has few checks, and most are of the large kind")]
 pub enum HealthChecker {
     Http {
         host: Option<Str>,
