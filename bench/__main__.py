@@ -60,17 +60,14 @@ def _versions_and_configs(bench: Bench) -> dict[str, str]:
 
 
 def _all_rounds(bench: Bench) -> list[Sample]:
-    """A B C, A B C: peers are measured in turn, so that what changes with time changes for all."""
+    """A B C, A B C: peers are measured in turns, so that what changes with time changes for all."""
     found: list[Sample] = []
     for number in range(1, bench.settings.rounds + 1):
         for variant in bench.settings.variants:
-            for peer in bench.settings.peers:
-                samples = bench.samples(peer, variant, number)
-                found += samples
-                figures = "  ".join(
-                    f"{each.connections}: {each.cpu:.1f} µs {each.per_second:.0f}/s" for each in samples
-                )
-                print(f"round {number} {variant:8} {peer:10} {figures}", flush=True)
+            for each in bench.round(variant, number):
+                found.append(each)
+                figures = f"{each.cpu:.1f} µs {each.per_second:.0f}/s"
+                print(f"turn {each.round} {variant:8} {each.connections:3} {each.peer:10} {figures}", flush=True)
     return found
 
 

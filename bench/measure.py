@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,14 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Started:
+    """A pair that runs, and the processes of both sidecars."""
+
+    pair: Pair
+    pids: list[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Bench:
     """A run's settings and its folders: the native programs, the certificates, and scratch space for the pairs."""
 
@@ -64,25 +74,31 @@ class Bench:
         site = Site(folder, self.programs, self.certificates, outbound, inbound, origin, variant)
         return site, PEERS[peer](site)
 
-    def samples(self, peer: str, variant: str, number: int) -> list[Sample]:
-        """Start a pair, measure it at each number of connections, end it. Raises Failed, DidNotStart, Missing."""
+    def round(self, variant: str, number: int) -> Iterator[Sample]:
+        """Start every peer's pair, measure them in turns at each number of connections, end them.
+
+        What is compared is measured within seconds: a busy neighbour of this machine stays longer than a turn. Pairs
+        whose turn it is not are idle. Raises Failed, DidNotStart, Missing.
+        """
+        with ExitStack() as running:
+            pairs = {peer: self._start(running, peer, variant, number) for peer in self.settings.peers}
+            time.sleep(SETTLE_S)
+            idle = {peer: accounting.memory(started.pids) for peer, started in pairs.items()}
+            for many in self.settings.connections:
+                for turn in range(self.settings.turns):
+                    for peer, started in pairs.items():
+                        label = (variant, peer, (number - 1) * self.settings.turns + turn + 1)
+                        yield self._sample(label, started, idle[peer], many)
+
+    def _start(self, running: ExitStack, peer: str, variant: str, number: int) -> Started:
         site, pair = self.pair(peer, variant, number)
         origin = (str(self.programs / "origin"), str(site.origin), str(self.settings.body))
-        with (
-            processes.started(origin, site.origin, site.folder / "origin.out"),
-            processes.sidecars(pair, (site.outbound, site.inbound), site.folder) as pids,
-        ):
-            time.sleep(SETTLE_S)
-            idle = accounting.memory(pids)
-            return [
-                self._sample((variant, peer, number), pair, pids, idle, many)
-                for many in self.settings.connections
-            ]
+        running.enter_context(processes.started(origin, site.origin, site.folder / "origin.out"))
+        ports = (site.outbound, site.inbound)
+        return Started(pair, running.enter_context(processes.sidecars(pair, ports, site.folder)))
 
-    def _sample(
-        self, label: tuple[str, str, int], pair: Pair, pids: list[int], idle: accounting.Memory, many: int
-    ) -> Sample:
-        settings = self.settings
+    def _sample(self, label: tuple[str, str, int], started: Started, idle: accounting.Memory, many: int) -> Sample:
+        settings, (pair, pids) = self.settings, (started.pair, started.pids)
         processes.load(self.programs, pair.port, many, settings.warm_up, 0)
         before = accounting.cpu_ns(pids)
         closed = processes.load(self.programs, pair.port, many, settings.seconds, 0)

@@ -39,7 +39,7 @@ class Cell:
 
 
 def medians(samples: Iterable[Sample]) -> dict[Cell, dict[str, float | None]]:
-    """The median of each metric over the rounds."""
+    """The median of each metric over all turns."""
     grouped: dict[Cell, list[Sample]] = {}
     for sample in samples:
         grouped.setdefault(Cell(sample.variant, sample.peer, sample.connections), []).append(sample)
@@ -52,7 +52,7 @@ def _median(samples: Sequence[Sample], name: str) -> float | None:
 
 
 def ratios(samples: Sequence[Sample], metric: str) -> dict[Cell, float]:
-    """For every other peer: the median over the rounds of ours / theirs, each from one and the same round."""
+    """For every other peer: the median over all turns of ours / theirs, each from one and the same turn."""
     ours = {(each.variant, each.round, each.connections): each for each in samples if each.peer == OURS}
     paired: dict[Cell, list[float]] = {}
     for each in samples:
@@ -84,13 +84,13 @@ def markdown(samples: Sequence[Sample], versions: dict[str, str], settings: Sett
 def _setting(settings: Settings) -> list[str]:
     host = machine()
     return [
-        f"{host['cpus']} CPUs ({host['model']}), Linux {host['kernel']}; {settings.rounds} interleaved rounds of"
-        f" {settings.seconds:g} s; responses of {settings.body} bytes; one worker a sidecar; TLS 1.3 with client"
+        f"{host['cpus']} CPUs ({host['model']}), Linux {host['kernel']}; {settings.rounds} rounds of {settings.turns}"
+        f" interleaved turns of {settings.seconds:g} s; responses of {settings.body} bytes; one worker a sidecar; TLS 1.3 with client"
         " certificates between them (not for floor and direct).",
         "",
         f"CPU is of both sidecars together. Open-loop latency is at {settings.rate} requests/s from the intended time"
         " of sending. Memory is of one sidecar. The last columns are medians of tulle's figure divided by the peer's in"
-        " the same round (below 1: tulle is better). *features*: metrics, access log, authorization by identity.",
+        " the same turn (below 1: tulle is better). *features*: metrics, access log, authorization by identity.",
     ]
 
 
@@ -128,7 +128,7 @@ def document(samples: Sequence[Sample], versions: dict[str, str], settings: Sett
         {
             "machine": machine(),
             "settings": {
-                name: str(getattr(settings, name)) for name in ("seconds", "rounds", "rate", "body")
+                name: str(getattr(settings, name)) for name in ("seconds", "rounds", "turns", "rate", "body")
             },
             "versions": versions,
             "samples": [sample.document() for sample in samples],

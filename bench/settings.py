@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-PEERS = ("tulle", "envoy", "haproxy-h2", "haproxy-h1", "nginx", "floor", "direct")
-"""In the order of each round; the last two are references: two bare copying hops, and no hop at all."""
+PEERS = ("tulle", "nginx", "haproxy-h2", "haproxy-h1", "envoy", "floor", "direct")
+"""In the order of each turn; the last two are references: two bare copying hops, and no hop at all."""
 
 VARIANTS = ("bare", "features")
 
@@ -19,11 +19,14 @@ class WrongSetting(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`seconds` is the length of one measurement, `rate` the requests per second of the open-loop one (0: none)."""
+    """`seconds` is the length of one measurement, of which there are `turns` for each number of connections in a round;
+    `rate` is the requests per second of the open-loop one (0: none).
+    """
 
     seconds: float
     warm_up: float
     rounds: int
+    turns: int
     peers: tuple[str, ...]
     variants: tuple[str, ...]
     connections: tuple[int, ...]
@@ -35,9 +38,10 @@ class Settings:
 def read(environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings in `environment`; raises WrongSetting."""
     return Settings(
-        seconds=_number(environment, "BENCH_SECONDS", 1.4),
-        warm_up=_number(environment, "BENCH_WARM_UP", 0.4),
+        seconds=_number(environment, "BENCH_SECONDS", 0.5),
+        warm_up=_number(environment, "BENCH_WARM_UP", 0.2),
         rounds=int(_number(environment, "BENCH_ROUNDS", 3)),
+        turns=int(_number(environment, "BENCH_TURNS", 3)),
         peers=_choice(environment, "BENCH_PEERS", PEERS),
         variants=_choice(environment, "BENCH_VARIANTS", VARIANTS),
         connections=tuple(int(text) for text in environment.get("BENCH_CONNECTIONS", "1,32,256").split(",")),
