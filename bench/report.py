@@ -85,8 +85,8 @@ def _setting(settings: Settings) -> list[str]:
     host = machine()
     return [
         f"{host['cpus']} CPUs ({host['model']}), Linux {host['kernel']}; {settings.rounds} rounds of {settings.turns}"
-        f" interleaved turns of {settings.seconds:g} s; responses of {settings.body} bytes; one worker a sidecar; TLS 1.3 with client"
-        " certificates between them (not for floor and direct).",
+        f" interleaved turns of {settings.seconds:g} s; responses of {settings.body} bytes; one worker a sidecar;"
+        " TLS 1.3 with client certificates between them (not for floor and direct).",
         "",
         f"CPU is of both sidecars together. Open-loop latency is at {settings.rate} requests/s from the intended time"
         " of sending. Memory is of one sidecar. The last columns are medians of tulle's figure divided by the peer's in"
