@@ -1,6 +1,6 @@
 //! The end of an exchange: counted and logged, once, whatever happened.
 
-use tulle_config::access_log::{AccessLog, LogFilter, LogFormat};
+use tulle_config::access_log::LogFilter;
 use tulle_config::listener::TrafficDirection;
 use tulle_core::ResponseFlags;
 use tulle_http::Known;
@@ -11,6 +11,7 @@ use tulle_telemetry::{RequestKey, RequestSample, TimePoint};
 
 use super::Exchange;
 use super::record::View;
+use crate::serve::logs;
 use crate::worker::Worker;
 
 pub fn finish(x: &mut Exchange<'_>) {
@@ -22,18 +23,7 @@ pub fn finish(x: &mut Exchange<'_>) {
     count(x);
     let response = (x.record.status != 0).then_some(&x.heads.response);
     let view = View::new(x.client, &x.heads.request, response, &x.record);
-    for log in &x.hcm.access_logs {
-        if log.filter.as_ref().is_none_or(|filter| wanted(filter, x)) {
-            write(x, log, &view);
-        }
-    }
-}
-
-fn write(x: &Exchange<'_>, log: &AccessLog, view: &View<'_>) {
-    x.worker.logs.line(&log.sink, |out| match &*log.format {
-        LogFormat::Text(format) => format.render(view, out),
-        LogFormat::Json(format) => format.render(view, out),
-    });
+    logs::write(x.worker, x.hcm.access_logs.iter(), &view);
 }
 
 /// Whether a filter takes the exchange, as far as it has come.

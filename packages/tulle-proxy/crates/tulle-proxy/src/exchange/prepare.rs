@@ -296,8 +296,12 @@ fn client_cert(hcm: &Hcm, client: &Client, head: &mut RequestHead) {
 /// What of the client's certificate is passed on.
 fn told(rules: &ForwardClientCert, tls: &TlsFacts) -> String {
     let peer = tls.secured.peer.as_ref().map(|peer| peer.text());
-    let chain: Vec<&str> =
-        peer.into_iter().chain(tls.intermediates.iter().map(|each| each.text())).map(|text| &*text.pem).collect();
+    // Read for those who ask for it only: this is done for every request.
+    let asked = peer
+        .filter(|_| rules.chain)
+        .into_iter()
+        .flat_map(|leaf| std::iter::once(leaf).chain(tls.intermediates.iter().map(|each| each.text())));
+    let chain: Vec<&str> = asked.map(|text| &*text.pem).collect();
     let told = Forwarded {
         by: tls.own_uri.as_deref(),
         hash: &tls.peer_hash,

@@ -4,7 +4,7 @@ pub mod access;
 pub mod h1;
 pub mod h2;
 mod limits;
-mod logs;
+pub mod logs;
 pub mod tcp;
 pub mod tls;
 mod tunneled;

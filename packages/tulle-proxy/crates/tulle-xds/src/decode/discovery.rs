@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::extensions::clusters as kinds_pb;
 use envoy_types::pb::envoy::extensions::network::dns_resolver as resolver_pb;
-use envoy_types::pb::google::protobuf::{Any, UInt32Value};
+use envoy_types::pb::google::protobuf::{Any, Duration as Span, UInt32Value};
 use kinds_pb::aggregate::v3::ClusterConfig as Aggregate;
 use kinds_pb::composite::v3::ClusterConfig as Composite;
 use kinds_pb::dns::v3::DnsCluster;
@@ -222,12 +222,8 @@ struct Lookups {
 /// By the fields of the cluster itself.
 fn by_cluster(cx: &mut Cx, message: &cluster_pb::Cluster) -> Option<Lookups> {
     use inner_pb::DnsLookupFamily as Family;
-    let failure = message.dns_failure_refresh_rate.and_then(|rate| {
-        cx.field("dns_failure_refresh_rate", |cx| {
-            let base = cx.duration("base_interval", rate.base_interval)?;
-            Some((base, cx.duration("max_interval", rate.max_interval).unwrap_or(base * 10)))
-        })
-    });
+    let failure =
+        message.dns_failure_refresh_rate.and_then(|rate| failure_rate(cx, rate.base_interval, rate.max_interval));
     Some(Lookups {
         family: match cx.enumeration::<Family>("dns_lookup_family", message.dns_lookup_family)? {
             Family::Auto => DnsFamily::Auto,
@@ -242,12 +238,19 @@ fn by_cluster(cx: &mut Cx, message: &cluster_pb::Cluster) -> Option<Lookups> {
     })
 }
 
-fn refresh_rate(cx: &mut Cx, rate: Option<envoy_types::pb::google::protobuf::Duration>) -> Duration {
+fn refresh_rate(cx: &mut Cx, rate: Option<Span>) -> Duration {
     let refresh = cx.duration("dns_refresh_rate", rate).unwrap_or(DNS_REFRESH);
     if refresh < Duration::from_millis(1) {
         cx.error_at("dns_refresh_rate", "must be at least 1 ms");
     }
     refresh
+}
+
+fn failure_rate(cx: &mut Cx, base: Option<Span>, max: Option<Span>) -> Option<(Duration, Duration)> {
+    cx.field("dns_failure_refresh_rate", |cx| {
+        let base = cx.duration("base_interval", base)?;
+        Some((base, cx.duration("max_interval", max).unwrap_or(base * 10)))
+    })
 }
 
 /// The type by name for both kinds of names.
@@ -265,12 +268,7 @@ fn dns_cluster(cx: &mut Cx, any: &Any, endpoints: Option<ClusterLoadAssignment>)
     } = cx.unpack::<DnsCluster>(any)?;
     without_effect!(cx; dns_jitter, dns_min_refresh_rate);
     cx.field("typed_dns_resolver_config", |cx| resolver_config(cx, typed_dns_resolver_config));
-    let failure = dns_failure_refresh_rate.and_then(|rate| {
-        cx.field("dns_failure_refresh_rate", |cx| {
-            let base = cx.duration("base_interval", rate.base_interval)?;
-            Some((base, cx.duration("max_interval", rate.max_interval).unwrap_or(base * 10)))
-        })
-    });
+    let failure = dns_failure_refresh_rate.and_then(|rate| failure_rate(cx, rate.base_interval, rate.max_interval));
     let lookups = Lookups {
         family: match cx.enumeration::<Family>("dns_lookup_family", dns_lookup_family)? {
             Family::Unspecified | Family::Auto => DnsFamily::Auto,
